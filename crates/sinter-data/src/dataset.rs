@@ -1,0 +1,227 @@
+//! Splits and batches.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use sinter_model::Ratio;
+use tch::Tensor;
+
+use crate::augment::Augment;
+use crate::config::{DataConfig, Normalize, Task};
+use crate::error::DataError;
+use crate::source::{self, Samples};
+
+/// A data set, opened and split.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub name: String,
+    pub task: Task,
+    /// Names of the classes; empty without labels.
+    pub classes: Vec<String>,
+    pub train: Split,
+    /// Empty unless a share was set aside.
+    pub validation: Split,
+    pub test: Split,
+}
+
+/// Some of the samples of a source, in an order of their own.
+#[derive(Clone)]
+pub struct Split {
+    name: String,
+    source: Arc<dyn Samples>,
+    indices: Arc<Vec<usize>>,
+    normalize: Arc<Affine>,
+    augment: Augment,
+    labelled: bool,
+}
+
+/// Samples as tensors: `x` float32 `[n, shape...]`, `y` int64 `[n]` when there are labels.
+#[derive(Debug)]
+pub struct Batch {
+    pub x: Tensor,
+    pub y: Option<Tensor>,
+}
+
+/// In which order, and for what, a split is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As stored, unchanged: to measure.
+    Stored,
+    /// Shuffled and augmented, the same for the same seed: to train.
+    Shuffled(u64),
+}
+
+struct Affine {
+    factor: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Split({}, {} samples of {:?})", self.name, self.len(), self.shape())
+    }
+}
+
+impl Dataset {
+    /// Opens the files and splits them. Errors when a file is missing or damaged, and when a split that must hold samples is empty.
+    pub fn open(config: &DataConfig) -> Result<Self, DataError> {
+        if let Some(path) = config.files().into_iter().find(|p| !p.exists()) {
+            return Err(DataError::Missing { path, hint: config.hint.clone() });
+        }
+        let found = source::find(config)?;
+        let count = found.train.len();
+        let mut indices: Vec<usize> = (0..count).collect();
+        let mut rng = fastrand::Rng::with_seed(config.split.seed);
+        let take = |from: &mut Vec<usize>, share: Ratio| -> Vec<usize> {
+            let n = (from.len() as f64 * share.get()).round() as usize;
+            let mut taken = from.split_off(from.len() - n.min(from.len()));
+            taken.sort_unstable();
+            taken
+        };
+        if found.test.is_none() || config.split.validation.get() > 0.0 {
+            rng.shuffle(&mut indices);
+        }
+        let (test_source, mut test) = match &found.test {
+            Some(test) => (test.clone(), (0..test.len()).collect()),
+            None => (found.train.clone(), take(&mut indices, config.split.test)),
+        };
+        let validation = take(&mut indices, config.split.validation);
+        indices.sort_unstable();
+        if let Some(limit) = config.split.limit_train.filter(|&l| l < indices.len()) {
+            rng.shuffle(&mut indices);
+            indices.truncate(limit);
+            indices.sort_unstable();
+        }
+        if let Some(limit) = config.split.limit_test.filter(|&l| l < test.len()) {
+            rng.shuffle(&mut test);
+            test.truncate(limit);
+            test.sort_unstable();
+        }
+        if test_source.shape() != found.train.shape() {
+            let reason = format!("training samples are {:?}, test samples {:?}", found.train.shape(), test_source.shape());
+            return Err(DataError::Invalid { name: config.name.clone(), reason });
+        }
+        if indices.is_empty() && test.is_empty() {
+            let reason = "it has no samples".to_string();
+            return Err(DataError::Empty { name: config.name.clone(), reason });
+        }
+        let normalize = Arc::new(affine(config, found.train.as_ref())?);
+        let split = |source: &Arc<dyn Samples>, indices: Vec<usize>, part: &str| Split {
+            name: format!("{} ({part})", config.name),
+            labelled: !indices.is_empty() && indices.iter().all(|&i| source.label(i).is_some()),
+            source: source.clone(),
+            indices: Arc::new(indices),
+            normalize: normalize.clone(),
+            augment: config.augment.clone(),
+        };
+        Ok(Self {
+            name: config.name.clone(),
+            task: config.task,
+            classes: found.classes,
+            train: split(&found.train, indices, "train"),
+            validation: split(&found.train, validation, "validation"),
+            test: split(&test_source, test, "test"),
+        })
+    }
+
+    /// The shape of one sample.
+    pub fn shape(&self) -> Vec<i64> {
+        self.train.shape()
+    }
+}
+
+fn affine(config: &DataConfig, source: &dyn Samples) -> Result<Affine, DataError> {
+    let Normalize { divide, mean, std } = &config.normalize;
+    let channels = source.shape().first().map_or(1, |&c| c as usize);
+    let fail = |reason: String| DataError::Invalid { name: config.name.clone(), reason };
+    let spread = |what: &str, values: &[f32], default: f32| match values.len() {
+        0 => Ok(vec![default; channels]),
+        1 => Ok(vec![values[0]; channels]),
+        n if n == channels => Ok(values.to_vec()),
+        n => Err(fail(format!("normalize.{what} has {n} values, samples have {channels} channels"))),
+    };
+    let divide = divide.unwrap_or(source.default_divisor());
+    let (mean, std) = (spread("mean", mean, 0.0)?, spread("std", std, 1.0)?);
+    if !(divide.is_finite() && divide != 0.0) || std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+        return Err(fail("normalize.divide must not be zero and normalize.std must be positive".into()));
+    }
+    let factor = std.iter().map(|s| 1.0 / (divide * s)).collect();
+    let shift = mean.iter().zip(&std).map(|(m, s)| -m / s).collect();
+    Ok(Affine { factor, shift })
+}
+
+impl Split {
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Whether every sample has a label.
+    pub fn is_labelled(&self) -> bool {
+        self.labelled
+    }
+
+    /// The shape of one sample.
+    pub fn shape(&self) -> Vec<i64> {
+        self.source.shape().to_vec()
+    }
+
+    /// At most `count` samples, chosen by `seed`.
+    pub fn sample(&self, count: usize, seed: u64) -> Split {
+        let mut indices = self.indices.to_vec();
+        if count < indices.len() {
+            fastrand::Rng::with_seed(seed).shuffle(&mut indices);
+            indices.truncate(count);
+            indices.sort_unstable();
+        }
+        Split { indices: Arc::new(indices), ..self.clone() }
+    }
+
+    /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for.
+    pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
+        let mut indices = self.indices.to_vec();
+        if let Order::Shuffled(seed) = order {
+            fastrand::Rng::with_seed(seed).shuffle(&mut indices);
+        }
+        let size = size.max(1);
+        let count = indices.len().div_ceil(size);
+        (0..count).map(move |b| self.read(&indices[b * size..((b + 1) * size).min(indices.len())], order))
+    }
+
+    fn read(&self, indices: &[usize], order: Order) -> Result<Batch, DataError> {
+        let shape = self.shape();
+        let len = shape.iter().product::<i64>() as usize;
+        let plane = len / self.normalize.factor.len().max(1);
+        let mut values = vec![0f32; len * indices.len()];
+        values.par_chunks_mut(len.max(1)).zip(indices).try_for_each(|(out, &index)| {
+            self.source.read(index, out)?;
+            for (c, part) in out.chunks_mut(plane.max(1)).enumerate() {
+                let (factor, shift) = (self.normalize.factor[c], self.normalize.shift[c]);
+                part.iter_mut().for_each(|v| *v = *v * factor + shift);
+            }
+            if let Order::Shuffled(seed) = order {
+                if !self.augment.is_none() {
+                    let mut rng = fastrand::Rng::with_seed(seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                    self.augment.apply(out, &shape, &mut rng);
+                }
+            }
+            Ok::<(), DataError>(())
+        })?;
+        let torch = |source| DataError::Torch { name: self.name.clone(), source };
+        let dims = [&[indices.len() as i64], &shape[..]].concat();
+        let x = Tensor::f_from_slice(&values).and_then(|t| t.f_reshape(dims)).map_err(torch)?;
+        let y = match self.labelled {
+            true => {
+                let labels: Vec<i64> = indices.iter().filter_map(|&i| self.source.label(i)).collect();
+                Some(Tensor::f_from_slice(&labels).map_err(torch)?)
+            }
+            false => None,
+        };
+        Ok(Batch { x, y })
+    }
+}

@@ -1,0 +1,17 @@
+//! Data sets to batches.
+//!
+//! A [`DataConfig`] names files; [`Dataset::open`] checks them and splits them; a [`Split`] gives batches, decoded in parallel and
+//! in a deterministic order. Nothing but the current batch is decoded at a time: images and recordings stay on disk.
+
+mod augment;
+mod config;
+mod dataset;
+mod error;
+mod features;
+mod source;
+
+pub use augment::Augment;
+pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig, Task};
+pub use dataset::{Batch, Dataset, Order, Split};
+pub use error::DataError;
+pub use features::{Features, FrontEnd};

@@ -1,0 +1,82 @@
+//! Where samples come from: one file a kind.
+
+mod csv_table;
+mod files;
+mod idx;
+mod images;
+mod numpy;
+mod wav;
+
+use std::sync::Arc;
+
+use crate::config::{DataConfig, SourceConfig};
+use crate::error::DataError;
+
+/// Samples that can be read by index, from several threads at once.
+pub(crate) trait Samples: Send + Sync {
+    /// The number of samples.
+    fn len(&self) -> usize;
+    /// The shape of one sample.
+    fn shape(&self) -> &[i64];
+    /// Writes sample `index`, before normalisation, into `out` (as long as the shape says).
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError>;
+    /// The class of a sample, or its anomaly flag.
+    fn label(&self, index: usize) -> Option<i64>;
+    /// What the values are divided by when the user does not say.
+    fn default_divisor(&self) -> f32 {
+        1.0
+    }
+}
+
+/// A source as found on disk.
+pub(crate) struct Found {
+    pub train: Arc<dyn Samples>,
+    /// Absent when the source must be split.
+    pub test: Option<Arc<dyn Samples>>,
+    /// Names of the classes, in the order of their numbers; empty when the source has none.
+    pub classes: Vec<String>,
+}
+
+pub(crate) fn find(config: &DataConfig) -> Result<Found, DataError> {
+    match &config.source {
+        SourceConfig::Idx(c) => idx::find(c),
+        SourceConfig::Numpy(c) => numpy::find(c),
+        SourceConfig::Csv(c) => csv_table::find(c),
+        SourceConfig::Images(c) => images::find(&config.name, c),
+        SourceConfig::Wav(c) => wav::find(&config.name, c),
+    }
+}
+
+/// Samples held in memory, as bytes or floats.
+pub(crate) struct Held<T> {
+    pub shape: Vec<i64>,
+    pub values: Vec<T>,
+    pub labels: Option<Vec<i64>>,
+    pub divisor: f32,
+}
+
+impl<T: Copy + Into<f32> + Send + Sync> Samples for Held<T> {
+    fn len(&self) -> usize {
+        self.values.len() / (self.shape.iter().product::<i64>() as usize).max(1)
+    }
+
+    fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError> {
+        let size = out.len();
+        for (o, &v) in out.iter_mut().zip(&self.values[index * size..(index + 1) * size]) {
+            *o = v.into();
+        }
+        Ok(())
+    }
+
+    fn label(&self, index: usize) -> Option<i64> {
+        self.labels.as_ref().and_then(|l| l.get(index).copied())
+    }
+
+    fn default_divisor(&self) -> f32 {
+        self.divisor
+    }
+}

@@ -1,0 +1,11 @@
+//! What a model costs on a target: multiply-accumulates, parameters, and energy with its interval and source.
+//!
+//! An estimate says that it is one. Two energy figures are kept apart: a physical floor from the arithmetic and the bytes moved, and, for
+//! boards with published measurements, a range per multiply-accumulate. Unstructured sparsity and codebooks earn no compute credit: the
+//! targets multiply every weight that is stored.
+
+mod energy;
+mod target;
+
+pub use energy::{EnergyEstimate, Footprint, LayerFootprint, energy, footprint};
+pub use target::{BoardEnergy, FloorEnergy, Target};

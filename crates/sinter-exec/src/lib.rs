@@ -1,0 +1,214 @@
+//! Runs a [`Model`] on libtorch: forward, gradients, and taps on values.
+//!
+//! One interpreter serves prediction, training, calibration and shape inference. It is differentiable wherever libtorch is.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sinter_model::{Cost, Inputs, IoShapes, Mode, Model, Node, OpError, Role, kind_name};
+use tch::{Device, Tensor};
+
+/// Why a model did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    #[error("node `{node}` ({kind}): {source}")]
+    Node { node: String, kind: String, source: OpError },
+    #[error("weight `{weight}`: {source}")]
+    Weight { weight: String, source: OpError },
+    #[error("activation grid on `{value}`: {source}")]
+    Grid { value: String, source: OpError },
+    #[error("the model takes {wanted} inputs, {got} were given")]
+    InputCount { wanted: usize, got: usize },
+    #[error("input `{name}` has shape {wanted}, the data gives {got:?}")]
+    InputShape { name: String, wanted: String, got: Vec<i64> },
+    #[error("input `{name}` holds {wanted}, the data gives {got}")]
+    InputKind { name: String, wanted: String, got: String },
+    #[error("node `{node}` ({kind}) reads `{value}`, which nothing produces")]
+    NoValue { node: String, kind: String, value: String },
+    #[error("output `{0}` is produced by no node")]
+    NoOutput(String),
+}
+
+/// A model ready to run: its effective weights computed once.
+pub struct Runner<'a> {
+    model: &'a Model,
+    weights: HashMap<&'a str, Tensor>,
+    /// The values that nobody reads after each node.
+    last_use: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Runner<'a> {
+    /// Computes the effective weights. While training they change with every step, and so does the runner.
+    pub fn new(model: &'a Model) -> Result<Self, ExecError> {
+        Self::on(model, Device::Cpu)
+    }
+
+    /// The same on another device.
+    pub fn on(model: &'a Model, device: Device) -> Result<Self, ExecError> {
+        let mut weights = HashMap::new();
+        for (name, weight) in &model.weights {
+            let value = weight.effective().and_then(|t| if t.device() == device { Ok(t) } else { Ok(t.f_to_device(device)?) });
+            let value = value.map_err(|source| ExecError::Weight { weight: name.clone(), source })?;
+            weights.insert(name.as_str(), value);
+        }
+        let mut last: HashMap<&str, usize> = HashMap::new();
+        for (i, node) in model.graph.nodes.iter().enumerate() {
+            node.present_inputs().chain(&node.outputs).for_each(|name| {
+                last.insert(name, i);
+            });
+        }
+        let mut last_use = vec![Vec::new(); model.graph.nodes.len()];
+        for (name, i) in last {
+            if !model.graph.is_output(name) {
+                last_use[i].push(name);
+            }
+        }
+        Ok(Self { model, weights, last_use })
+    }
+
+    /// The effective weight under a name.
+    pub fn weight(&self, name: &str) -> Option<&Tensor> {
+        self.weights.get(name)
+    }
+
+    /// Runs the graph on one batch; `inputs` in the order of the graph's inputs.
+    pub fn run(&self, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>, ExecError> {
+        self.run_tapped(inputs, mode, &mut |_, _| {})
+    }
+
+    /// Runs the graph and shows every value to `tap` as it appears, the inputs first.
+    pub fn run_tapped(
+        &self,
+        inputs: &[Tensor],
+        mode: Mode,
+        tap: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Vec<Tensor>, ExecError> {
+        let graph = &self.model.graph;
+        let mut values: HashMap<&str, Tensor> = HashMap::new();
+        self.check_inputs(inputs)?;
+        for (info, tensor) in graph.inputs.iter().zip(inputs) {
+            let value = self.on_grid(&info.name, tensor.shallow_clone())?;
+            tap(&info.name, &value);
+            values.insert(&info.name, value);
+        }
+        for (i, node) in graph.nodes.iter().enumerate() {
+            let outputs = self.run_node(node, &values, mode)?;
+            for (name, value) in node.outputs.iter().zip(outputs) {
+                if !name.is_empty() {
+                    let value = self.on_grid(name, value)?;
+                    tap(name, &value);
+                    values.insert(name, value);
+                }
+            }
+            for name in &self.last_use[i] {
+                values.remove(name);
+            }
+        }
+        let find = |name: &str| values.get(name).or_else(|| self.weights.get(name)).map(Tensor::shallow_clone);
+        graph.outputs.iter().map(|o| find(&o.name).ok_or_else(|| ExecError::NoOutput(o.name.clone()))).collect()
+    }
+
+    fn check_inputs(&self, inputs: &[Tensor]) -> Result<(), ExecError> {
+        let wanted = &self.model.graph.inputs;
+        if wanted.len() != inputs.len() {
+            return Err(ExecError::InputCount { wanted: wanted.len(), got: inputs.len() });
+        }
+        for (info, tensor) in wanted.iter().zip(inputs) {
+            let size = tensor.size();
+            let fits = size.len() == info.shape.len()
+                && info.shape.iter().zip(&size).all(|(dim, n)| !matches!(dim, sinter_model::Dim::Fixed(m) if m != n));
+            if !fits {
+                let (name, wanted) = (info.name.clone(), info.shape_text());
+                return Err(ExecError::InputShape { name, wanted, got: size });
+            }
+            if tensor.kind() != info.element.kind() {
+                let (wanted, got) = (kind_name(info.element.kind()), kind_name(tensor.kind()));
+                return Err(ExecError::InputKind { name: info.name.clone(), wanted, got });
+            }
+        }
+        Ok(())
+    }
+
+    fn run_node(&self, node: &Node, values: &HashMap<&str, Tensor>, mode: Mode) -> Result<Vec<Tensor>, ExecError> {
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for name in &node.inputs {
+            if name.is_empty() {
+                inputs.push(None);
+                continue;
+            }
+            match values.get(name.as_str()).or_else(|| self.weights.get(name.as_str())) {
+                Some(t) => inputs.push(Some(t.shallow_clone())),
+                None => {
+                    let (node, kind) = (node.name.clone(), node.kind().to_string());
+                    return Err(ExecError::NoValue { node, kind, value: name.clone() });
+                }
+            }
+        }
+        node.op.forward(&Inputs(&inputs), mode).map_err(|source| {
+            let shapes: Vec<String> = inputs.iter().flatten().map(|t| format!("{:?}", t.size())).collect();
+            let source = match source {
+                OpError::Torch(e) => OpError::Invalid(format!("{} (inputs {})", OpError::Torch(e), shapes.join(", "))),
+                other => other,
+            };
+            ExecError::Node { node: node.name.clone(), kind: node.kind().to_string(), source }
+        })
+    }
+
+    fn on_grid(&self, name: &str, value: Tensor) -> Result<Tensor, ExecError> {
+        match self.model.activations.get(name) {
+            Some(grid) => grid.apply(&value).map_err(|source| ExecError::Grid { value: name.to_string(), source }),
+            None => Ok(value),
+        }
+    }
+}
+
+/// Zero inputs of the graph's shapes for a batch size; float inputs are zeros, integers too (a valid index).
+pub fn blank_inputs(model: &Model, batch: i64) -> Vec<Tensor> {
+    let each = model.graph.inputs.iter();
+    each.map(|info| Tensor::zeros(info.concrete(batch), (info.element.kind(), Device::Cpu))).collect()
+}
+
+/// The shape of every value and weight for one sample, by running the graph on zeros.
+pub fn shapes(model: &Model) -> Result<BTreeMap<String, Vec<i64>>, ExecError> {
+    let mut shapes: BTreeMap<String, Vec<i64>> = model.weights.iter().map(|(k, w)| (k.clone(), w.size())).collect();
+    tch::no_grad(|| {
+        let runner = Runner::new(model)?;
+        runner.run_tapped(&blank_inputs(model, 1), Mode::Predict, &mut |name, value| {
+            shapes.insert(name.to_string(), value.size());
+        })
+    })?;
+    Ok(shapes)
+}
+
+/// The shapes at each node, in graph order.
+pub fn io_shapes(model: &Model) -> Result<Vec<IoShapes>, ExecError> {
+    let shapes = shapes(model)?;
+    let of = |node: &Node| IoShapes {
+        inputs: node.inputs.iter().map(|n| shapes.get(n).cloned()).collect(),
+        outputs: node.outputs.iter().map(|n| shapes.get(n).cloned().unwrap_or_default()).collect(),
+    };
+    Ok(model.graph.nodes.iter().map(of).collect())
+}
+
+/// The arithmetic of each node for one sample, in graph order.
+pub fn costs(model: &Model) -> Result<Vec<Cost>, ExecError> {
+    Ok(model.graph.nodes.iter().zip(io_shapes(model)?).map(|(node, shapes)| node.op.cost(&shapes)).collect())
+}
+
+/// Multiply-accumulates of the whole model for one sample.
+pub fn macs(model: &Model) -> Result<u64, ExecError> {
+    Ok(costs(model)?.iter().map(|c| c.macs).sum())
+}
+
+/// The tensors that gradients train, by name: each parameter's latent tensor, and its centroids where it has a codebook.
+pub fn leaves(model: &Model) -> Vec<(String, Tensor)> {
+    let mut leaves = Vec::new();
+    for (name, weight) in &model.weights {
+        if weight.role == Role::Parameter && weight.latent().is_floating_point() {
+            leaves.push((name.clone(), weight.latent().shallow_clone()));
+            if let Some(codebook) = weight.codebook() {
+                leaves.push((format!("{name}#centroids"), codebook.centroids().shallow_clone()));
+            }
+        }
+    }
+    leaves
+}

@@ -1,0 +1,93 @@
+//! The graph with its grids as QuantizeLinear and DequantizeLinear nodes, in the layout that ONNX Runtime fuses: every quantized value
+//! passes through one pair, weights are stored as integers behind a DequantizeLinear, biases as int32.
+
+use std::collections::BTreeMap;
+
+use sinter_model::{Attributes, Grid, GridShape, Levels, Model, Node, OpError, Role, Weight};
+use tch::{Kind, Tensor};
+
+/// Why a model could not be written with explicit quantization.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}`: {source}")]
+pub struct QdqError {
+    pub name: String,
+    pub source: OpError,
+}
+
+/// A copy of the model in which every grid is a pair of nodes and no weight has a chain any more. A model without grids comes back with
+/// its effective weights.
+pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
+    let mut out = Model { name: model.name.clone(), graph: model.graph.clone(), ..Model::default() };
+    let mut renamed: BTreeMap<String, String> = BTreeMap::new();
+    let mut head = Vec::new();
+    for (name, weight) in &model.weights {
+        let at = |source| QdqError { name: name.clone(), source };
+        let value = weight.effective().map_err(at)?;
+        let value = value.f_detach().map_err(|e| at(e.into()))?;
+        match weight.grid() {
+            // ONNX has integers of 8 and 32 bits (and 4, later); in between the values go into int8.
+            Some(grid) if grid.bits() <= 8 || grid.bits() == 32 => {
+                let stored = format!("{name}.quantized");
+                let kind = if grid.bits() == 32 { Kind::Int } else { Kind::Int8 };
+                let q = grid.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
+                out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
+                let scale = store_scale(&mut out, name, grid, kind).map_err(at)?;
+                let attributes = match grid.shape() {
+                    GridShape::Tensor => Attributes::new(),
+                    GridShape::Channel(axis) => Attributes::new().int("axis", axis as i64),
+                };
+                let real = format!("{name}.dequantized");
+                let inputs = [vec![stored], scale].concat();
+                head.push(Node::new(&real, "DequantizeLinear", attributes, inputs, vec![real.clone()]).map_err(at)?);
+                renamed.insert(name.clone(), real);
+            }
+            _ => {
+                out.weights.insert(name.clone(), Weight::new(weight.role, value.copy()));
+            }
+        }
+    }
+    let mut pairs: BTreeMap<&str, [Node; 2]> = BTreeMap::new();
+    for (name, grid) in &model.activations {
+        let at = |source| QdqError { name: name.clone(), source };
+        let kind = if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 };
+        let scale = store_scale(&mut out, name, grid, kind).map_err(at)?;
+        let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
+        let quantize = Node::new(&q, "QuantizeLinear", Attributes::new(), [vec![name.clone()], scale.clone()].concat(), vec![q.clone()]);
+        let back = Node::new(&real, "DequantizeLinear", Attributes::new(), [vec![q], scale].concat(), vec![real.clone()]);
+        pairs.insert(name, [quantize.map_err(at)?, back.map_err(at)?]);
+        renamed.insert(name.clone(), real);
+    }
+    let mut nodes = head;
+    for input in &model.graph.inputs {
+        nodes.extend(pairs.remove(input.name.as_str()).into_iter().flatten());
+    }
+    for node in &model.graph.nodes {
+        let mut node = node.clone();
+        for name in &mut node.inputs {
+            if let Some(new) = renamed.get(name) {
+                *name = new.clone();
+            }
+        }
+        let outputs = node.outputs.clone();
+        nodes.push(node);
+        for name in &outputs {
+            nodes.extend(pairs.remove(name.as_str()).into_iter().flatten());
+        }
+    }
+    out.graph.nodes = nodes;
+    Ok(out)
+}
+
+/// Stores scale and zero point; returns their names. Integers of fewer bits than their type keep to their range by construction.
+fn store_scale(out: &mut Model, name: &str, grid: &Grid, kind: Kind) -> Result<Vec<String>, OpError> {
+    let shape: Vec<i64> = match grid.shape() {
+        GridShape::Tensor => vec![],
+        GridShape::Channel(_) => vec![grid.scales()?.len() as i64],
+    };
+    let scale = Tensor::f_from_slice(&grid.scales()?)?.f_reshape(&shape[..])?;
+    let zero = Tensor::f_from_slice(&grid.zero_points()?)?.f_reshape(&shape[..])?.f_to_kind(kind)?;
+    let names = vec![format!("{name}.scale"), format!("{name}.zero_point")];
+    out.weights.insert(names[0].clone(), Weight::new(Role::Constant, scale));
+    out.weights.insert(names[1].clone(), Weight::new(Role::Constant, zero));
+    Ok(names)
+}

@@ -1,0 +1,108 @@
+//! ONNX Runtime inside the process, loaded from a shared library where there is one.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use ort::environment::Environment;
+use ort::session::Session;
+use sinter_model::to_f32s;
+use tch::Tensor;
+
+/// Why ONNX Runtime did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("ONNX Runtime is not here: `cargo xtask setup` installs it, or name its library in ORT_DYLIB_PATH")]
+    Absent,
+    #[error("ONNX Runtime could not be loaded from {path}: {reason}")]
+    Load { path: PathBuf, reason: String },
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
+    #[error(transparent)]
+    Op(#[from] sinter_model::OpError),
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+impl<T> From<ort::Error<T>> for RuntimeError {
+    fn from(error: ort::Error<T>) -> Self {
+        Self::Runtime(error.to_string())
+    }
+}
+
+/// A model file opened by ONNX Runtime, on one thread.
+pub struct OnnxRuntime {
+    session: Session,
+}
+
+impl OnnxRuntime {
+    /// Opens a file. [`RuntimeError::Absent`] when the library is not installed: nothing else should break then.
+    pub fn open(model: &Path) -> Result<Self, RuntimeError> {
+        let mut builder = Session::builder(environment()?)?.with_intra_threads(1)?.with_inter_threads(1)?;
+        Ok(Self { session: builder.commit_from_file(model)? })
+    }
+
+    /// The first output for one float input.
+    pub fn run(&mut self, x: &Tensor) -> Result<Tensor, RuntimeError> {
+        let outputs = self.run_all(&[x.shallow_clone()])?;
+        outputs.into_iter().next().ok_or_else(|| RuntimeError::Runtime("the model has no output".into()))
+    }
+
+    /// Every output for float or int64 inputs, as float32.
+    pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RuntimeError> {
+        let names: Vec<String> = self.session.inputs().iter().map(|i| i.name().to_string()).collect();
+        let mut values: Vec<(String, ort::value::DynValue)> = Vec::new();
+        for (name, x) in names.into_iter().zip(inputs) {
+            let shape = x.size();
+            let value = if x.is_floating_point() {
+                ort::value::Tensor::from_array((shape, to_f32s(x)?))?.into_dyn()
+            } else {
+                ort::value::Tensor::from_array((shape, sinter_model::to_i64s(x)?))?.into_dyn()
+            };
+            values.push((name, value));
+        }
+        let outputs = self.session.run(values)?;
+        let mut tensors = Vec::new();
+        for i in 0..outputs.len() {
+            let (shape, data) = outputs[i].try_extract_tensor::<f32>()?;
+            let dims: Vec<i64> = shape.iter().copied().collect();
+            tensors.push(Tensor::f_from_slice(data)?.f_reshape(dims)?);
+        }
+        Ok(tensors)
+    }
+
+    /// Median and 95th percentile of the time of one inference on `x`, over at least `runs` runs after a warm-up.
+    pub fn latency(&mut self, x: &Tensor, runs: usize) -> Result<(Duration, Duration), RuntimeError> {
+        for _ in 0..runs.div_ceil(5) {
+            let _output = self.run(x)?;
+        }
+        let mut times = Vec::with_capacity(runs);
+        for _ in 0..runs.max(1) {
+            let started = Instant::now();
+            let _output = self.run(x)?;
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        Ok((times[times.len() / 2], times[times.len() * 95 / 100]))
+    }
+}
+
+/// Loads the library once for the process.
+fn environment() -> Result<&'static Environment, RuntimeError> {
+    static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();
+    let path = library().ok_or(RuntimeError::Absent)?;
+    let loaded = LOADED.get_or_init(|| {
+        let builder = ort::init_from(&path).map_err(|e| e.to_string())?;
+        builder.with_telemetry(false).build().map_err(|e| e.to_string())
+    });
+    loaded.as_ref().map_err(|reason| RuntimeError::Load { path, reason: reason.clone() })
+}
+
+/// Where the library is: ORT_DYLIB_PATH, or `.runtime/` in a folder above the program.
+fn library() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        return Some(PathBuf::from(path));
+    }
+    let program = std::env::current_exe().ok()?;
+    program.ancestors().skip(1).map(|folder| folder.join(".runtime/libonnxruntime.so")).find(|p| p.is_file())
+}

@@ -1,0 +1,9 @@
+//! The links of a weight's encoding chain.
+
+mod codebook;
+mod grid;
+mod mask;
+
+pub use codebook::Codebook;
+pub use grid::{Grid, GridShape, Levels};
+pub use mask::{Mask, NmPattern};

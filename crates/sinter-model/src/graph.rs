@@ -1,0 +1,183 @@
+//! The graph: nodes in topological order over named values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::{Attributes, ElementType};
+use crate::error::OpResult;
+use crate::op::Operator;
+
+/// One dimension of an input or output: a fixed length, or a name for a length that the caller chooses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Dim {
+    Fixed(i64),
+    Free(String),
+}
+
+/// A graph input or output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValueInfo {
+    pub name: String,
+    pub element: ElementType,
+    pub shape: Vec<Dim>,
+}
+
+impl ValueInfo {
+    /// The shape for a given batch size: a free first dimension becomes `batch`, every other free one 1.
+    pub fn concrete(&self, batch: i64) -> Vec<i64> {
+        self.shape
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| match dim {
+                Dim::Fixed(n) => *n,
+                Dim::Free(_) if axis == 0 => batch,
+                Dim::Free(_) => 1,
+            })
+            .collect()
+    }
+
+    /// Whether the first dimension is free, so that samples can be batched.
+    pub fn is_batched(&self) -> bool {
+        matches!(self.shape.first(), Some(Dim::Free(_)))
+    }
+
+    /// The shape as text: `[batch, 1, 28, 28]`.
+    pub fn shape_text(&self) -> String {
+        let dims = self.shape.iter().map(|dim| match dim {
+            Dim::Fixed(n) => n.to_string(),
+            Dim::Free(name) => name.clone(),
+        });
+        format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// One application of an operator. An absent optional input is an empty name.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: String,
+    pub attributes: Attributes,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    pub op: Arc<dyn Operator>,
+}
+
+impl Node {
+    /// A node of the given ONNX operator type. Errors when the type or an attribute is not supported.
+    pub fn new(
+        name: &str,
+        kind: &str,
+        attributes: Attributes,
+        inputs: Vec<String>,
+        outputs: Vec<String>,
+    ) -> OpResult<Self> {
+        let op = crate::ops::parse(kind, &attributes)?;
+        Ok(Self { name: name.to_string(), attributes, inputs, outputs, op })
+    }
+
+    /// The ONNX operator type.
+    pub fn kind(&self) -> &str {
+        self.op.kind()
+    }
+
+    /// The names of the inputs that are present.
+    pub fn present_inputs(&self) -> impl Iterator<Item = &String> {
+        self.inputs.iter().filter(|name| !name.is_empty())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeText {
+    name: String,
+    kind: String,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    attributes: Attributes,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+fn is_empty(attributes: &Attributes) -> bool {
+    attributes.0.is_empty()
+}
+
+impl Serialize for Node {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        NodeText {
+            name: self.name.clone(),
+            kind: self.kind().to_string(),
+            attributes: self.attributes.clone(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = NodeText::deserialize(deserializer)?;
+        Node::new(&text.name, &text.kind, text.attributes, text.inputs, text.outputs)
+            .map_err(|e| serde::de::Error::custom(format!("node `{}`: {e}", text.name)))
+    }
+}
+
+/// Nodes in an order in which every input exists before it is used.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Graph {
+    pub inputs: Vec<ValueInfo>,
+    pub outputs: Vec<ValueInfo>,
+    pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// The index of the node that produces each value.
+    pub fn producers(&self) -> BTreeMap<&str, usize> {
+        let each = self.nodes.iter().enumerate();
+        each.flat_map(|(i, n)| n.outputs.iter().filter(|o| !o.is_empty()).map(move |o| (o.as_str(), i))).collect()
+    }
+
+    /// The indices of the nodes that read each value, in order.
+    pub fn consumers(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut map: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            for name in node.present_inputs() {
+                let readers = map.entry(name).or_default();
+                if readers.last() != Some(&i) {
+                    readers.push(i);
+                }
+            }
+        }
+        map
+    }
+
+    /// Whether a value leaves the graph.
+    pub fn is_output(&self, name: &str) -> bool {
+        self.outputs.iter().any(|o| o.name == name)
+    }
+
+    /// Puts the nodes in topological order. Returns the names of nodes that can never run (a cycle or a missing input).
+    pub fn sort(&mut self, known: &BTreeSet<String>) -> Result<(), Vec<String>> {
+        let mut ready: BTreeSet<String> = known.clone();
+        ready.extend(self.inputs.iter().map(|i| i.name.clone()));
+        let mut waiting: Vec<Node> = std::mem::take(&mut self.nodes);
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut later = Vec::new();
+            for node in waiting {
+                if node.present_inputs().all(|i| ready.contains(i)) {
+                    ready.extend(node.outputs.iter().cloned());
+                    self.nodes.push(node);
+                } else {
+                    later.push(node);
+                }
+            }
+            if later.len() == before {
+                return Err(later.into_iter().map(|n| n.name).collect());
+            }
+            waiting = later;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! The model in flight: a graph of typed operators, and weights that carry their encodings.
+//!
+//! Everything else in Sinter is a function of a [`Model`]. The graph speaks ONNX (opset 21 semantics), values have names,
+//! and an operator is one type that answers every question about itself (see [`Operator`]). A weight is a dense latent
+//! tensor seen through a chain of encodings (see [`Weight`]).
+
+mod attributes;
+mod axes;
+mod batch_norm;
+mod encoding;
+mod error;
+mod files;
+mod graph;
+mod model;
+mod op;
+mod ops;
+mod tensor;
+mod units;
+mod weight;
+pub mod zoo;
+
+pub use attributes::{Attribute, Attributes, ElementType};
+pub use axes::{Axis, AxisLinks, Relation, Slot};
+pub use batch_norm::fold_batch_norm;
+pub use encoding::{Codebook, Grid, GridShape, Levels, Mask, NmPattern};
+pub use error::{OpError, OpResult};
+pub use files::{WriteError, write_whole, write_whole_with};
+pub use graph::{Dim, Graph, Node, ValueInfo};
+pub use model::{Layer, Model, ModelError};
+pub use op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+pub use ops::{parse as parse_operator, supported as supported_operators};
+pub use tensor::{ints_of, kind_name, to_f32s, to_i64s};
+pub use units::{Bytes, Joules, Macs, Ratio, UnitError};
+pub use weight::{BrokenLink, Role, Weight};
+
+/// The ONNX operator set whose semantics the graph follows and that exports declare.
+pub const OPSET: i64 = 21;

@@ -1,0 +1,132 @@
+//! The model: a graph, its weights, and the grids on its values.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use crate::encoding::Grid;
+use crate::error::OpError;
+use crate::graph::Graph;
+use crate::op::{IoShapes, WeightSlot};
+use crate::weight::{BrokenLink, Role, Weight};
+
+/// What is wrong with a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("weight `{weight}`: {source}")]
+    Weight { weight: String, source: OpError },
+    #[error("weight `{weight}` breaks its {link}: {what}")]
+    Broken { weight: String, link: &'static str, what: String },
+    #[error("the graph has no weight `{0}`")]
+    NoWeight(String),
+}
+
+/// A trained network in flight.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub name: String,
+    pub graph: Graph,
+    /// Stored tensors by the name under which nodes read them.
+    pub weights: BTreeMap<String, Weight>,
+    /// Activation quantization: the grid that a named value is rounded to.
+    pub activations: BTreeMap<String, Grid>,
+}
+
+/// A layer: a node that owns a weight.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The index of the node.
+    pub node: usize,
+    /// The node's name.
+    pub name: String,
+    /// The name of the weight.
+    pub weight: String,
+    /// The name of the bias, when there is one.
+    pub bias: Option<String>,
+    pub slot: WeightSlot,
+}
+
+impl Model {
+    /// A deep copy: nothing is shared with the original.
+    pub fn copy(&self) -> Model {
+        Model {
+            name: self.name.clone(),
+            graph: self.graph.clone(),
+            weights: self.weights.iter().map(|(k, w)| (k.clone(), w.copy())).collect(),
+            activations: self.activations.iter().map(|(k, g)| (k.clone(), g.copy())).collect(),
+        }
+    }
+
+    /// A weight by name.
+    pub fn weight(&self, name: &str) -> Result<&Weight, ModelError> {
+        self.weights.get(name).ok_or_else(|| ModelError::NoWeight(name.to_string()))
+    }
+
+    /// A weight by name, to change it.
+    pub fn weight_mut(&mut self, name: &str) -> Result<&mut Weight, ModelError> {
+        self.weights.get_mut(name).ok_or_else(|| ModelError::NoWeight(name.to_string()))
+    }
+
+    /// The layers that prune, cluster and quantize act on, in graph order: nodes whose weight is a stored parameter. A weight
+    /// that several nodes share is listed once, under its first node.
+    pub fn layers(&self) -> Vec<Layer> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut layers = Vec::new();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            let stored = |name: &String| self.weights.get(name).filter(|w| w.role == Role::Parameter);
+            let shapes =
+                IoShapes { inputs: node.inputs.iter().map(|n| stored(n).map(Weight::size)).collect(), outputs: vec![] };
+            let Some(slot) = node.op.weight(&shapes) else { continue };
+            let Some(weight) = node.inputs.get(slot.input).filter(|n| stored(n).is_some()) else { continue };
+            if seen.insert(weight.clone()) {
+                let bias = slot.bias.and_then(|b| node.inputs.get(b)).filter(|n| stored(n).is_some()).cloned();
+                layers.push(Layer { node: index, name: node.name.clone(), weight: weight.clone(), bias, slot });
+            }
+        }
+        layers
+    }
+
+    /// The number of trained elements.
+    pub fn parameters(&self) -> usize {
+        self.weights.values().filter(|w| w.role == Role::Parameter).map(Weight::numel).sum()
+    }
+
+    /// Checks every link of every weight; the first broken one is the error.
+    pub fn check(&self) -> Result<(), ModelError> {
+        for (name, weight) in &self.weights {
+            match weight.check() {
+                Ok(None) => {}
+                Ok(Some(BrokenLink { link, what })) => {
+                    return Err(ModelError::Broken { weight: name.clone(), link, what });
+                }
+                Err(source) => return Err(ModelError::Weight { weight: name.clone(), source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets an integer constant under a name that is free, derived from `hint`; returns the name.
+    pub fn add_constant(&mut self, hint: &str, value: Tensor) -> String {
+        let mut name = hint.to_string();
+        let mut count = 1;
+        while self.weights.contains_key(&name) {
+            count += 1;
+            name = format!("{hint}_{count}");
+        }
+        self.weights.insert(name.clone(), Weight::new(Role::Constant, value));
+        name
+    }
+
+    /// Removes stored tensors that no node reads and that are no output.
+    pub fn drop_unused(&mut self) {
+        let mut used: std::collections::BTreeSet<String> =
+            self.graph.nodes.iter().flat_map(|n| n.present_inputs().cloned()).collect();
+        used.extend(self.graph.outputs.iter().map(|o| o.name.clone()));
+        self.weights.retain(|name, _| used.contains(name));
+    }
+
+    /// Whether every parameter is a float tensor that libtorch can train.
+    pub fn is_trainable(&self) -> bool {
+        self.weights.values().any(|w| w.role == Role::Parameter && w.latent().kind() == Kind::Float)
+    }
+}

@@ -1,0 +1,136 @@
+//! The operator: one type that answers every question about itself.
+
+use std::fmt::Debug;
+
+use tch::Tensor;
+
+use crate::attributes::Attributes;
+use crate::axes::AxisLinks;
+use crate::error::{OpResult, invalid};
+use crate::tensor::to_i64s;
+
+/// Whether the graph runs to predict or to learn (dropout on, batch statistics in batch normalisation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Predict,
+    Train,
+}
+
+/// One node's input tensors; absent optional inputs are `None`.
+#[derive(Debug)]
+pub struct Inputs<'a>(pub &'a [Option<Tensor>]);
+
+impl<'a> Inputs<'a> {
+    /// A required input.
+    pub fn get(&self, i: usize) -> OpResult<&'a Tensor> {
+        match self.opt(i) {
+            Some(t) => Ok(t),
+            None => invalid!("input {i} is missing"),
+        }
+    }
+
+    /// An optional input.
+    pub fn opt(&self, i: usize) -> Option<&'a Tensor> {
+        self.0.get(i).and_then(|t| t.as_ref())
+    }
+
+    /// An optional input's elements as integers.
+    pub fn ints(&self, i: usize) -> OpResult<Option<Vec<i64>>> {
+        self.opt(i).map(to_i64s).transpose()
+    }
+
+    /// Every input that is present.
+    pub fn present(&self) -> impl Iterator<Item = &'a Tensor> {
+        self.0.iter().flatten()
+    }
+}
+
+/// The shapes at one node. A scalar has the empty shape.
+#[derive(Debug, Clone, Default)]
+pub struct IoShapes {
+    pub inputs: Vec<Option<Vec<i64>>>,
+    pub outputs: Vec<Vec<i64>>,
+}
+
+impl IoShapes {
+    /// The elements of input `i`; 0 when absent.
+    pub fn input_len(&self, i: usize) -> u64 {
+        self.inputs.get(i).and_then(|s| s.as_ref()).map_or(0, |s| product(s))
+    }
+
+    /// The elements of output `i`.
+    pub fn output_len(&self, i: usize) -> u64 {
+        self.outputs.get(i).map_or(0, |s| product(s))
+    }
+}
+
+fn product(shape: &[i64]) -> u64 {
+    shape.iter().map(|&n| n.max(0) as u64).product()
+}
+
+/// The arithmetic of one node for the shapes given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Multiply-accumulates of convolutions and matrix products.
+    pub macs: u64,
+    /// Other operations: additions, comparisons, activations.
+    pub other: u64,
+}
+
+/// Where a layer's weight stands among its inputs, and what its axes mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightSlot {
+    /// Position of the weight among the node's inputs.
+    pub input: usize,
+    /// Position of the bias, when the operator takes one.
+    pub bias: Option<usize>,
+    /// The weight's axis of output channels.
+    pub out_axis: usize,
+    /// The weight's axis of input channels.
+    pub in_axis: usize,
+}
+
+/// What a node changes in itself when the axes of its inputs and outputs shrink.
+#[derive(Debug, Clone, Default)]
+pub struct Adapted {
+    /// New attributes, when they change.
+    pub attributes: Option<Attributes>,
+    /// Integer inputs (shapes, split sizes) that need new values: position and values.
+    pub constants: Vec<(usize, Vec<i64>)>,
+}
+
+/// An ONNX operator with its attributes parsed.
+///
+/// Output shapes have no method of their own: they are those of what [`Operator::forward`] returns, so the two can't disagree.
+pub trait Operator: Debug + Send + Sync {
+    /// The ONNX operator type.
+    fn kind(&self) -> &'static str;
+
+    /// Computes the outputs. Differentiable wherever libtorch is.
+    fn forward(&self, inputs: &Inputs, mode: Mode) -> OpResult<Vec<Tensor>>;
+
+    /// The arithmetic for one application. By default one operation per element of the first output.
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        Cost { macs: 0, other: shapes.output_len(0) }
+    }
+
+    /// States how the axes of inputs and outputs correspond. By default nothing may change.
+    fn axes(&self, links: &mut AxisLinks) {
+        links.fix_all();
+    }
+
+    /// Where the layer's weight is, for operators that prune, cluster and quantize as layers.
+    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
+        None
+    }
+
+    /// What to rewrite when shapes go from `old` to `new` (same ranks, some axes shorter).
+    fn adapt(&self, _attributes: &Attributes, _old: &IoShapes, _new: &IoShapes) -> Adapted {
+        Adapted::default()
+    }
+
+    /// Whether an output copies elements of the inputs unchanged, so that they share a quantization grid.
+    fn keeps_values(&self) -> bool {
+        false
+    }
+}

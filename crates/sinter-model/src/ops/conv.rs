@@ -1,0 +1,222 @@
+//! Convolution and transposed convolution over one, two or three spatial axes.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::own;
+use super::pool::Window;
+use crate::attributes::{Attribute, Attributes};
+use crate::axes::{AxisLinks, Slot};
+use crate::error::{OpResult, invalid};
+use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+
+pub(super) const KINDS: &[&str] = &["Conv", "ConvTranspose"];
+
+pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
+    let Some(kind) = own(KINDS, kind) else { return Ok(None) };
+    let window = Window::parse(attributes)?;
+    let groups = attributes.get_int("group", 1)?;
+    if groups < 1 {
+        invalid!("group={groups} should be at least 1");
+    }
+    Ok(Some(match kind {
+        "Conv" => Arc::new(Conv { window, groups }),
+        _ => Arc::new(ConvTranspose {
+            window,
+            groups,
+            output_padding: attributes.opt_ints("output_padding")?,
+            output_shape: attributes.opt_ints("output_shape")?,
+        }),
+    }))
+}
+
+/// y = x * w + b, with x `[N, C, spatial...]`, w `[M, C / groups, kernel...]`, b `[M]`.
+#[derive(Debug)]
+struct Conv {
+    window: Window,
+    groups: i64,
+}
+
+impl Conv {
+    /// Each input channel has output channels of its own.
+    fn is_depthwise(&self, shapes: &IoShapes) -> bool {
+        let channels = shapes.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1));
+        self.groups > 1 && channels == Some(&self.groups)
+    }
+}
+
+impl Operator for Conv {
+    fn kind(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        let (x, w) = (inputs.get(0)?, inputs.get(1)?);
+        let rank = x.dim().saturating_sub(2);
+        if rank == 0 || w.dim() != x.dim() {
+            invalid!("input of shape {:?} and weight of shape {:?} do not fit", x.size(), w.size());
+        }
+        let kernel = &w.size()[2..];
+        let window = self.window.resolve(&x.size()[2..], kernel)?;
+        let (x, padding) = window.pad_for_convolution(x)?;
+        Ok(vec![x.f_convolution(w, inputs.opt(2), &window.strides, padding, &window.dilations, false, vec![0i64; rank], self.groups)?])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        let kernel: u64 = match shapes.inputs.get(1) {
+            Some(Some(w)) => w[1..].iter().map(|&n| n as u64).product(),
+            _ => 0,
+        };
+        Cost { macs: shapes.output_len(0) * kernel, other: 0 }
+    }
+
+    fn axes(&self, links: &mut AxisLinks) {
+        let (x, w, b, y) = (Slot::In(0), Slot::In(1), Slot::In(2), Slot::Out(0));
+        links.same((x, 0), (y, 0));
+        for a in 2..links.shape(w).len() {
+            [x, w, y].into_iter().for_each(|slot| links.fix((slot, a)));
+        }
+        links.same((w, 0), (y, 1));
+        links.same((b, 0), (y, 1));
+        if self.groups == 1 {
+            links.same((w, 1), (x, 1));
+        } else if self.is_depthwise(links.shapes) {
+            links.fix((w, 1));
+            match links.shape(y)[1] == links.shape(x)[1] {
+                true => links.same((x, 1), (y, 1)),
+                false => links.block((x, 1), (y, 1)),
+            }
+        } else {
+            // Groups of several channels each: an index on one side means another channel in every group.
+            [(x, 1), (w, 0), (w, 1), (y, 1)].into_iter().for_each(|a| links.fix(a));
+        }
+    }
+
+    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
+        Some(WeightSlot { input: 1, bias: Some(2), out_axis: 0, in_axis: 1 })
+    }
+
+    fn adapt(&self, attributes: &Attributes, old: &IoShapes, new: &IoShapes) -> Adapted {
+        let channels = new.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1)).copied();
+        match channels {
+            Some(channels) if self.is_depthwise(old) && channels != self.groups => Adapted {
+                attributes: Some(attributes.clone().with("group", Attribute::Int(channels))),
+                constants: vec![],
+            },
+            _ => Adapted::default(),
+        }
+    }
+}
+
+/// The gradient of a convolution as a layer: x `[N, C, spatial...]`, w `[C, M / groups, kernel...]`.
+#[derive(Debug)]
+struct ConvTranspose {
+    window: Window,
+    groups: i64,
+    output_padding: Option<Vec<i64>>,
+    output_shape: Option<Vec<i64>>,
+}
+
+impl Operator for ConvTranspose {
+    fn kind(&self) -> &'static str {
+        "ConvTranspose"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        let (x, w) = (inputs.get(0)?, inputs.get(1)?);
+        let rank = x.dim().saturating_sub(2);
+        if rank == 0 || w.dim() != x.dim() {
+            invalid!("input of shape {:?} and weight of shape {:?} do not fit", x.size(), w.size());
+        }
+        let kernel = &w.size()[2..];
+        let spatial = &x.size()[2..];
+        let window = self.window.resolve_steps(spatial, kernel)?;
+        let extra = self.output_padding.clone().unwrap_or_else(|| vec![0; rank]);
+        if extra.len() != rank {
+            invalid!("output_padding {extra:?} does not fit {rank} spatial axes");
+        }
+        // Without padding the output is the longest possible; then cut the begin and the end of each axis.
+        let full: Vec<i64> = (0..rank)
+            .map(|a| window.strides[a] * (spatial[a] - 1) + extra[a] + (kernel[a] - 1) * window.dilations[a] + 1)
+            .collect();
+        let (mut begin, mut end) = (window.begin.clone(), window.end.clone());
+        let wanted = match (&self.output_shape, self.window.auto_pad()) {
+            (Some(shape), _) => Some(shape[shape.len().saturating_sub(rank)..].to_vec()),
+            (None, Some(_)) => Some((0..rank).map(|a| spatial[a] * window.strides[a]).collect()),
+            _ => None,
+        };
+        if let Some(wanted) = wanted {
+            for a in 0..rank {
+                let total = full[a] - wanted[a];
+                let (small, large) = (total.div_euclid(2), total - total.div_euclid(2));
+                (begin[a], end[a]) = if self.window.auto_pad() == Some("SAME_UPPER") { (small, large) } else { (large, small) };
+            }
+        }
+        let mut y = x.f_convolution(
+            w,
+            inputs.opt(2),
+            &window.strides,
+            vec![0i64; rank],
+            &window.dilations,
+            true,
+            vec![0i64; rank],
+            self.groups,
+        )?;
+        for a in 0..rank {
+            // Output padding lengthens the end by zeros plus the bias; a negative cut does the same.
+            let axis = a as i64 + 2;
+            let have = y.size()[a + 2];
+            let (from, to) = (begin[a], full[a] - end[a]);
+            if from < 0 || to > have {
+                let mut pad = vec![0i64; 2 * (rank - a)];
+                let last = pad.len() - 2;
+                pad[last] = (-from).max(0);
+                pad[last + 1] = (to - have).max(0);
+                let bare = match inputs.opt(2) {
+                    Some(b) => y.f_sub(&bias_shape(b, rank)?)?,
+                    None => y,
+                };
+                y = bare.f_constant_pad_nd(pad)?;
+                if let Some(b) = inputs.opt(2) {
+                    y = y.f_add(&bias_shape(b, rank)?)?;
+                }
+            }
+            y = y.f_narrow(axis, from.max(0), to - from)?;
+        }
+        Ok(vec![y])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        let kernel: u64 = match shapes.inputs.get(1) {
+            Some(Some(w)) => w[1..].iter().map(|&n| n as u64).product(),
+            _ => 0,
+        };
+        Cost { macs: shapes.input_len(0) * kernel, other: 0 }
+    }
+
+    fn axes(&self, links: &mut AxisLinks) {
+        let (x, w, b, y) = (Slot::In(0), Slot::In(1), Slot::In(2), Slot::Out(0));
+        links.same((x, 0), (y, 0));
+        for a in 2..links.shape(w).len() {
+            [x, w, y].into_iter().for_each(|slot| links.fix((slot, a)));
+        }
+        if self.groups == 1 {
+            links.same((w, 0), (x, 1));
+            links.same((w, 1), (y, 1));
+            links.same((b, 0), (y, 1));
+        } else {
+            [(x, 1), (w, 0), (w, 1), (b, 0), (y, 1)].into_iter().for_each(|a| links.fix(a));
+        }
+    }
+
+    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
+        Some(WeightSlot { input: 1, bias: Some(2), out_axis: 1, in_axis: 0 })
+    }
+}
+
+fn bias_shape(bias: &Tensor, rank: usize) -> OpResult<Tensor> {
+    let mut shape = vec![1i64; rank + 1];
+    shape[0] = bias.numel() as i64;
+    Ok(bias.f_reshape(shape)?)
+}

@@ -1,0 +1,155 @@
+//! Matrix products.
+
+use std::sync::Arc;
+
+use tch::Tensor;
+
+use super::own;
+use crate::attributes::Attributes;
+use crate::axes::{AxisLinks, Slot};
+use crate::error::{OpResult, invalid};
+use crate::op::{Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+
+pub(super) const KINDS: &[&str] = &["Einsum", "Gemm", "MatMul"];
+
+pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
+    let Some(kind) = own(KINDS, kind) else { return Ok(None) };
+    Ok(Some(match kind {
+        "Gemm" => Arc::new(Gemm {
+            alpha: attributes.get_float("alpha", 1.0)?,
+            beta: attributes.get_float("beta", 1.0)?,
+            transpose_a: attributes.get_flag("transA", false)?,
+            transpose_b: attributes.get_flag("transB", false)?,
+        }),
+        "Einsum" => Arc::new(Einsum { equation: attributes.get_str("equation", "")?.replace(' ', "") }),
+        _ => Arc::new(MatMul),
+    }))
+}
+
+/// y = alpha * op(a) @ op(b) + beta * c, on matrices.
+#[derive(Debug)]
+struct Gemm {
+    alpha: f64,
+    beta: f64,
+    transpose_a: bool,
+    transpose_b: bool,
+}
+
+impl Operator for Gemm {
+    fn kind(&self) -> &'static str {
+        "Gemm"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        let flip = |t: &Tensor, yes: bool| if yes { t.f_tr() } else { Ok(t.shallow_clone()) };
+        let (a, b) = (flip(inputs.get(0)?, self.transpose_a)?, flip(inputs.get(1)?, self.transpose_b)?);
+        let c = inputs.opt(2);
+        if let (Some(c), true) = (c, self.alpha == 1.0 && self.beta == 1.0 && a.is_floating_point()) {
+            return Ok(vec![c.f_addmm(&a, &b)?]);
+        }
+        let mut y = a.f_matmul(&b)?;
+        if self.alpha != 1.0 {
+            y = y.f_mul_scalar(self.alpha)?;
+        }
+        if let Some(c) = c {
+            y = y.f_add(&if self.beta == 1.0 { c.shallow_clone() } else { c.f_mul_scalar(self.beta)? })?;
+        }
+        Ok(vec![y])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        let inner = shapes.inputs.first().and_then(|s| s.as_ref()).map_or(0, |s| s[!self.transpose_a as usize] as u64);
+        Cost { macs: shapes.output_len(0) * inner, other: 0 }
+    }
+
+    fn axes(&self, links: &mut AxisLinks) {
+        let (ta, tb) = (self.transpose_a as usize, self.transpose_b as usize);
+        links.same((Slot::In(0), ta), (Slot::Out(0), 0));
+        links.same((Slot::In(0), 1 - ta), (Slot::In(1), tb));
+        links.same((Slot::In(1), 1 - tb), (Slot::Out(0), 1));
+        links.broadcast(2);
+    }
+
+    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
+        let out_axis = !self.transpose_b as usize;
+        Some(WeightSlot { input: 1, bias: Some(2), out_axis, in_axis: 1 - out_axis })
+    }
+}
+
+/// NumPy's matmul: stacks of matrices with broadcasting.
+#[derive(Debug)]
+struct MatMul;
+
+impl Operator for MatMul {
+    fn kind(&self) -> &'static str {
+        "MatMul"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        Ok(vec![inputs.get(0)?.f_matmul(inputs.get(1)?)?])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        let inner = shapes.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.last()).map_or(0, |&n| n as u64);
+        Cost { macs: shapes.output_len(0) * inner, other: 0 }
+    }
+
+    fn axes(&self, links: &mut AxisLinks) {
+        let (a, b, y) = (Slot::In(0), Slot::In(1), Slot::Out(0));
+        let (ra, rb, ry) = (links.shape(a).len(), links.shape(b).len(), links.shape(y).len());
+        if ra < 2 || rb < 2 {
+            links.fix_all();
+            return;
+        }
+        links.same((a, ra - 1), (b, rb - 2));
+        links.same((a, ra - 2), (y, ry - 2));
+        links.same((b, rb - 1), (y, ry - 1));
+        for (slot, rank) in [(a, ra), (b, rb)] {
+            for i in 0..rank - 2 {
+                let o = i + ry - rank;
+                if links.shape(slot)[i] == links.shape(y)[o] {
+                    links.same((slot, i), (y, o));
+                }
+            }
+        }
+    }
+
+    fn weight(&self, shapes: &IoShapes) -> Option<WeightSlot> {
+        match shapes.inputs.get(1) {
+            Some(Some(shape)) if shape.len() == 2 => Some(WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 0 }),
+            _ => None,
+        }
+    }
+}
+
+/// A sum of products in index notation.
+#[derive(Debug)]
+struct Einsum {
+    equation: String,
+}
+
+impl Operator for Einsum {
+    fn kind(&self) -> &'static str {
+        "Einsum"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        let tensors: Vec<&Tensor> = inputs.present().collect();
+        if self.equation.is_empty() {
+            invalid!("the equation is empty");
+        }
+        Ok(vec![Tensor::f_einsum(&self.equation, &tensors, None::<&[i64]>)?])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        // Every combination of the distinct indices is one multiply-accumulate.
+        let mut lengths = std::collections::BTreeMap::new();
+        let terms = self.equation.split("->").next().unwrap_or("");
+        for (term, shape) in terms.split(',').zip(&shapes.inputs) {
+            for (letter, &n) in term.chars().zip(shape.iter().flatten()) {
+                lengths.insert(letter, n.max(1) as u64);
+            }
+        }
+        Cost { macs: lengths.values().product(), other: 0 }
+    }
+}

@@ -1,0 +1,202 @@
+//! Quantities with their units: bytes, joules, multiply-accumulates and ratios, as users write and read them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Why a quantity could not be read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnitError(pub String);
+
+fn split_unit(text: &str) -> Result<(f64, &str), UnitError> {
+    let text = text.trim();
+    let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.eE_".contains(c))).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let value = number
+        .replace('_', "")
+        .parse::<f64>()
+        .map_err(|_| UnitError(format!("`{text}` does not start with a number")))?;
+    Ok((value, unit.trim()))
+}
+
+/// A number of bytes. Written `512`, `64 KiB`, `1.5 MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n < 1024 => write!(f, "{n} B"),
+            n if n < 1024 * 1024 => write!(f, "{:.1} KiB", n as f64 / 1024.0),
+            n if n < 1024 * 1024 * 1024 => write!(f, "{:.2} MiB", n as f64 / (1024.0 * 1024.0)),
+            n => write!(f, "{:.2} GiB", n as f64 / (1024.0 * 1024.0 * 1024.0)),
+        }
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (value, unit) = split_unit(text)?;
+        let factor = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            _ => return Err(UnitError(format!("unknown unit `{unit}` of size: use B, KB, KiB, MB, MiB, GB or GiB"))),
+        };
+        let bytes = value * factor;
+        if !bytes.is_finite() || !(0.0..=1e18).contains(&bytes) {
+            return Err(UnitError(format!("`{text}` is not a possible size")));
+        }
+        Ok(Self(bytes.round() as u64))
+    }
+}
+
+/// A share between 0 and 1. Written `0.5` or `50%`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize)]
+#[serde(transparent)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    /// A ratio; errors outside 0..=1.
+    pub fn new(value: f64) -> Result<Self, UnitError> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(Self(value))
+        } else {
+            Err(UnitError(format!("{value} is not between 0 and 1 (0% and 100%)")))
+        }
+    }
+
+    /// The share as a number between 0 and 1.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", (self.0 * 1e6).round() / 1e4)
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (value, unit) = split_unit(text)?;
+        match unit {
+            "" => Self::new(value),
+            "%" => Self::new(value / 100.0),
+            _ => Err(UnitError(format!("unknown unit `{unit}` of ratio: write 0.5 or 50%"))),
+        }
+    }
+}
+
+/// Multiply-accumulate operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(transparent)]
+pub struct Macs(pub u64);
+
+impl fmt::Display for Macs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n < 10_000 => write!(f, "{n}"),
+            n if n < 1_000_000 => write!(f, "{:.1} k", n as f64 / 1e3),
+            n if n < 1_000_000_000 => write!(f, "{:.2} M", n as f64 / 1e6),
+            n => write!(f, "{:.2} G", n as f64 / 1e9),
+        }
+    }
+}
+
+/// Energy in joules.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize)]
+#[serde(transparent)]
+pub struct Joules(pub f64);
+
+impl fmt::Display for Joules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            j if j < 1e-6 => write!(f, "{:.1} nJ", j * 1e9),
+            j if j < 1e-3 => write!(f, "{:.2} µJ", j * 1e6),
+            j => write!(f, "{:.2} mJ", j * 1e3),
+        }
+    }
+}
+
+impl FromStr for Joules {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (value, unit) = split_unit(text)?;
+        let factor = match unit {
+            "J" => 1.0,
+            "mJ" => 1e-3,
+            "uJ" | "µJ" => 1e-6,
+            "nJ" => 1e-9,
+            "pJ" => 1e-12,
+            _ => return Err(UnitError(format!("energy `{text}` needs a unit: J, mJ, uJ, nJ or pJ"))),
+        };
+        if value < 0.0 {
+            return Err(UnitError(format!("`{text}` is not a possible energy")));
+        }
+        Ok(Self(value * factor))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(f64),
+    Text(String),
+}
+
+macro_rules! deserialize_quantity {
+    ($type:ty, $hint:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = match NumberOrText::deserialize(deserializer) {
+                    Ok(NumberOrText::Number(number)) => number.to_string(),
+                    Ok(NumberOrText::Text(text)) => text,
+                    Err(_) => return Err(serde::de::Error::custom(concat!("expected ", $hint))),
+                };
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+deserialize_quantity!(Bytes, "a size such as `64 KiB`");
+deserialize_quantity!(Ratio, "a ratio such as `0.5` or `50%`");
+deserialize_quantity!(Joules, "an energy such as `20 uJ`");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_decimal_and_binary_units() {
+        assert_eq!("64 KiB".parse(), Ok(Bytes(65536)));
+        assert_eq!("1.5MB".parse(), Ok(Bytes(1_500_000)));
+        assert!("64 kilo".parse::<Bytes>().is_err());
+        assert!("-1 KB".parse::<Bytes>().is_err());
+        assert!("KB".parse::<Bytes>().is_err());
+    }
+
+    #[test]
+    fn ratios_are_bounded() {
+        assert_eq!("50%".parse(), Ratio::new(0.5));
+        assert!("150%".parse::<Ratio>().is_err());
+        assert!("nan".parse::<Ratio>().is_err());
+        assert_eq!(Ratio::new(0.005).unwrap().to_string(), "0.5%");
+    }
+
+    #[test]
+    fn energies_need_a_unit() {
+        assert_eq!("20 uJ".parse::<Joules>().unwrap().to_string(), "20.00 µJ");
+        assert!("20".parse::<Joules>().is_err());
+    }
+}

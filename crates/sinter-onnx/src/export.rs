@@ -1,0 +1,130 @@
+//! From a model to ONNX bytes.
+
+use std::path::Path;
+
+use prost::Message;
+use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, write_whole};
+use tch::{Device, Tensor};
+
+use crate::error::OnnxError;
+use crate::proto::{
+    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
+    TypeProto, ValueInfoProto, attribute_type,
+};
+use crate::tensor::{make_external, tensor_to_proto};
+
+/// Where tensors are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Inside the file; protobuf allows 2 GiB.
+    Inside,
+    /// Tensors of at least 1 KiB in a second file `NAME.data` beside it.
+    Beside,
+}
+
+/// Writes a model as a file of opset 21. A model of over 1.9 GB is stored beside whatever is asked.
+pub fn save(model: &Model, path: &Path, storage: Storage) -> Result<(), OnnxError> {
+    let total: usize = model.weights.values().map(|w| w.numel() * 4).sum();
+    let mut proto = to_proto(model)?;
+    if storage == Storage::Beside || total > 1_900_000_000 {
+        let location = format!("{}.data", path.file_name().unwrap_or_default().to_string_lossy());
+        let mut data = Vec::new();
+        for tensor in proto.graph.iter_mut().flat_map(|g| &mut g.initializer) {
+            if tensor.raw_data.as_ref().is_some_and(|raw| raw.len() >= 1024) {
+                make_external(tensor, &location, &mut data);
+            }
+        }
+        write_whole(&path.with_file_name(&location), &data)?;
+    }
+    write_whole(path, &proto.encode_to_vec())?;
+    Ok(())
+}
+
+/// The bytes of a model with every tensor inside: its effective weights, dense, and no activation grids.
+pub fn export(model: &Model) -> Result<Vec<u8>, OnnxError> {
+    Ok(to_proto(model)?.encode_to_vec())
+}
+
+fn to_proto(model: &Model) -> Result<ModelProto, OnnxError> {
+    let mut initializer = Vec::new();
+    for (name, weight) in &model.weights {
+        let value = weight.effective().map_err(|source| OnnxError::Weight { weight: name.clone(), source })?;
+        initializer.push(tensor_to_proto(name, &value)?);
+    }
+    let graph = GraphProto {
+        node: model.graph.nodes.iter().map(node_to_proto).collect::<Result<_, _>>()?,
+        name: model.name.clone(),
+        initializer,
+        input: model.graph.inputs.iter().map(value_to_proto).collect(),
+        output: model.graph.outputs.iter().map(value_to_proto).collect(),
+        ..GraphProto::default()
+    };
+    Ok(ModelProto {
+        ir_version: Some(10),
+        producer_name: "sinter".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetId { domain: String::new(), version: OPSET }],
+        functions: vec![],
+    })
+}
+
+fn node_to_proto(node: &sinter_model::Node) -> Result<NodeProto, OnnxError> {
+    let attribute = node.attributes.0.iter().map(|(name, value)| attribute_to_proto(name, value));
+    Ok(NodeProto {
+        input: node.inputs.clone(),
+        output: node.outputs.clone(),
+        name: node.name.clone(),
+        op_type: node.kind().to_string(),
+        attribute: attribute.collect::<Result<_, _>>()?,
+        domain: String::new(),
+    })
+}
+
+fn attribute_to_proto(name: &str, value: &Attribute) -> Result<AttributeProto, OnnxError> {
+    let mut proto = AttributeProto { name: name.to_string(), ..AttributeProto::default() };
+    proto.r#type = match value {
+        Attribute::Int(v) => {
+            proto.i = *v;
+            attribute_type::INT
+        }
+        Attribute::Float(v) => {
+            proto.f = *v;
+            attribute_type::FLOAT
+        }
+        Attribute::String(v) => {
+            proto.s = v.clone().into_bytes();
+            attribute_type::STRING
+        }
+        Attribute::Ints(v) => {
+            proto.ints = v.clone();
+            attribute_type::INTS
+        }
+        Attribute::Floats(v) => {
+            proto.floats = v.clone();
+            attribute_type::FLOATS
+        }
+        Attribute::Strings(v) => {
+            proto.strings = v.iter().map(|s| s.clone().into_bytes()).collect();
+            attribute_type::STRINGS
+        }
+        Attribute::Tensor { element, shape, data } => {
+            let tensor = Tensor::f_from_data_size(data, shape, element.kind())
+                .map_err(|e| OnnxError::Tensor { name: name.to_string(), reason: e.to_string() })?;
+            debug_assert_eq!(tensor.device(), Device::Cpu);
+            proto.t = Some(TensorProto { name: String::new(), ..tensor_to_proto(name, &tensor)? });
+            attribute_type::TENSOR
+        }
+    };
+    Ok(proto)
+}
+
+fn value_to_proto(info: &ValueInfo) -> ValueInfoProto {
+    let dim = |d: &Dim| match d {
+        Dim::Fixed(n) => Dimension { dim_value: Some(*n), dim_param: None },
+        Dim::Free(name) => Dimension { dim_value: None, dim_param: Some(name.clone()) },
+    };
+    let shape = Some(TensorShapeProto { dim: info.shape.iter().map(dim).collect() });
+    let tensor_type = Some(TensorType { elem_type: info.element.to_onnx(), shape });
+    ValueInfoProto { name: info.name.clone(), r#type: Some(TypeProto { tensor_type }) }
+}

@@ -1,0 +1,139 @@
+//! Constants and shape arithmetic, computed once instead of at every run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sinter_exec::{Runner, blank_inputs};
+use sinter_model::{Inputs, Mode, Model, Role, Weight};
+use tch::Tensor;
+
+use crate::error::OnnxError;
+
+/// Operators whose result on constants is not a constant of the model: quantization must stay visible.
+const KEEP: &[&str] = &["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout"];
+
+/// Folds nodes that read only constants, then arithmetic on shapes: what comes out the same for two batch sizes is stored, and a
+/// Reshape whose target depends on the batch alone gets -1 there.
+pub fn fold(model: &mut Model) -> Result<(), OnnxError> {
+    fold_constants(model)?;
+    fold_shapes(model)?;
+    fold_constants(model)?;
+    drop_dead(model);
+    Ok(())
+}
+
+fn fold_constants(model: &mut Model) -> Result<(), OnnxError> {
+    let mut kept = Vec::new();
+    for node in std::mem::take(&mut model.graph.nodes) {
+        let constant = !KEEP.contains(&node.kind())
+            && node.present_inputs().all(|name| model.weights.contains_key(name))
+            && !node.outputs.iter().any(|o| model.graph.outputs.iter().any(|g| &g.name == o));
+        if !constant {
+            kept.push(node);
+            continue;
+        }
+        let inputs: Vec<Option<Tensor>> =
+            node.inputs.iter().map(|n| model.weights.get(n).map(|w| w.latent().shallow_clone())).collect();
+        let trained = node.inputs.iter().filter_map(|n| model.weights.get(n)).any(|w| w.role == Role::Parameter);
+        let outputs = tch::no_grad(|| node.op.forward(&Inputs(&inputs), Mode::Predict)).map_err(|source| {
+            let (node, kind) = (node.name.clone(), node.kind().to_string());
+            sinter_exec::ExecError::Node { node, kind, source }
+        })?;
+        for (name, value) in node.outputs.iter().zip(outputs) {
+            // A transposed or reshaped parameter is still one.
+            let role = if trained && value.is_floating_point() { Role::Parameter } else { Role::Constant };
+            model.weights.insert(name.clone(), Weight::new(role, value.contiguous().copy()));
+        }
+    }
+    model.graph.nodes = kept;
+    // A Constant node that feeds a layer as its weight is a parameter.
+    let weights: BTreeSet<String> = model
+        .graph
+        .nodes
+        .iter()
+        .filter(|n| matches!(n.kind(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "LSTM" | "GRU" | "RNN"))
+        .flat_map(|n| n.inputs.iter().skip(1).cloned())
+        .collect();
+    for (name, weight) in &mut model.weights {
+        if weights.contains(name) && weight.latent().kind() == tch::Kind::Float && weight.role == Role::Constant {
+            weight.role = Role::Parameter;
+        }
+    }
+    Ok(())
+}
+
+fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
+    let mut derived: BTreeSet<String> = BTreeSet::new();
+    for node in &model.graph.nodes {
+        let from_shape = matches!(node.kind(), "Shape" | "Size")
+            || (node.present_inputs().any(|n| derived.contains(n))
+                && node.present_inputs().all(|n| derived.contains(n) || model.weights.contains_key(n)));
+        if from_shape {
+            derived.extend(node.outputs.iter().cloned());
+        }
+    }
+    if derived.is_empty() {
+        return Ok(());
+    }
+    let batched = model.graph.inputs.iter().any(|i| i.is_batched());
+    let observe = |batch: i64| -> Result<BTreeMap<String, Tensor>, OnnxError> {
+        let mut seen = BTreeMap::new();
+        tch::no_grad(|| {
+            let runner = Runner::new(model)?;
+            runner.run_tapped(&blank_inputs(model, batch), Mode::Predict, &mut |name, value| {
+                if derived.contains(name) {
+                    seen.insert(name.to_string(), value.copy());
+                }
+            })
+        })?;
+        Ok(seen)
+    };
+    let (two, three) = (observe(2)?, observe(if batched { 3 } else { 2 })?);
+    let mut stored = BTreeMap::new();
+    let mut reshaped = BTreeMap::new();
+    for (name, a) in &two {
+        let Some(b) = three.get(name) else { continue };
+        if a.size() == b.size() && a.equal(b) {
+            stored.insert(name.clone(), a.copy());
+        } else if let (Ok(a), Ok(b)) = (sinter_model::to_i64s(a), sinter_model::to_i64s(b)) {
+            let differ: Vec<usize> = (0..a.len().min(b.len())).filter(|&i| a[i] != b[i]).collect();
+            if a.len() == b.len() && differ.len() == 1 && !a.contains(&-1) {
+                let mut target = a;
+                target[differ[0]] = -1;
+                reshaped.insert(name.clone(), target);
+            }
+        }
+    }
+    for (name, value) in stored {
+        if !model.graph.is_output(&name) {
+            model.weights.insert(name, Weight::new(Role::Constant, value));
+        }
+    }
+    for i in 0..model.graph.nodes.len() {
+        if model.graph.nodes[i].kind() != "Reshape" {
+            continue;
+        }
+        if let Some(target) = model.graph.nodes[i].inputs.get(1).and_then(|n| reshaped.get(n)).cloned() {
+            let hint = format!("{}.shape", model.graph.nodes[i].name);
+            let name = model.add_constant(&hint, Tensor::from_slice(&target));
+            model.graph.nodes[i].inputs[1] = name;
+        }
+    }
+    let Model { graph, weights, .. } = model;
+    graph.nodes.retain(|n| !n.outputs.iter().all(|o| weights.contains_key(o)));
+    Ok(())
+}
+
+/// Removes nodes and stored tensors that no output depends on.
+pub fn drop_dead(model: &mut Model) {
+    let mut needed: BTreeSet<String> = model.graph.outputs.iter().map(|o| o.name.clone()).collect();
+    let mut kept = Vec::new();
+    for node in std::mem::take(&mut model.graph.nodes).into_iter().rev() {
+        if node.outputs.iter().any(|o| needed.contains(o)) {
+            needed.extend(node.present_inputs().cloned());
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    model.graph.nodes = kept;
+    model.drop_unused();
+}

@@ -1,0 +1,270 @@
+//! From ONNX bytes to a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use prost::Message;
+use sinter_model::{Attribute, Attributes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight};
+use tch::{Kind, Tensor};
+
+use crate::error::{OnnxError, Unsupported};
+use crate::fold;
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
+use crate::tensor::tensor_from_proto;
+
+/// What the caller knows about a model that the file leaves open.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Lengths of free dimensions by name. The first dimension of an input needs none: it is the batch.
+    pub dims: BTreeMap<String, i64>,
+}
+
+/// Reads a model from a file, ready to run: shapes inferred, constants folded, weights checked.
+pub fn load(path: &Path, options: &Options) -> Result<Model, OnnxError> {
+    let bytes = std::fs::read(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
+    let mut model = import(&bytes, path.parent(), options)?;
+    model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    check_nan(&model)?;
+    free_the_batch(&mut model);
+    fold::fold(&mut model)?;
+    sinter_exec::shapes(&model)?;
+    Ok(model)
+}
+
+/// Turns bytes into a model as the file states it: nothing is run or folded.
+pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
+    let proto = ModelProto::decode(bytes).map_err(|e| OnnxError::Decode(e.to_string()))?;
+    let default_domain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    let opset = proto.opset_import.iter().find(|o| default_domain(&o.domain)).map(|o| o.version);
+    let graph = proto.graph.ok_or(OnnxError::NoGraph)?;
+    if graph.node.is_empty() && graph.output.is_empty() {
+        return Err(OnnxError::NoGraph);
+    }
+    match opset {
+        Some(13..=21) => {}
+        Some(other) => return Err(OnnxError::Opset(other)),
+        None => return Err(OnnxError::Decode("it names no opset".into())),
+    }
+    if let Some(sparse) = graph.sparse_initializer.first() {
+        let name = sparse.values.as_ref().map_or_else(String::new, |v| v.name.clone());
+        return Err(OnnxError::Tensor { name, reason: "sparse initializers are not supported".into() });
+    }
+    let mut reader = Reader { opset: opset.unwrap_or(0), folder, model: Model::default() };
+    reader.initializers(&graph)?;
+    reader.inputs_and_outputs(&graph, options)?;
+    reader.nodes(&graph)?;
+    reader.roles();
+    let mut model = reader.model;
+    let known: BTreeSet<String> = model.weights.keys().cloned().collect();
+    model.graph.sort(&known).map_err(OnnxError::Order)?;
+    model.name = graph.name;
+    Ok(model)
+}
+
+struct Reader<'a> {
+    opset: i64,
+    folder: Option<&'a Path>,
+    model: Model,
+}
+
+impl Reader<'_> {
+    fn initializers(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
+        for proto in &graph.initializer {
+            let tensor = tensor_from_proto(proto, self.folder)?;
+            let scalar = tensor.dim() == 0 || !tensor.is_floating_point();
+            let role = if scalar { Role::Constant } else { Role::Parameter };
+            self.model.weights.insert(proto.name.clone(), Weight::new(role, tensor));
+        }
+        Ok(())
+    }
+
+    fn inputs_and_outputs(&mut self, graph: &GraphProto, options: &Options) -> Result<(), OnnxError> {
+        for input in &graph.input {
+            if self.model.weights.contains_key(&input.name) {
+                continue;
+            }
+            let mut info = value_info(input)?;
+            for (axis, dim) in info.shape.iter_mut().enumerate() {
+                let Dim::Free(name) = dim else { continue };
+                match options.dims.get(name) {
+                    Some(&n) => *dim = Dim::Fixed(n),
+                    None if axis == 0 => {}
+                    None => return Err(OnnxError::FreeDim { name: info.name, dim: name.clone(), axis }),
+                }
+            }
+            self.model.graph.inputs.push(info);
+        }
+        self.model.graph.outputs = graph.output.iter().map(value_info).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn nodes(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
+        let mut unsupported = Vec::new();
+        for (i, proto) in graph.node.iter().enumerate() {
+            let name = match proto.name.as_str() {
+                "" => format!("{}_{i}", proto.op_type),
+                name => name.to_string(),
+            };
+            match self.node(&name, proto) {
+                Ok(node) => self.model.graph.nodes.push(node),
+                Err(reason) => unsupported.push(Unsupported { node: name, kind: proto.op_type.clone(), reason }),
+            }
+        }
+        if unsupported.is_empty() { Ok(()) } else { Err(OnnxError::Unsupported(unsupported)) }
+    }
+
+    fn node(&mut self, name: &str, proto: &NodeProto) -> Result<Node, String> {
+        if !proto.domain.is_empty() && proto.domain != "ai.onnx" {
+            return Err(format!("operator domain `{}` is not supported", proto.domain));
+        }
+        let mut attributes = Attributes::new();
+        for attribute in &proto.attribute {
+            attributes.0.insert(attribute.name.clone(), self.attribute(attribute)?);
+        }
+        let mut inputs = proto.input.clone();
+        self.upgrade(name, proto, &mut attributes, &mut inputs)?;
+        Node::new(name, &proto.op_type, attributes, inputs, proto.output.clone()).map_err(|e| e.to_string())
+    }
+
+    fn attribute(&self, proto: &AttributeProto) -> Result<Attribute, String> {
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(|_| format!("attribute `{}` is not text", proto.name));
+        Ok(match proto.r#type {
+            attribute_type::FLOAT => Attribute::Float(proto.f),
+            attribute_type::INT => Attribute::Int(proto.i),
+            attribute_type::STRING => Attribute::String(text(&proto.s)?),
+            attribute_type::FLOATS => Attribute::Floats(proto.floats.clone()),
+            attribute_type::INTS => Attribute::Ints(proto.ints.clone()),
+            attribute_type::STRINGS => Attribute::Strings(proto.strings.iter().map(text).collect::<Result<_, _>>()?),
+            attribute_type::TENSOR => {
+                let tensor = proto.t.as_ref().ok_or_else(|| format!("attribute `{}` is empty", proto.name))?;
+                let tensor = tensor_from_proto(tensor, self.folder).map_err(|e| e.to_string())?;
+                let (element, data) = crate::tensor::raw_bytes(&tensor)?;
+                Attribute::Tensor { element, shape: tensor.size(), data }
+            }
+            attribute_type::GRAPH => return Err(format!("attribute `{}` is a subgraph: control flow is not supported", proto.name)),
+            other => return Err(format!("attribute `{}` of type {other} is not supported", proto.name)),
+        })
+    }
+
+    /// Restates what older opsets say as opset 21 says it.
+    fn upgrade(
+        &mut self,
+        name: &str,
+        proto: &NodeProto,
+        attributes: &mut Attributes,
+        inputs: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let kind = proto.op_type.as_str();
+        let reduces = kind.starts_with("Reduce") && inputs.len() == 1;
+        if reduces || (matches!(kind, "Squeeze" | "Unsqueeze") && inputs.len() == 1) {
+            if let Some(Attribute::Ints(axes)) = attributes.0.remove("axes") {
+                inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
+            }
+        }
+        if kind == "Split" && inputs.len() < 2 && !attributes.0.contains_key("num_outputs") {
+            attributes.0.insert("num_outputs".into(), Attribute::Int(proto.output.len() as i64));
+        }
+        if kind == "GroupNormalization" && self.opset < 21 {
+            let groups = match attributes.0.get("num_groups") {
+                Some(Attribute::Int(groups)) => *groups,
+                _ => return Err("num_groups is missing".into()),
+            };
+            // Scale and bias were per group; the operator itself widens them once the channels are known.
+            if groups < 1 {
+                return Err(format!("num_groups={groups} should be at least 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which stored tensors are trained, which are statistics, which belong to the computation.
+    fn roles(&mut self) {
+        for node in &self.model.graph.nodes {
+            let constants: &[usize] = match node.kind() {
+                "Resize" | "Upsample" => &[1, 2, 3],
+                "QuantizeLinear" | "DequantizeLinear" => &[0, 1, 2],
+                "Clip" | "Pad" | "Dropout" => &[1, 2],
+                _ => &[],
+            };
+            let statistics: &[usize] = if node.kind() == "BatchNormalization" { &[3, 4] } else { &[] };
+            for (slots, role) in [(constants, Role::Constant), (statistics, Role::Statistic)] {
+                for name in slots.iter().filter_map(|&i| node.inputs.get(i)) {
+                    if let Some(weight) = self.model.weights.get_mut(name) {
+                        weight.role = role;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
+    let fail = |reason: &str| OnnxError::Tensor { name: proto.name.clone(), reason: reason.to_string() };
+    let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).ok_or_else(|| fail("it is not a tensor"))?;
+    let element = match (ElementType::from_onnx(tensor.elem_type), tensor.elem_type) {
+        (Some(element), _) => element,
+        (None, 12 | 13) => ElementType::Int64,
+        (None, 4) => ElementType::Int32,
+        _ => return Err(fail(&format!("element type {} is not supported", tensor.elem_type))),
+    };
+    let dims = tensor.shape.iter().flat_map(|s| &s.dim).enumerate();
+    let shape = dims.map(|(axis, d)| match (d.dim_value, &d.dim_param) {
+        (Some(n), _) if n > 0 || (n == 0 && axis > 0) => Dim::Fixed(n),
+        (_, Some(name)) if !name.is_empty() => Dim::Free(name.clone()),
+        _ if axis == 0 => Dim::Free("batch".into()),
+        _ => Dim::Free(format!("dim{axis}")),
+    });
+    Ok(ValueInfo { name: proto.name.clone(), element, shape: shape.collect() })
+}
+
+fn check_nan(model: &Model) -> Result<(), OnnxError> {
+    for (name, weight) in &model.weights {
+        let latent = weight.latent();
+        let nan = latent.is_floating_point()
+            && latent.f_isnan().and_then(|t| t.f_any()?.f_int64_value(&[])).is_ok_and(|v| v != 0);
+        if nan {
+            return Err(OnnxError::Nan(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// A model exported for one sample runs on batches too when nothing in it insists on one: try with two.
+fn free_the_batch(model: &mut Model) {
+    let one = |shape: &[Dim]| shape.first() == Some(&Dim::Fixed(1));
+    let Graph { inputs, outputs, .. } = &model.graph;
+    if inputs.is_empty() || !inputs.iter().chain(outputs).all(|v| one(&v.shape)) {
+        return;
+    }
+    let mut trial = model.copy();
+    for value in trial.graph.inputs.iter_mut().chain(&mut trial.graph.outputs) {
+        value.shape[0] = Dim::Free("batch".into());
+    }
+    let works = tch::no_grad(|| {
+        let inputs: Vec<Tensor> = trial
+            .graph
+            .inputs
+            .iter()
+            .map(|i| match i.element {
+                ElementType::Float => Tensor::randn(i.concrete(2), (Kind::Float, tch::Device::Cpu)),
+                other => Tensor::zeros(i.concrete(2), (other.kind(), tch::Device::Cpu)),
+            })
+            .collect();
+        let runner = sinter_exec::Runner::new(&trial).ok()?;
+        let both = runner.run(&inputs, Mode::Predict).ok()?;
+        // Each sample alone must give what it gives in company: nothing may mix samples.
+        let mut agree = true;
+        for sample in 0..2 {
+            let alone: Vec<Tensor> = inputs.iter().map(|t| t.narrow(0, sample, 1)).collect();
+            for (a, b) in runner.run(&alone, Mode::Predict).ok()?.iter().zip(&both) {
+                let same = b.dim() > 0 && b.size()[0] == 2 && a.allclose(&b.narrow(0, sample, 1), 1e-3, 1e-4, true);
+                agree = agree && same;
+            }
+        }
+        Some(agree)
+    });
+    if works == Some(true) {
+        model.graph.inputs = trial.graph.inputs;
+        model.graph.outputs = trial.graph.outputs;
+    }
+}

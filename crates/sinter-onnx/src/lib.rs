@@ -1,0 +1,17 @@
+//! ONNX bytes to a [`Model`](sinter_model::Model) and back.
+//!
+//! [`load`] reads a file of opset 13 to 21, lists everything that is not supported at once, infers shapes, folds shape
+//! arithmetic away and checks the weights. [`save`] writes opset 21.
+
+mod error;
+mod export;
+mod fold;
+mod import;
+pub mod proto;
+mod tensor;
+
+pub use error::{OnnxError, Unsupported};
+pub use export::{Storage, export, save};
+pub use fold::{drop_dead, fold};
+pub use import::{Options, import, load};
+pub use tensor::{tensor_from_proto, tensor_to_proto};

@@ -1,0 +1,156 @@
+//! `TensorProto` to libtorch and back.
+
+use std::path::Path;
+
+use sinter_model::ElementType;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::OnnxError;
+use crate::proto::{StringStringEntry, TensorProto};
+
+/// Element types that a file may hold and that are widened on reading, because libtorch does not compute in them.
+fn widened(code: i32) -> Option<(ElementType, usize)> {
+    match code {
+        4 => Some((ElementType::Int32, 2)),  // uint16
+        12 => Some((ElementType::Int64, 4)), // uint32
+        13 => Some((ElementType::Int64, 8)), // uint64
+        _ => None,
+    }
+}
+
+/// Reads a tensor; external data is looked for in `folder`. Errors on strings, on lengths that do not match, and on paths
+/// that leave the folder.
+pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor, OnnxError> {
+    let fail = |reason: String| OnnxError::Tensor { name: proto.name.clone(), reason };
+    let wide = widened(proto.data_type);
+    let element = match (ElementType::from_onnx(proto.data_type), wide) {
+        (Some(element), _) | (None, Some((element, _))) => element,
+        _ => return Err(fail(format!("element type {} is not supported", proto.data_type))),
+    };
+    let stored = wide.map_or(element.bytes(), |(_, bytes)| bytes);
+    let count = proto.dims.iter().try_fold(1usize, |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
+    let Some(count) = count else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
+    let Some(size) = count.checked_mul(stored) else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
+    let exact = |have: usize| match have == count {
+        true => Ok(()),
+        false => Err(fail(format!("it holds {have} elements, its shape {:?} wants {count}", proto.dims))),
+    };
+    let raw = if proto.data_location == 1 {
+        Some(external(proto, folder, size).map_err(fail)?)
+    } else {
+        proto.raw_data.clone().filter(|raw| !raw.is_empty() || count == 0)
+    };
+    let tch = |result: Result<Tensor, tch::TchError>| result.map_err(|e| fail(e.to_string()));
+    if let Some(raw) = raw {
+        if raw.len() != size {
+            return Err(fail(format!("it holds {} bytes, its shape {:?} wants {size}", raw.len(), proto.dims)));
+        }
+        return match (wide, stored) {
+            (None, _) => tch(Tensor::f_from_data_size(&raw, &proto.dims, element.kind())),
+            (Some(_), width) => {
+                let values: Vec<i64> = raw
+                    .chunks_exact(width)
+                    .map(|c| c.iter().rev().fold(0u64, |a, &b| (a << 8) | b as u64) as i64)
+                    .collect();
+                tch(Tensor::f_from_slice(&values).and_then(|t| t.f_to_kind(element.kind())?.f_reshape(&proto.dims[..])))
+            }
+        };
+    }
+    let flat = match element {
+        ElementType::Float => {
+            exact(proto.float_data.len())?;
+            Tensor::f_from_slice(&proto.float_data)
+        }
+        ElementType::Double => {
+            exact(proto.double_data.len())?;
+            Tensor::f_from_slice(&proto.double_data)
+        }
+        ElementType::Int64 => {
+            exact(proto.int64_data.len())?;
+            Tensor::f_from_slice(&proto.int64_data)
+        }
+        ElementType::Float16 | ElementType::Bfloat16 => {
+            exact(proto.int32_data.len())?;
+            let bytes: Vec<u8> = proto.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect();
+            Tensor::f_from_data_size(&bytes, &[count as i64], element.kind())
+        }
+        _ => {
+            exact(proto.int32_data.len())?;
+            Tensor::f_from_slice(&proto.int32_data).and_then(|t| t.f_to_kind(element.kind()))
+        }
+    };
+    tch(flat.and_then(|t| t.f_reshape(&proto.dims[..])))
+}
+
+/// Reads the bytes that `external_data` points to.
+fn external(proto: &TensorProto, folder: Option<&Path>, size: usize) -> Result<Vec<u8>, String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let get = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let location = get("location").ok_or("external data without a location")?;
+    let folder = folder.ok_or("external data, but the model was not read from a file")?;
+    let relative = Path::new(location);
+    if relative.is_absolute() || relative.components().any(|c| matches!(c, std::path::Component::ParentDir)) {
+        return Err(format!("external data at `{location}` lies outside the model's folder"));
+    }
+    let number = |key: &str| match get(key) {
+        Some(text) => text.parse::<u64>().map(Some).map_err(|_| format!("external data: {key} `{text}` is not a number")),
+        None => Ok(None),
+    };
+    let offset = number("offset")?.unwrap_or(0);
+    if let Some(length) = number("length")?.filter(|&l| l != size as u64) {
+        return Err(format!("external data of {length} bytes, its shape wants {size}"));
+    }
+    let path = folder.join(relative);
+    let say = |e: std::io::Error| format!("external data {}: {e}", path.display());
+    let mut file = std::fs::File::open(&path).map_err(say)?;
+    let have = file.metadata().map_err(say)?.len();
+    if offset.checked_add(size as u64).is_none_or(|end| end > have) {
+        return Err(format!("external data {} has {have} bytes, {size} from {offset} on are wanted", path.display()));
+    }
+    file.seek(SeekFrom::Start(offset)).map_err(say)?;
+    let mut bytes = vec![0; size];
+    file.read_exact(&mut bytes).map_err(say)?;
+    Ok(bytes)
+}
+
+/// The raw little-endian bytes of a tensor, with its element type.
+pub(crate) fn raw_bytes(tensor: &Tensor) -> Result<(ElementType, Vec<u8>), String> {
+    let element = ElementType::from_kind(tensor.kind()).ok_or_else(|| format!("{:?} has no ONNX type", tensor.kind()))?;
+    let flat = tensor.f_detach().and_then(|t| t.f_to_device(Device::Cpu)?.f_contiguous()).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0u8; flat.numel() * element.bytes()];
+    if !bytes.is_empty() {
+        let count = flat.numel();
+        // libtorch copies booleans as bytes.
+        let flat = if flat.kind() == Kind::Bool { flat.f_to_kind(Kind::Uint8).map_err(|e| e.to_string())? } else { flat };
+        flat.f_copy_data_u8(&mut bytes, count).map_err(|e| e.to_string())?;
+    }
+    Ok((element, bytes))
+}
+
+/// Writes a tensor with its data inside.
+pub fn tensor_to_proto(name: &str, tensor: &Tensor) -> Result<TensorProto, OnnxError> {
+    let (element, bytes) =
+        raw_bytes(tensor).map_err(|reason| OnnxError::Tensor { name: name.to_string(), reason })?;
+    Ok(TensorProto {
+        dims: tensor.size(),
+        data_type: element.to_onnx(),
+        name: name.to_string(),
+        raw_data: Some(bytes),
+        ..TensorProto::default()
+    })
+}
+
+/// Moves a tensor's data to the end of `file`, and leaves a pointer to `location`.
+pub(crate) fn make_external(proto: &mut TensorProto, location: &str, file: &mut Vec<u8>) {
+    let Some(raw) = proto.raw_data.take() else { return };
+    // Runtimes map the file: start on a page.
+    file.resize(file.len().next_multiple_of(4096), 0);
+    let entry = |key: &str, value: String| StringStringEntry { key: key.into(), value };
+    proto.external_data = vec![
+        entry("location", location.into()),
+        entry("offset", file.len().to_string()),
+        entry("length", raw.len().to_string()),
+    ];
+    proto.data_location = 1;
+    file.extend(raw);
+}
