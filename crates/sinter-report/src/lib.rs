@@ -1,1 +1,32 @@
-//! sinter-report
+//! What a run tells afterwards: tables (polars), charts (plotters), one self-contained HTML page, and the comparison of runs.
+//!
+//! Everything is drawn from a [`RunRecord`], which `run.json` holds: an old run can be drawn again without running it.
+
+mod chart;
+mod charts;
+mod compare;
+mod error;
+mod page;
+mod record;
+mod style;
+mod tables;
+
+pub use compare::write_comparison;
+pub use error::ReportError;
+pub use record::{ArtifactRow, CurveRow, LayerRow, MeasuredRow, RunRecord, StageRow};
+pub use tables::write_tables;
+
+use std::path::Path;
+
+/// Writes tables, charts and page of a run into its folder. `report.html` comes last: where it is, all is.
+pub fn write_report(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
+    write_tables(record, folder)?;
+    let charts = charts::of_run(record)?;
+    for chart in &charts {
+        sinter_model::write_whole(&folder.join(format!("charts/{}.svg", chart.name)), chart.svg.as_bytes())?;
+        sinter_model::write_whole(&folder.join(format!("charts/{}.png", chart.name)), &chart.png)?;
+    }
+    let page = page::of_run(record, &charts);
+    sinter_model::write_whole(&folder.join("report.html"), page.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! A model on disk with its chains: one safetensors file, the graph in its metadata.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sinter_model::{Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError, to_f32s, to_i64s, write_whole};
+use tch::{Kind, Tensor};
+
+/// Why a checkpoint was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("checkpoint {path}: {reason}")]
+    Damaged { path: String, reason: String },
+    #[error(transparent)]
+    Op(#[from] OpError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    name: String,
+    graph: Graph,
+    weights: Vec<WeightMeta>,
+    activations: Vec<(String, GridMeta)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WeightMeta {
+    name: String,
+    role: Role,
+    element: ElementType,
+    mask: bool,
+    pattern: Option<NmPattern>,
+    codebook: bool,
+    zero: Option<usize>,
+    grid: Option<GridMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GridMeta {
+    bits: u8,
+    levels: u8,
+    axis: Option<usize>,
+    scales: Vec<f32>,
+    zero_points: Vec<i64>,
+}
+
+const LEVELS: [Levels; 3] = [Levels::Unsigned, Levels::Signed, Levels::Symmetric];
+
+fn grid_meta(grid: &Grid) -> Result<GridMeta, OpError> {
+    Ok(GridMeta {
+        bits: grid.bits(),
+        levels: LEVELS.iter().position(|l| *l == grid.levels()).unwrap_or(0) as u8,
+        axis: match grid.shape() {
+            GridShape::Tensor => None,
+            GridShape::Channel(axis) => Some(axis),
+        },
+        scales: grid.scales()?,
+        zero_points: grid.zero_points()?,
+    })
+}
+
+fn grid_of(meta: &GridMeta) -> Result<Grid, OpError> {
+    let levels = LEVELS.get(meta.levels as usize).copied().unwrap_or(Levels::Signed);
+    Grid::new(meta.bits, levels, meta.axis.map_or(GridShape::Tensor, GridShape::Channel), &meta.scales, &meta.zero_points)
+}
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>, OpError> {
+    let flat = tensor.f_detach()?.f_contiguous()?;
+    let flat = if flat.kind() == Kind::Bool { flat.f_to_kind(Kind::Uint8)? } else { flat };
+    let size = ElementType::from_kind(flat.kind()).map_or(1, ElementType::bytes);
+    let mut bytes = vec![0; flat.numel() * size];
+    if !bytes.is_empty() {
+        flat.f_copy_data_u8(&mut bytes, flat.numel())?;
+    }
+    Ok(bytes)
+}
+
+/// Writes a model so that reading gives back latent tensors, chains and grids exactly. The file appears whole.
+pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointError> {
+    let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut weights = Vec::new();
+    for (i, (name, weight)) in model.weights.iter().enumerate() {
+        let latent = weight.latent();
+        let Some(element) = ElementType::from_kind(latent.kind()) else {
+            let reason = format!("`{name}` has elements of kind {:?}", latent.kind());
+            return Err(CheckpointError::Damaged { path: path.display().to_string(), reason });
+        };
+        parts.push((format!("{i}.latent"), bytes(latent)?));
+        if let Some(mask) = weight.mask() {
+            let keep: Vec<u8> = to_i64s(mask.keep())?.into_iter().map(|k| k as u8).collect();
+            parts.push((format!("{i}.mask"), keep));
+        }
+        if let Some(codebook) = weight.codebook() {
+            parts.push((format!("{i}.centroids"), bytes(codebook.centroids())?));
+            parts.push((format!("{i}.indices"), bytes(codebook.indices())?));
+        }
+        parts.push((format!("{i}.shape"), latent.size().iter().flat_map(|n| n.to_le_bytes()).collect()));
+        weights.push(WeightMeta {
+            name: name.clone(),
+            role: weight.role,
+            element,
+            mask: weight.mask().is_some(),
+            pattern: weight.mask().and_then(Mask::pattern),
+            codebook: weight.codebook().is_some(),
+            zero: weight.codebook().and_then(Codebook::zero),
+            grid: weight.grid().map(grid_meta).transpose()?,
+        });
+    }
+    let activations = model.activations.iter().map(|(n, g)| Ok((n.clone(), grid_meta(g)?))).collect::<Result<_, OpError>>()?;
+    let meta = Meta { name: model.name.clone(), graph: model.graph.clone(), weights, activations };
+    let fail = |reason: String| CheckpointError::Damaged { path: path.display().to_string(), reason };
+    let text = serde_json::to_string(&meta).map_err(|e| fail(e.to_string()))?;
+    let views = parts.iter().map(|(name, bytes)| Ok((name.clone(), TensorView::new(Dtype::U8, vec![bytes.len()], bytes)?)));
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|e| fail(e.to_string()))?;
+    let all = safetensors::serialize(views, Some(HashMap::from([("sinter".to_string(), text)]))).map_err(|e| fail(e.to_string()))?;
+    write_whole(path, &all)?;
+    Ok(())
+}
+
+/// Reads a model back.
+pub fn read_checkpoint(path: &Path) -> Result<Model, CheckpointError> {
+    let fail = |reason: String| CheckpointError::Damaged { path: path.display().to_string(), reason };
+    let all = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let (_, metadata) = SafeTensors::read_metadata(&all).map_err(|e| fail(e.to_string()))?;
+    let tensors = SafeTensors::deserialize(&all).map_err(|e| fail(e.to_string()))?;
+    let text = metadata.metadata().as_ref().and_then(|m| m.get("sinter")).ok_or_else(|| fail("it is not Sinter's".into()))?;
+    let meta: Meta = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
+    let part = |name: String| tensors.tensor(&name).map(|t| t.data().to_vec()).map_err(|e| fail(e.to_string()));
+    let make = |data: &[u8], shape: &[i64], kind: Kind| Tensor::f_from_data_size(data, shape, kind).map_err(OpError::from);
+    let mut weights = BTreeMap::new();
+    for (i, w) in meta.weights.iter().enumerate() {
+        let shape: Vec<i64> =
+            part(format!("{i}.shape"))?.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default())).collect();
+        let count: i64 = shape.iter().product();
+        let sized = |name: String, size: usize| -> Result<Vec<u8>, CheckpointError> {
+            let data = part(name)?;
+            if data.len() == count as usize * size { Ok(data) } else { Err(fail(format!("`{}` has the wrong length", w.name))) }
+        };
+        let latent = make(&sized(format!("{i}.latent"), w.element.bytes())?, &shape, w.element.kind())?;
+        let mask = match w.mask {
+            true => Some(Mask::new(&make(&sized(format!("{i}.mask"), 1)?, &shape, Kind::Uint8)?, w.pattern)?),
+            false => None,
+        };
+        let codebook = match w.codebook {
+            true => {
+                let centroids = part(format!("{i}.centroids"))?;
+                let centroids = make(&centroids, &[(centroids.len() / 4) as i64], Kind::Float)?;
+                Some(Codebook::new(&centroids, &make(&sized(format!("{i}.indices"), 8)?, &shape, Kind::Int64)?, w.zero)?)
+            }
+            false => None,
+        };
+        let grid = w.grid.as_ref().map(grid_of).transpose()?;
+        weights.insert(w.name.clone(), Weight::from_parts(w.role, latent, mask, codebook, grid));
+    }
+    let activations = meta.activations.iter().map(|(n, g)| Ok((n.clone(), grid_of(g)?))).collect::<Result<_, OpError>>()?;
+    let model = Model { name: meta.name, graph: meta.graph, weights, activations };
+    debug_assert!(model.weights.values().all(|w| to_f32s(w.latent()).is_ok()));
+    Ok(model)
+}

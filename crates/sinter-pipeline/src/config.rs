@@ -1,0 +1,100 @@
+//! A pipeline as YAML describes it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sinter_cluster::ClusterConfig;
+use sinter_distill::DistillConfig;
+use sinter_model::zoo::ZooModel;
+use sinter_prune::PruneConfig;
+use sinter_quantize::QuantizeConfig;
+use sinter_train::{Stage, TrainConfig};
+
+/// A pipeline file. Paths are relative to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Names the folder of its runs: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Same seed, same machine: same result. Default: 0.
+    #[serde(default)]
+    pub seed: u64,
+    pub model: ModelConfig,
+    /// The data file.
+    pub data: PathBuf,
+    /// The target file. Default: no hardware in particular.
+    #[serde(default)]
+    pub target: Option<PathBuf>,
+    /// In the order in which they run; any number.
+    pub stages: Vec<StageConfig>,
+    /// What to leave in `artifacts/`. Default: packed and onnx.
+    #[serde(default = "exports")]
+    pub export: Vec<Export>,
+}
+
+fn exports() -> Vec<Export> {
+    vec![Export::Packed, Export::Onnx]
+}
+
+/// Where the model comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected `{ zoo: NAME }` or `{ onnx: PATH }`")]
+pub enum ModelConfig {
+    Zoo(ZooConfig),
+    Onnx(OnnxConfig),
+}
+
+/// A built-in architecture, freshly initialised.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZooConfig {
+    pub zoo: ZooModel,
+    /// Default: as many as the data has.
+    #[serde(default)]
+    pub classes: Option<i64>,
+}
+
+/// A trained model in an ONNX file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnnxConfig {
+    pub onnx: PathBuf,
+    /// Lengths of free dimensions other than the batch, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dims: BTreeMap<String, i64>,
+}
+
+/// One stage. Adding a stage is one crate and one line here (and one in each match below, which the compiler asks for).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageConfig {
+    Train(TrainConfig),
+    Prune(PruneConfig),
+    Cluster(ClusterConfig),
+    Distill(DistillConfig),
+    Quantize(QuantizeConfig),
+}
+
+impl StageConfig {
+    /// The stage itself.
+    pub fn stage(&self) -> &dyn Stage {
+        match self {
+            Self::Train(s) => s,
+            Self::Prune(s) => s,
+            Self::Cluster(s) => s,
+            Self::Distill(s) => s,
+            Self::Quantize(s) => s,
+        }
+    }
+}
+
+/// An artefact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Export {
+    /// The packed file: the fewest bytes.
+    Packed,
+    /// ONNX with QuantizeLinear and DequantizeLinear, as ONNX Runtime fuses them.
+    Onnx,
+}

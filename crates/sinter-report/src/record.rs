@@ -1,0 +1,173 @@
+//! The record of a run.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ReportError;
+
+/// Everything that a run leaves to tell; `run.json` is this as JSON.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of Sinter.
+    pub version: String,
+    pub pipeline: String,
+    /// The run's folder name.
+    pub run: String,
+    /// When it began, UTC, RFC 3339.
+    pub started: String,
+    pub seconds: f64,
+    pub seed: u64,
+    pub machine: String,
+    pub model: String,
+    pub data: String,
+    pub target: String,
+    /// The pipeline with every default filled in, as YAML.
+    pub config: String,
+    /// The answer in one line.
+    pub summary: String,
+    pub metric: String,
+    pub higher_is_better: bool,
+    pub stages: Vec<StageRow>,
+    pub layers: Vec<LayerRow>,
+    pub curves: Vec<CurveRow>,
+    pub artifacts: Vec<ArtifactRow>,
+    pub measured: Vec<MeasuredRow>,
+    pub classes: Vec<String>,
+    pub notes: Vec<String>,
+    pub energy_source: String,
+    pub board_source: Option<String>,
+}
+
+/// The model after one stage. Stage 0 is the model as it came.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageRow {
+    pub index: usize,
+    /// `1-train`, `2-prune`, ...
+    pub stage: String,
+    /// What the stage was asked to do, in a few words.
+    pub what: String,
+    pub cached: bool,
+    pub seconds: f64,
+    /// Bytes of the packed file, written and read back.
+    pub packed_bytes: u64,
+    /// Bytes of the float32 ONNX file of the model as it is here.
+    pub onnx_float_bytes: u64,
+    pub parameters: u64,
+    pub nonzero: u64,
+    pub macs: u64,
+    /// The metric on the test split.
+    pub value: f64,
+    pub top5: Option<f64>,
+    /// Estimated energy floor per inference, joules.
+    pub energy_floor: f64,
+    /// Estimated energy on the target's boards, joules.
+    pub energy_low: Option<f64>,
+    pub energy_high: Option<f64>,
+}
+
+/// One layer after one stage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerRow {
+    pub stage_index: usize,
+    pub stage: String,
+    pub layer: String,
+    pub kind: String,
+    pub shape: String,
+    pub parameters: u64,
+    pub sparsity: f64,
+    pub encoding: String,
+    pub macs: u64,
+    /// The layer's share of the packed file, bytes.
+    pub packed_bytes: f64,
+}
+
+/// One epoch of training.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CurveRow {
+    pub stage: String,
+    pub epoch: usize,
+    pub loss: f64,
+    /// The metric on the validation split, where there is one.
+    pub value: Option<f64>,
+    pub seconds: f64,
+}
+
+/// A file that the run left.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactRow {
+    /// Relative to the run's folder.
+    pub path: String,
+    pub what: String,
+    pub bytes: u64,
+}
+
+/// An artefact measured in a real runtime.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRow {
+    pub artifact: String,
+    pub runtime: String,
+    /// The metric on the test split, from the runtime; `None`: not measured.
+    pub value: Option<f64>,
+    /// The same from Sinter's own interpreter.
+    pub simulated: f64,
+    /// Milliseconds for one sample on one thread.
+    pub latency_median: Option<f64>,
+    pub latency_p95: Option<f64>,
+    /// Why there is no value.
+    pub note: Option<String>,
+}
+
+impl RunRecord {
+    /// Reads the record of a run from its folder.
+    pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        let path = folder.join("run.json");
+        let fail = |reason: String| ReportError::NoRun { path: folder.to_path_buf(), reason };
+        let bytes = std::fs::read(&path).map_err(|e| fail(format!("run.json: {e}")))?;
+        serde_json::from_slice(&bytes).map_err(|e| fail(format!("run.json: {e}")))
+    }
+
+    /// The model as it came.
+    pub fn first(&self) -> Option<&StageRow> {
+        self.stages.first()
+    }
+
+    /// The model as it left.
+    pub fn last(&self) -> Option<&StageRow> {
+        self.stages.last()
+    }
+
+    /// The reference that losses are told against: the best float model, after the training stages at the front.
+    pub fn float(&self) -> Option<&StageRow> {
+        let trained = self.stages.iter().take_while(|s| s.index == 0 || s.stage.ends_with("-train")).last();
+        trained.or(self.first())
+    }
+
+    /// A value of the metric as text.
+    pub fn value_text(&self, value: f64) -> String {
+        match self.metric.as_str() {
+            "accuracy" => format!("{:.2} %", value * 100.0),
+            _ => format!("{value:.4}"),
+        }
+    }
+
+    /// How much worse than the float model, as text: points for accuracy, else the plain difference.
+    pub fn loss_text(&self, value: f64) -> String {
+        let Some(float) = self.float() else { return String::new() };
+        let worse = if self.higher_is_better { float.value - value } else { value - float.value };
+        match (self.metric.as_str(), worse >= 0.0) {
+            ("accuracy", true) => format!("{:.2} points lost", worse * 100.0),
+            ("accuracy", false) => format!("{:.2} points gained", -worse * 100.0),
+            (metric, true) => format!("{metric} worse by {worse:.4}"),
+            (metric, false) => format!("{metric} better by {:.4}", -worse),
+        }
+    }
+
+    /// How many times smaller the last packed file is than the float32 ONNX file of the float model.
+    pub fn ratio(&self) -> f64 {
+        match (self.float(), self.last()) {
+            (Some(float), Some(last)) => float.onnx_float_bytes as f64 / last.packed_bytes.max(1) as f64,
+            _ => 1.0,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The look of the pages: one style sheet and a few lines of script, both inside the page.
+
+pub(crate) const CSS: &str = r##"
+:root{--paper:#fff;--ink:#1d232b;--muted:#59636f;--rule:#dde1e6;--accent:#005f99;--good:#00704f;--panel:#f5f7f9}
+@media (prefers-color-scheme:dark){:root{--paper:#15191e;--ink:#e6eaef;--muted:#a3adb9;--rule:#343c46;--accent:#6bb8ea;--good:#4fc79d;--panel:#1d232a}
+ svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg rect[fill="#FFFFFF"]{fill:#1d232a}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1080px;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 .25rem}
+.answer{font-size:1.7rem;line-height:1.25;font-weight:650;margin:0 0 1.25rem;text-wrap:balance}
+h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--rule)}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.75rem;margin:0 0 1rem;padding:0}
+.facts div{background:var(--panel);border-radius:8px;padding:.75rem 1rem}
+.facts dt{color:var(--muted);font-size:.85rem}.facts dd{margin:0;font-size:1.25rem;font-weight:600}
+.facts dd small{display:block;font-size:.8rem;font-weight:400;color:var(--muted)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:.4rem .7rem;border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}
+td.n,th.n{text-align:right}td.wrap{white-space:normal;min-width:12rem}
+th{font-weight:600;color:var(--muted)}
+th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
+td.best{color:var(--good);font-weight:650}
+figure{margin:1.5rem 0}figcaption{font-weight:600;margin-bottom:.4rem}
+figure svg{width:100%;height:auto;max-width:760px;display:block}
+pre{background:var(--panel);border-radius:8px;padding:1rem;overflow-x:auto;font-size:.85rem;line-height:1.45}
+code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+p.small,ul.small{color:var(--muted);font-size:.88rem}
+a{color:var(--accent)}
+@media print{body{max-width:none;padding:0}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+"##;
+
+/// Sorts a table by the column whose head is pressed; without script the tables stand as they are.
+pub(crate) const SCRIPT: &str = r##"
+document.querySelectorAll('table.sortable').forEach(function(table){
+ table.querySelectorAll('th').forEach(function(th,i){
+  var b=document.createElement('button');b.textContent=th.textContent;th.textContent='';th.appendChild(b);
+  b.addEventListener('click',function(){
+   var up=th.getAttribute('aria-sort')!=='ascending';
+   table.querySelectorAll('th').forEach(function(o){o.removeAttribute('aria-sort')});
+   th.setAttribute('aria-sort',up?'ascending':'descending');
+   var key=function(tr){var c=tr.cells[i];var v=c.dataset.v;return v===undefined?c.textContent:parseFloat(v)};
+   Array.from(table.tBodies[0].rows).sort(function(a,b){var x=key(a),y=key(b);var d=typeof x==='number'?x-y:x.localeCompare(y);return up?d:-d})
+    .forEach(function(r){table.tBodies[0].appendChild(r)});
+  });
+ });
+});
+"##;

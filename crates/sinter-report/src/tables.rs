@@ -1,0 +1,84 @@
+//! The tables of a run, as CSV for people and Parquet for programs.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use polars::prelude::{CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter, df};
+use sinter_model::write_whole;
+
+use crate::error::ReportError;
+use crate::record::{LayerRow, RunRecord, StageRow};
+
+/// Writes `stages` and `layers` (and `curves`, when anything was trained) as .csv and .parquet.
+pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
+    write("stages", stages(record), folder)?;
+    write("layers", layers(record), folder)?;
+    if !record.curves.is_empty() {
+        write("curves", curves(record), folder)?;
+    }
+    Ok(())
+}
+
+fn write(table: &'static str, frame: Result<DataFrame, PolarsError>, folder: &Path) -> Result<(), ReportError> {
+    let fail = |source| ReportError::Table { table, source };
+    let mut frame = frame.map_err(fail)?;
+    let mut csv = Vec::new();
+    CsvWriter::new(&mut csv).finish(&mut frame).map_err(fail)?;
+    write_whole(&folder.join(format!("{table}.csv")), &csv)?;
+    let mut parquet = Cursor::new(Vec::new());
+    ParquetWriter::new(&mut parquet).finish(&mut frame).map_err(fail)?;
+    write_whole(&folder.join(format!("{table}.parquet")), parquet.get_ref())?;
+    Ok(())
+}
+
+fn stages(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    fn column<T>(record: &RunRecord, get: impl Fn(&StageRow) -> T) -> Vec<T> {
+        record.stages.iter().map(get).collect()
+    }
+    df![
+        "index" => column(record, |s| s.index as u32),
+        "stage" => column(record, |s| s.stage.clone()),
+        "what" => column(record, |s| s.what.clone()),
+        "cached" => column(record, |s| s.cached),
+        "seconds" => column(record, |s| s.seconds),
+        "packed_bytes" => column(record, |s| s.packed_bytes),
+        "onnx_float_bytes" => column(record, |s| s.onnx_float_bytes),
+        "parameters" => column(record, |s| s.parameters),
+        "nonzero" => column(record, |s| s.nonzero),
+        "macs" => column(record, |s| s.macs),
+        "metric" => column(record, |_| record.metric.clone()),
+        "value" => column(record, |s| s.value),
+        "top5" => column(record, |s| s.top5),
+        "energy_floor_joules_estimate" => column(record, |s| s.energy_floor),
+        "energy_low_joules_estimate" => column(record, |s| s.energy_low),
+        "energy_high_joules_estimate" => column(record, |s| s.energy_high),
+    ]
+}
+
+fn layers(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    fn column<T>(record: &RunRecord, get: impl Fn(&LayerRow) -> T) -> Vec<T> {
+        record.layers.iter().map(get).collect()
+    }
+    df![
+        "stage_index" => column(record, |l| l.stage_index as u32),
+        "stage" => column(record, |l| l.stage.clone()),
+        "layer" => column(record, |l| l.layer.clone()),
+        "kind" => column(record, |l| l.kind.clone()),
+        "shape" => column(record, |l| l.shape.clone()),
+        "parameters" => column(record, |l| l.parameters),
+        "sparsity" => column(record, |l| l.sparsity),
+        "encoding" => column(record, |l| l.encoding.clone()),
+        "macs" => column(record, |l| l.macs),
+        "packed_bytes" => column(record, |l| l.packed_bytes),
+    ]
+}
+
+fn curves(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    df![
+        "stage" => record.curves.iter().map(|c| c.stage.clone()).collect::<Vec<_>>(),
+        "epoch" => record.curves.iter().map(|c| c.epoch as u32).collect::<Vec<_>>(),
+        "loss" => record.curves.iter().map(|c| c.loss).collect::<Vec<_>>(),
+        "validation" => record.curves.iter().map(|c| c.value).collect::<Vec<_>>(),
+        "seconds" => record.curves.iter().map(|c| c.seconds).collect::<Vec<_>>(),
+    ]
+}

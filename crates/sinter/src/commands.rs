@@ -1,0 +1,94 @@
+//! What each command does.
+
+use std::path::Path;
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use sinter_export::{quantized_graph, unpack};
+use sinter_onnx::Storage;
+use sinter_pipeline::{ConfigError, Plan, RunOptions};
+use sinter_report::{RunRecord, write_comparison, write_report};
+
+use crate::args::{Args, Command, RunArgs};
+use crate::terminal::Listener;
+
+/// What to print and with which code to leave.
+pub struct Failure {
+    pub text: String,
+    pub code: u8,
+}
+
+/// A failure of the input: nothing was written.
+fn wrong(text: impl std::fmt::Display) -> Failure {
+    Failure { text: format!("error: {text}"), code: 2 }
+}
+
+/// A failure while running.
+fn failed(text: impl std::fmt::Display) -> Failure {
+    Failure { text: format!("error: {text}"), code: 1 }
+}
+
+fn config(error: ConfigError) -> Failure {
+    let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    let place = error.place().map_or_else(String::new, |p| format!("\n  at {p}"));
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_context_lines(1);
+    if handler.render_report(&mut text, &error).is_err() {
+        text = error.to_string();
+    }
+    Failure { text: format!("error: {error}{place}\n{}", text.trim_end()), code: 2 }
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Run(args) => run_pipeline(&args),
+        Command::Check { pipeline } => {
+            let plan = Plan::read(&pipeline).map_err(config)?;
+            let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
+            println!(
+                "{} is fine: {} ({} parameters) on {} ({} / {} samples): {}",
+                pipeline.display(),
+                plan.model.name,
+                plan.model.parameters(),
+                plan.data.name,
+                plan.data.train.len(),
+                plan.data.test.len(),
+                if stages.is_empty() { "no stage".into() } else { stages.join(", ") }
+            );
+            Ok(())
+        }
+        Command::Compare { runs, out } => {
+            let records = runs.iter().map(|r| RunRecord::read(r)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            write_comparison(&records, &out).map_err(failed)?;
+            println!("{}", out.join("compare.html").display());
+            Ok(())
+        }
+        Command::Report { run } => {
+            let record = RunRecord::read(&run).map_err(wrong)?;
+            write_report(&record, &run).map_err(failed)?;
+            println!("{}", run.join("report.html").display());
+            Ok(())
+        }
+        Command::Unpack { file, output } => unpack_file(&file, &output.unwrap_or_else(|| file.with_extension("onnx"))),
+        Command::Operators => {
+            println!("{}", sinter_model::supported_operators().join("\n"));
+            Ok(())
+        }
+    }
+}
+
+fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
+    let plan = Plan::read(&args.pipeline).map_err(config)?;
+    let listener = Listener::new(args.quiet, args.json);
+    let options = RunOptions { out: args.out.clone(), fresh: args.fresh };
+    plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
+    Ok(())
+}
+
+fn unpack_file(file: &Path, output: &Path) -> Result<(), Failure> {
+    let bytes = std::fs::read(file).map_err(|e| wrong(format!("could not read {}: {e}", file.display())))?;
+    let model = unpack(&bytes).map_err(|e| wrong(format!("{}: {e}", file.display())))?;
+    let graph = quantized_graph(&model).map_err(failed)?;
+    sinter_onnx::save(&graph, output, Storage::Inside).map_err(failed)?;
+    println!("{}", output.display());
+    Ok(())
+}
