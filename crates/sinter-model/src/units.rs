@@ -148,23 +148,38 @@ impl FromStr for Joules {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NumberOrText {
-    Number(f64),
-    Text(String),
+/// Reads a number or a text and parses it, so that errors keep their place in the file.
+struct QuantityVisitor<T>(&'static str, std::marker::PhantomData<T>);
+
+impl<T: FromStr<Err = UnitError>> serde::de::Visitor<'_> for QuantityVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<T, E> {
+        value.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<T, E> {
+        value.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<T, E> {
+        value.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<T, E> {
+        value.parse().map_err(E::custom)
+    }
 }
 
 macro_rules! deserialize_quantity {
     ($type:ty, $hint:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = match NumberOrText::deserialize(deserializer) {
-                    Ok(NumberOrText::Number(number)) => number.to_string(),
-                    Ok(NumberOrText::Text(text)) => text,
-                    Err(_) => return Err(serde::de::Error::custom(concat!("expected ", $hint))),
-                };
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_any(QuantityVisitor($hint, std::marker::PhantomData))
             }
         }
     };

@@ -31,7 +31,7 @@ pub enum OnnxError {
     Decode(String),
     #[error("the file holds no graph; it may be truncated or of another format: export or copy it again")]
     NoGraph,
-    #[error("opset {0} is not supported (13 to 21 are): export the model again with `opset_version=17` or so")]
+    #[error("opset {0} is not supported (7 to 21 are): export the model again with `opset_version=17` or so")]
     Opset(i64),
     #[error("{} can't run:\n{}", count(.0), list(.0))]
     Unsupported(Vec<Unsupported>),

@@ -41,7 +41,7 @@ pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<
         return Err(OnnxError::NoGraph);
     }
     match opset {
-        Some(13..=21) => {}
+        Some(7..=21) => {}
         Some(other) => return Err(OnnxError::Opset(other)),
         None => return Err(OnnxError::Decode("it names no opset".into())),
     }
@@ -164,6 +164,9 @@ impl Reader<'_> {
         if kind == "Split" && inputs.len() < 2 && !attributes.0.contains_key("num_outputs") {
             attributes.0.insert("num_outputs".into(), Attribute::Int(proto.output.len() as i64));
         }
+        if self.opset < 13 {
+            self.upgrade_early(name, proto, attributes, inputs)?;
+        }
         if kind == "GroupNormalization" && self.opset < 21 {
             let groups = match attributes.0.get("num_groups") {
                 Some(Attribute::Int(groups)) => *groups,
@@ -173,6 +176,77 @@ impl Reader<'_> {
             if groups < 1 {
                 return Err(format!("num_groups={groups} should be at least 1"));
             }
+        }
+        Ok(())
+    }
+
+    /// Before opset 13 many inputs were attributes; a few operators meant something else, and are refused.
+    fn upgrade_early(
+        &mut self,
+        name: &str,
+        proto: &NodeProto,
+        attributes: &mut Attributes,
+        inputs: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let kind = proto.op_type.as_str();
+        let changed = match kind {
+            "Softmax" | "LogSoftmax" | "Hardmax" => true,
+            "Upsample" | "Resize" => self.opset < 11,
+            "BatchNormalization" | "Dropout" => proto.output.iter().filter(|o| !o.is_empty()).count() > 1,
+            _ => false,
+        };
+        if changed {
+            return Err(format!("it means something else in opset {}: export the model again with opset 13 or later", self.opset));
+        }
+        let scalar = |v: f32| Tensor::from_slice(&[v]).reshape([0i64; 0]);
+        let mut moved: Vec<(usize, Tensor)> = Vec::new();
+        let mut take = |key: &str| attributes.0.remove(key);
+        match kind {
+            "Clip" => {
+                for (slot, key) in [(1, "min"), (2, "max")] {
+                    if let Some(Attribute::Float(v)) = take(key) {
+                        moved.push((slot, scalar(v)));
+                    }
+                }
+            }
+            "Dropout" => {
+                if let Some(Attribute::Float(v)) = take("ratio") {
+                    moved.push((1, scalar(v)));
+                }
+            }
+            "Pad" => {
+                if let Some(Attribute::Ints(v)) = take("pads") {
+                    moved.push((1, Tensor::from_slice(&v)));
+                    if let Some(Attribute::Float(v)) = take("value") {
+                        moved.push((2, scalar(v)));
+                    }
+                }
+            }
+            "TopK" => {
+                if let Some(Attribute::Int(k)) = take("k") {
+                    moved.push((1, Tensor::from_slice(&[k])));
+                }
+            }
+            "Slice" => {
+                for (slot, key) in [(1, "starts"), (2, "ends"), (3, "axes")] {
+                    if let Some(Attribute::Ints(v)) = take(key) {
+                        moved.push((slot, Tensor::from_slice(&v)));
+                    }
+                }
+            }
+            "Split" => {
+                if let Some(Attribute::Ints(v)) = take("split") {
+                    moved.push((1, Tensor::from_slice(&v)));
+                }
+            }
+            _ => {}
+        }
+        for (slot, value) in moved {
+            let constant = self.model.add_constant(&format!("{name}.input{slot}"), value);
+            if inputs.len() <= slot {
+                inputs.resize(slot + 1, String::new());
+            }
+            inputs[slot] = constant;
         }
         Ok(())
     }

@@ -37,30 +37,20 @@ fn exports() -> Vec<Export> {
     vec![Export::Packed, Export::Onnx]
 }
 
-/// Where the model comes from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected `{ zoo: NAME }` or `{ onnx: PATH }`")]
-pub enum ModelConfig {
-    Zoo(ZooConfig),
-    Onnx(OnnxConfig),
-}
-
-/// A built-in architecture, freshly initialised.
+/// Where the model comes from: exactly one of `zoo` and `onnx`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ZooConfig {
-    pub zoo: ZooModel,
-    /// Default: as many as the data has.
-    #[serde(default)]
+pub struct ModelConfig {
+    /// A built-in architecture, freshly initialised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zoo: Option<ZooModel>,
+    /// With `zoo`: the number of classes. Default: as many as the data has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<i64>,
-}
-
-/// A trained model in an ONNX file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OnnxConfig {
-    pub onnx: PathBuf,
-    /// Lengths of free dimensions other than the batch, by name.
+    /// A trained model in an ONNX file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<PathBuf>,
+    /// With `onnx`: lengths of free dimensions other than the batch, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dims: BTreeMap<String, i64>,
 }

@@ -111,7 +111,7 @@ impl Source {
             return self.at(range, format!("the key `{field}` is missing"), "in here", Some(format!("add `{field}: …`")));
         }
         let range = if path.is_empty() { here } else { self.positions.find(&path).or(here) };
-        self.at(range, text.to_string(), "here", None)
+        self.at(range, plain_words(&text), "here", None)
     }
 }
 
@@ -129,4 +129,28 @@ fn split_path(text: &str) -> (String, String) {
 
 fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_string).collect()
+}
+
+/// Rust's names of types in words of YAML.
+fn plain_words(text: &str) -> String {
+    let mut out = text.to_string();
+    for (rust, plain) in [
+        ("expected usize", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected i64", "expected a whole number"),
+        ("expected u32", "expected a whole number"),
+        ("expected u8", "expected a small whole number"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("invalid type: ", "wrong type: "),
+        ("floating point", "number"),
+        ("unit value", "nothing"),
+    ] {
+        out = out.replace(rust, plain);
+    }
+    match out.find("expected struct ") {
+        Some(at) => format!("{}expected a mapping of keys", &out[..at]),
+        None => out,
+    }
 }

@@ -94,9 +94,9 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
 /// A stage's request in a few words: its keys that are not nested.
 fn what(plan: &Plan, index: usize) -> String {
     let Some(stage) = plan.config.stages.get(index.wrapping_sub(1)) else {
-        return match &plan.config.model {
-            crate::config::ModelConfig::Zoo(zoo) => format!("{}, untrained", zoo.zoo.name()),
-            crate::config::ModelConfig::Onnx(onnx) => onnx.onnx.display().to_string(),
+        return match (&plan.config.model.zoo, &plan.config.model.onnx) {
+            (Some(zoo), _) => format!("{}, untrained", zoo.name()),
+            (None, onnx) => onnx.iter().map(|p| p.display().to_string()).collect(),
         };
     };
     let value = serde_json::to_value(stage).unwrap_or_default();

@@ -104,28 +104,41 @@ fn data_error(error: &DataError, source: &Source) -> ConfigError {
 }
 
 fn load_model(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Model, ConfigError> {
-    match &config.model {
-        ModelConfig::Zoo(zoo) => {
+    let ModelConfig { zoo, onnx, classes, dims } = &config.model;
+    match (zoo, onnx) {
+        (Some(zoo), None) => {
+            if !dims.is_empty() {
+                return Err(source.error("model.dims", "`dims` goes with `onnx`", None));
+            }
             tch::manual_seed(config.seed as i64);
-            let classes = match (zoo.classes, data.task, data.classes.len()) {
-                (Some(classes), ..) => classes,
+            let classes = match (classes, data.task, data.classes.len()) {
+                (Some(classes), ..) => *classes,
                 (None, Task::Classify, n) if n > 0 => n as i64,
-                _ => zoo.zoo.default_classes(),
+                _ => zoo.default_classes(),
             };
-            zoo.zoo.build(&data.shape(), classes).map_err(|e| {
-                source.error("model.zoo", format!("{e}"), Some(format!("data set `{}` gives samples of shape {:?}", data.name, data.shape())))
+            zoo.build(&data.shape(), classes).map_err(|e| {
+                let help = format!("data set `{}` gives samples of shape {:?}", data.name, data.shape());
+                source.error("model.zoo", e.to_string(), Some(help))
             })
         }
-        ModelConfig::Onnx(onnx) => {
-            let options = sinter_onnx::Options { dims: onnx.dims.clone() };
-            let path = folder.join(&onnx.onnx);
+        (None, Some(onnx)) => {
+            if classes.is_some() {
+                return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
+            }
+            let options = sinter_onnx::Options { dims: dims.clone() };
+            let path = folder.join(onnx);
             sinter_onnx::load(&path, &options).map_err(|e| {
                 let message = match &e {
                     sinter_onnx::OnnxError::Read { .. } => e.to_string(),
                     other => format!("{}: {other}", path.display()),
                 };
-                source.error("model.onnx", message, None)
+                let help = matches!(e, sinter_onnx::OnnxError::Read { .. }).then(|| "`onnx` is relative to the pipeline file".to_string());
+                source.error("model.onnx", message, help)
             })
+        }
+        _ => {
+            let help = Some("write `model: { zoo: lenet5 }` or `model: { onnx: PATH }`".into());
+            Err(source.error("model", "the model needs exactly one of `zoo` and `onnx`", help))
         }
     }
 }
@@ -203,11 +216,11 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
 fn keys(config: &PipelineConfig, data: &DataConfig, folder: &Path) -> std::io::Result<Vec<String>> {
     let mut key = Key::new();
     key.config("seed", &config.seed);
-    match &config.model {
-        ModelConfig::Zoo(zoo) => key.config("zoo", zoo),
-        ModelConfig::Onnx(onnx) => {
-            key.file(&folder.join(&onnx.onnx))?;
-            key.config("dims", &onnx.dims);
+    match &config.model.onnx {
+        None => key.config("zoo", &config.model),
+        Some(onnx) => {
+            key.file(&folder.join(onnx))?;
+            key.config("dims", &config.model.dims);
         }
     }
     // Where the data lies does not matter, what it holds does.

@@ -30,6 +30,8 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
             record
                 .stages
                 .iter()
+                // An untrained model would squeeze all others into a corner.
+                .skip(record.float().map_or(0, |f| f.index))
                 .map(|s| (s.packed_bytes as f64 / 1024.0, record.scaled(s.value), s.stage.clone()))
                 .collect(),
         )],

@@ -30,12 +30,12 @@ fn failed(text: impl std::fmt::Display) -> Failure {
 fn config(error: ConfigError) -> Failure {
     let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
-    let place = error.place().map_or_else(String::new, |p| format!("\n  at {p}"));
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_context_lines(1);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1);
     if handler.render_report(&mut text, &error).is_err() {
         text = error.to_string();
     }
-    Failure { text: format!("error: {error}{place}\n{}", text.trim_end()), code: 2 }
+    let text = text.trim_end().trim_start_matches([' ', '×']);
+    Failure { text: format!("error: {text}"), code: 2 }
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {

@@ -1,2 +1,80 @@
-//! x
-fn main() {}
+//! Everything that a contributor does is one `cargo xtask` word. Depends on neither libtorch nor polars, so it builds in seconds.
+
+mod setup;
+mod shell;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask WORD
+
+  setup [--cuda] [--data DIR]   fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST
+  demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
+  test                          set up, then run every test
+  conformance                   set up, then run the ONNX project's own operator tests and print a table
+
+An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (word, rest) = match args.split_first() {
+        Some((word, rest)) => (word.as_str(), rest.to_vec()),
+        None => ("help", vec![]),
+    };
+    let done = match word {
+        "setup" => setup_options(&rest).and_then(|o| setup::all(&o)),
+        "demo" => setup_options(&rest).and_then(|o| setup::all(&o)).and_then(|()| demo()),
+        "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
+        "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("`{other}` is not a word of xtask\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn setup_options(args: &[String]) -> Result<setup::Options, String> {
+    let mut options = setup::Options::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--cuda" => options.cuda = true,
+            "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
+            other => return Err(format!("`{other}` is not an option of setup\n\n{HELP}")),
+        }
+    }
+    Ok(options)
+}
+
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+fn demo() -> Result<(), String> {
+    let root = setup::root();
+    shell::run(&cargo(), &["build", "--package", "sinter"], &root)?;
+    shell::run("target/debug/sinter", &["run", "pipelines/quickstart.yaml"], &root)
+}
+
+fn test(rest: &[String]) -> Result<(), String> {
+    // The command line is built first: tests that start it should find it.
+    shell::run(&cargo(), &["build", "--package", "sinter"], &setup::root())?;
+    let mut args = vec!["test", "--workspace", "--exclude", "xtask", "--no-fail-fast"];
+    args.extend(rest.iter().map(String::as_str));
+    // Tests run side by side; threads that spin while they wait would starve each other.
+    shell::run_with(&cargo(), &args, &setup::root(), &[("OMP_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "PASSIVE")])
+}
+
+fn conformance() -> Result<(), String> {
+    let args = ["test", "--package", "sinter-tests", "--test", "conformance", "--", "--nocapture"];
+    shell::run(&cargo(), &args, &setup::root())
+}

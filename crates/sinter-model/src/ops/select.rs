@@ -25,6 +25,10 @@ struct Select {
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
     let Some(kind) = own(KINDS, kind) else { return Ok(None) };
+    let reduction = attributes.get_str("reduction", "none")?.to_string();
+    if !["none", "add", "mul"].contains(&reduction.as_str()) {
+        invalid!("reduction `{reduction}` is not supported");
+    }
     Ok(Some(Arc::new(Select {
         kind,
         axis: match kind {
@@ -34,7 +38,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
         },
         batch_dims: attributes.get_int("batch_dims", 0)?,
         time_axis: attributes.get_int("time_axis", 0)?,
-        reduction: attributes.get_str("reduction", "none")?.to_string(),
+        reduction,
     })))
 }
 
@@ -133,11 +137,9 @@ impl Select {
     fn scatter(&self, x: &Tensor, axis: i64, index: &Tensor, src: &Tensor) -> OpResult<Tensor> {
         Ok(match self.reduction.as_str() {
             "none" => x.f_scatter(axis, index, src)?,
-            "add" => x.f_scatter_reduce(axis, index, src, "sum")?,
-            "mul" => x.f_scatter_reduce(axis, index, src, "prod")?,
-            "max" => x.f_scatter_reduce(axis, index, src, "amax")?,
-            "min" => x.f_scatter_reduce(axis, index, src, "amin")?,
-            other => invalid!("reduction `{other}` is not known"),
+            "add" => x.f_scatter_reduce(axis, index, src, "add")?,
+            "mul" => x.f_scatter_reduce(axis, index, src, "multiply")?,
+            other => invalid!("reduction `{other}` is not supported"),
         })
     }
 

@@ -1,0 +1,78 @@
+//! The set-up: everything that is missing, nothing twice. Each part is made beside its place and renamed, so an interrupted set-up goes
+//! on where it was.
+
+mod data;
+mod libtorch;
+mod wheel;
+
+use std::path::{Path, PathBuf};
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// libtorch with CUDA.
+    pub cuda: bool,
+    /// A folder that holds the Fashion-MNIST files.
+    pub data: Option<PathBuf>,
+}
+
+/// The repository.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Sets up all that is missing.
+pub fn all(options: &Options) -> Result<(), String> {
+    libtorch::set_up(options.cuda)?;
+    onnx_runtime()?;
+    data::fashion_mnist(options.data.as_deref())?;
+    onnx_tests()
+}
+
+/// The library that measures exported files.
+fn onnx_runtime() -> Result<(), String> {
+    let place = root().join(".runtime");
+    if place.join("libonnxruntime.so").is_file() {
+        return Ok(());
+    }
+    let wheel = wheel::fetch("onnxruntime==1.32.0")?;
+    let made = beside(&place);
+    wheel::extract(&wheel, &made, &|name| {
+        name.strip_prefix("onnxruntime/capi/libonnxruntime.so.").map(|_| PathBuf::from("libonnxruntime.so"))
+    })?;
+    appear(&made, &place)?;
+    wheel::forget(&wheel);
+    Ok(())
+}
+
+/// The ONNX project's own operator tests; later wheels ship none.
+fn onnx_tests() -> Result<(), String> {
+    let place = root().join(".cache/onnx-tests");
+    if place.is_dir() {
+        return Ok(());
+    }
+    let wheel = wheel::fetch("onnx==1.16.2")?;
+    let made = beside(&place);
+    wheel::extract(&wheel, &made, &|name| name.strip_prefix("onnx/backend/test/data/").map(PathBuf::from))?;
+    appear(&made, &place)?;
+    wheel::forget(&wheel);
+    Ok(())
+}
+
+/// A fresh place beside `place` to make it in.
+fn beside(place: &Path) -> PathBuf {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let made = place.with_file_name(format!(".{}.part", name.trim_start_matches('.')));
+    let _ = std::fs::remove_dir_all(&made);
+    made
+}
+
+/// What was made takes its place.
+fn appear(made: &Path, place: &Path) -> Result<(), String> {
+    let _ = std::fs::remove_dir_all(place);
+    if let Some(folder) = place.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    std::fs::rename(made, place).map_err(|e| format!("could not move {} to {}: {e}", made.display(), place.display()))
+}

@@ -1,0 +1,251 @@
+//! Whole models: the zoo and real trained files, against ONNX Runtime; structured pruning on every architecture; quantized export.
+
+use sinter_data::{DataConfig, Dataset};
+use sinter_exec::Runner;
+use sinter_export::{OnnxRuntime, pack, quantized_graph, unpack};
+use sinter_model::zoo::ZooModel;
+use sinter_model::{Mode, Model, fold_batch_norm};
+use sinter_onnx::{Options, Storage, load, save};
+use sinter_prune::{PruneConfig, channels, remove_channels};
+use sinter_quantize::QuantizeConfig;
+use sinter_tests::{shared, write_bars};
+use sinter_train::{Context, Stage, StageError};
+use tch::{Device, Kind, Tensor};
+
+fn build(zoo: ZooModel) -> Model {
+    tch::manual_seed(5);
+    zoo.build(&zoo.default_input(), zoo.default_classes()).unwrap()
+}
+
+fn samples(model: &Model, count: i64) -> Tensor {
+    tch::manual_seed(9);
+    Tensor::randn(model.graph.inputs[0].concrete(count), (Kind::Float, Device::Cpu))
+}
+
+fn predict(model: &Model, x: &Tensor) -> Tensor {
+    tch::no_grad(|| Runner::new(model).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0))
+}
+
+fn in_runtime(model: &Model, x: &Tensor) -> Tensor {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    save(model, &path, Storage::Inside).unwrap();
+    OnnxRuntime::open(&path).unwrap().run(x).unwrap()
+}
+
+fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
+    a.size() == b.size() && a.allclose(b, tolerance, tolerance, false)
+}
+
+/// Gives normalisation statistics that are not trivial.
+fn shake(model: &mut Model) {
+    for weight in model.weights.values_mut().filter(|w| w.role == sinter_model::Role::Statistic) {
+        let value = weight.latent() + weight.latent().rand_like() * 0.5;
+        weight.set_latent(value).unwrap();
+    }
+}
+
+#[test]
+fn the_zoo_has_the_published_sizes() {
+    let parameters = |z: ZooModel| build(z).parameters();
+    assert_eq!(parameters(ZooModel::Lenet300100), 266_610);
+    assert_eq!(parameters(ZooModel::Lenet5), 431_080);
+    // MACs of the MLPerf Tiny references.
+    let macs = |z: ZooModel| sinter_exec::macs(&build(z)).unwrap();
+    assert_eq!(macs(ZooModel::DsCnn), 2_656_768);
+    assert_eq!(macs(ZooModel::Resnet8), 12_501_632);
+    assert_eq!(macs(ZooModel::MobilenetV1), 7_489_664);
+    assert_eq!(macs(ZooModel::Autoencoder), 264_192);
+}
+
+#[test]
+fn the_zoo_agrees_with_onnx_runtime() {
+    for zoo in ZooModel::ALL {
+        let mut model = build(zoo);
+        shake(&mut model);
+        let x = samples(&model, 3);
+        assert!(close(&predict(&model, &x), &in_runtime(&model, &x), 1e-4), "{}", zoo.name());
+        // Exported, read and run again: the same function.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        save(&model, &path, Storage::Beside).unwrap();
+        let back = load(&path, &Options::default()).unwrap();
+        assert!(close(&predict(&model, &x), &predict(&back, &x), 1e-5), "{}", zoo.name());
+        // Folding the normalisations changes nothing.
+        let mut folded = model.copy();
+        fold_batch_norm(&mut folded).unwrap();
+        assert!(folded.graph.nodes.iter().all(|n| n.kind() != "BatchNormalization"), "{}", zoo.name());
+        let (a, b) = (predict(&model, &x), predict(&folded, &x));
+        assert!(close(&a, &b, 1e-3), "{}: {}", zoo.name(), (&a - &b).abs().max().double_value(&[]));
+    }
+}
+
+#[test]
+fn real_models_agree_with_onnx_runtime() {
+    let Some(shared) = shared() else { return };
+    for (file, input) in [("kws_ds_cnn.onnx", "kws01.npz"), ("ic_resnet8.onnx", "cifar10-images.tar")] {
+        let path = shared.join("models").join(file);
+        let model = load(&path, &Options::default()).unwrap();
+        let source = match input.ends_with("npz") {
+            true => format!("numpy: {{ path: {} }}", shared.join("data").join(input).display()),
+            false => format!("images: {{ path: {} }}", shared.join("data").join(input).display()),
+        };
+        let config: DataConfig = parse(&format!("name: d\nsource: {{ {source} }}\nnormalize: {{ divide: 1 }}\nsplit: {{ limit_test: 400 }}"));
+        let data = Dataset::open(&config).unwrap();
+        let batch = data.test.batches(64, sinter_data::Order::Stored).next().unwrap().unwrap();
+        let ours = predict(&model, &batch.x);
+        let theirs = OnnxRuntime::open(&path).unwrap().run(&batch.x).unwrap();
+        assert!(close(&ours, &theirs, 1e-4), "{file}: {}", (&ours - &theirs).abs().max().double_value(&[]));
+        // The published accuracy, give or take the sampling error of 400 (or 200) samples.
+        let quality = sinter_train::evaluate(&model, &data.test, data.task, None).unwrap();
+        let published = if file.starts_with("kws") { 0.913 } else { 0.755 };
+        assert!((quality.value - published).abs() < 0.08, "{file}: {}", quality.value);
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
+    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
+}
+
+#[test]
+fn every_architecture_shrinks_and_still_runs_everywhere() {
+    for zoo in ZooModel::ALL {
+        let mut model = build(zoo);
+        shake(&mut model);
+        let before = sinter_exec::macs(&model).unwrap();
+        let groups = channels::groups(&model).unwrap();
+        let half: Vec<_> = groups.iter().flat_map(|g| &g.channels[..g.channels.len() / 2]).collect();
+        remove_channels(&mut model, &half).unwrap();
+        let after = sinter_exec::macs(&model).unwrap();
+        assert!((after as f64) < 0.6 * before as f64, "{}: {before} to {after}", zoo.name());
+        let x = samples(&model, 2);
+        assert!(close(&predict(&model, &x), &in_runtime(&model, &x), 1e-4), "{}", zoo.name());
+    }
+}
+
+#[test]
+fn residual_connections_tie_their_channels_together() {
+    let model = build(ZooModel::Resnet8);
+    let groups = channels::groups(&model).unwrap();
+    let tied = |layer: &str| groups.iter().find(|g| g.layers.iter().any(|l| l == layer)).unwrap();
+    assert_eq!(tied("conv1").layers, ["conv1", "stage1.conv2"]);
+    assert_eq!(tied("stage2.conv2").layers, ["stage2.conv2", "stage2.skip"]);
+    assert_eq!(tied("stage1.conv1").layers, ["stage1.conv1"]);
+    // Depthwise layers follow what is before them.
+    let model = build(ZooModel::DsCnn);
+    let groups = channels::groups(&model).unwrap();
+    let first = groups.iter().find(|g| g.layers.contains(&"conv1".to_string())).unwrap();
+    assert_eq!(first.layers, ["conv1", "block1.depthwise"]);
+    // The classifier's outputs are never offered.
+    assert!(groups.iter().all(|g| !g.layers.contains(&"fc".to_string())));
+}
+
+/// Removing a channel that is zero everywhere must not change the function.
+#[test]
+fn removing_dead_channels_changes_nothing() {
+    for zoo in [ZooModel::Lenet5, ZooModel::Resnet8, ZooModel::DsCnn, ZooModel::Lenet300100] {
+        let mut model = build(zoo);
+        let groups = channels::groups(&model).unwrap();
+        let doomed: Vec<_> = groups.iter().flat_map(|g| &g.channels[..g.channels.len() / 3]).collect();
+        for unit in doomed.iter().flat_map(|c| &c.units) {
+            if let Some(weight) = model.weights.get_mut(&unit.name).filter(|w| w.role == sinter_model::Role::Parameter) {
+                let index = Tensor::from_slice(&[unit.index as i64]);
+                let value = weight.latent().index_fill(unit.axis as i64, &index, 0.0);
+                weight.set_latent(value).unwrap();
+            }
+        }
+        let x = samples(&model, 2);
+        let before = predict(&model, &x);
+        remove_channels(&mut model, &doomed).unwrap();
+        assert!(close(&before, &predict(&model, &x), 1e-4), "{}", zoo.name());
+    }
+}
+
+fn context_with<R>(shape_of: ZooModel, work: impl FnOnce(&Context) -> R) -> R {
+    let folder = tempfile::tempdir().unwrap();
+    let config: DataConfig = if shape_of.default_input() == [1, 28, 28] {
+        write_bars(folder.path(), 64, 16);
+        let mut config: DataConfig = parse("name: bars\nsource: { idx: { folder: . } }");
+        config.rebase(folder.path());
+        config
+    } else {
+        // Random samples of the right shape, labelled.
+        let shape = shape_of.default_input();
+        let path = folder.path().join("d.npz");
+        write_npz(&path, &shape, 64, shape_of.default_classes());
+        parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))
+    };
+    let data = Dataset::open(&config).unwrap();
+    let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
+    work(&Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher })
+}
+
+fn write_npz(path: &std::path::Path, shape: &[i64], count: i64, classes: i64) {
+    use npyz::WriterBuilder;
+    let mut archive = npyz::npz::NpzWriter::create(path).unwrap();
+    let dims: Vec<u64> = [&[count], shape].concat().iter().map(|&n| n as u64).collect();
+    let values = sinter_model::to_f32s(&Tensor::randn([&[count], shape].concat(), (Kind::Float, Device::Cpu))).unwrap();
+    let mut x = archive.array("x", Default::default()).unwrap().default_dtype().shape(&dims).begin_nd().unwrap();
+    x.extend(values).unwrap();
+    x.finish().unwrap();
+    let mut y = archive.array("y", Default::default()).unwrap().default_dtype().shape(&[count as u64]).begin_nd().unwrap();
+    y.extend((0..count).map(|i| i % classes)).unwrap();
+    y.finish().unwrap();
+}
+
+#[test]
+fn quantized_models_agree_with_onnx_runtime() {
+    for zoo in [ZooModel::Lenet300100, ZooModel::Resnet8, ZooModel::DsCnn, ZooModel::MobilenetV1] {
+        let mut model = build(zoo);
+        shake(&mut model);
+        if zoo == ZooModel::Lenet300100 {
+            model = zoo.build(&[1, 12, 12], 4).unwrap();
+        }
+        let config: QuantizeConfig = parse("{}");
+        let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
+        quantized.check().unwrap();
+        let explicit = quantized_graph(&quantized).unwrap();
+        let x = samples(&quantized, 16);
+        let (simulated, real) = (predict(&quantized, &x), in_runtime(&explicit, &x));
+        // Integer kernels round sums that the simulation adds in float: a step here and there, never a different answer.
+        let spread = simulated.abs().max().double_value(&[]);
+        let off = (&simulated - &real).abs().mean(Kind::Float).double_value(&[]);
+        assert!(off < 0.01 * spread, "{}: off by {off} of {spread}", zoo.name());
+        // And the packed file gives back every weight bit for bit, with its chain.
+        let back = unpack(&pack(&quantized).unwrap().bytes).unwrap();
+        for (name, weight) in &quantized.weights {
+            assert_eq!(weight.effective().unwrap(), back.weights[name].effective().unwrap(), "{name}");
+            assert_eq!(weight.describe().unwrap(), back.weights[name].describe().unwrap(), "{name}");
+        }
+        assert!(close(&simulated, &predict(&back, &x), 1e-6), "{}", zoo.name());
+        // A second time is refused.
+        assert!(context_with(zoo, |context| config.run(quantized.copy(), context)).unwrap_err().to_string().contains("already quantized"));
+    }
+}
+
+#[test]
+fn global_and_random_pruning_run_on_residual_graphs() {
+    for text in ["structured: { ratio: 40%, scope: global, criterion: bn-scale }", "structured: { ratio: 40%, criterion: random }", "structured: { ratio: 40%, criterion: taylor }"] {
+        let config: PruneConfig = parse(text);
+        let model = build(ZooModel::Resnet8);
+        let before = model.parameters();
+        let pruned = context_with(ZooModel::Resnet8, |context| config.run(model, context).unwrap());
+        let x = samples(&pruned, 2);
+        assert!(close(&predict(&pruned, &x), &in_runtime(&pruned, &x), 1e-4), "{text}");
+        assert!((pruned.parameters() as f64) < 0.75 * before as f64, "{text}: {}", pruned.parameters());
+    }
+}
+
+#[test]
+fn a_model_exported_for_one_sample_is_batched() {
+    use sinter_model::Dim;
+    let mut model = build(ZooModel::Lenet5);
+    model.graph.inputs[0].shape[0] = Dim::Fixed(1);
+    model.graph.outputs[0].shape[0] = Dim::Fixed(1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.onnx");
+    save(&model, &path, Storage::Inside).unwrap();
+    let back = load(&path, &Options::default()).unwrap();
+    assert!(back.graph.inputs[0].is_batched());
+    assert_eq!(predict(&back, &samples(&back, 5)).size(), [5, 10]);
+}
