@@ -29,7 +29,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("test_training_dropout", "differs", "random values: another generator draws others"),
     ("test_bitwise_not_3d", "differs", "uint16 is widened to int32, whose bits above 16 flip too"),
     ("test_quantizelinear_uint16", "differs", "uint16 is widened to int32, so the range to saturate to is lost"),
-    ("test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True", "differs", "a window that hangs over the end is divided by its elements inside, as libtorch and later ONNX releases do"),
+    (
+        "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
+        "differs",
+        "a window that hangs over the end is divided by its elements inside, as libtorch and later ONNX releases do",
+    ),
     ("test_scatter", "reduction `m", "scattering the largest or smallest is not supported"),
     ("test_upsample_nearest", "opset", "Upsample before opset 11 took its scales otherwise, and is refused with advice"),
 ];
@@ -116,7 +120,8 @@ fn operators_follow_the_standard() {
         let nodes = proto.graph.map(|g| g.node).unwrap_or_default();
         let kind = nodes.iter().map(|n| n.op_type.clone()).find(|k| !supported.contains(&k.as_str()) || nodes.len() == 1);
         let kind = kind.or_else(|| nodes.first().map(|n| n.op_type.clone())).unwrap_or_default();
-        let known = nodes.iter().all(|n| supported.contains(&n.op_type.as_str()) && (n.domain.is_empty() || n.domain == "ai.onnx"));
+        let known =
+            nodes.iter().all(|n| supported.contains(&n.op_type.as_str()) && (n.domain.is_empty() || n.domain == "ai.onnx"));
         let outcome = if known { run_one(folder) } else { Outcome::Unsupported("operator".into()) };
         let column = match &outcome {
             Outcome::Passed => 0,

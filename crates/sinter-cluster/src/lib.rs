@@ -51,7 +51,10 @@ impl Stage for ClusterConfig {
     fn check(&self, model: &Model, data: &Dataset) -> Result<(), StageError> {
         let possible = |k: usize| (2..=65536).contains(&k);
         if !possible(self.centroids) {
-            return Err(StageError::config("centroids", format!("centroids must lie between 2 and 65536, not {}", self.centroids)));
+            return Err(StageError::config(
+                "centroids",
+                format!("centroids must lie between 2 and 65536, not {}", self.centroids),
+            ));
         }
         for (i, layer) in self.layers.iter().enumerate() {
             covers(model, &layer.r#match, &format!("layers[{i}].match"))?;

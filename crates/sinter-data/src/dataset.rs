@@ -204,11 +204,11 @@ impl Split {
                 let (factor, shift) = (self.normalize.factor[c], self.normalize.shift[c]);
                 part.iter_mut().for_each(|v| *v = *v * factor + shift);
             }
-            if let Order::Shuffled(seed) = order {
-                if !self.augment.is_none() {
-                    let mut rng = fastrand::Rng::with_seed(seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                    self.augment.apply(out, &shape, &mut rng);
-                }
+            if let Order::Shuffled(seed) = order
+                && !self.augment.is_none()
+            {
+                let mut rng = fastrand::Rng::with_seed(seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                self.augment.apply(out, &shape, &mut rng);
             }
             Ok::<(), DataError>(())
         })?;

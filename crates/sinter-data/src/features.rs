@@ -119,9 +119,8 @@ impl FrontEnd {
         let (window, hop) = (self.window_len(rate), self.hop_len(rate));
         let size = window.next_power_of_two();
         let fft = RealFftPlanner::<f32>::new().plan_fft_forward(size);
-        let hann: Vec<f32> = (0..window)
-            .map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / window as f64).cos() as f32)
-            .collect();
+        let hann: Vec<f32> =
+            (0..window).map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / window as f64).cos() as f32).collect();
         let filters = self.filters(size, rate);
         let (frames, _) = self.shape(rate, signal.len());
         let mut buffer = fft.make_input_vec();

@@ -57,14 +57,14 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
     for (node, shapes) in model.graph.nodes.iter().zip(io_shapes(model)?) {
         let cost = node.op.cost(&shapes);
         let parameters = || node.present_inputs().filter_map(|n| model.weights.get(n)).filter(|w| w.role != Role::Constant);
-        let weight_bits = parameters().filter(|w| w.latent().dim() > 1).map(|w| w.grid().map_or(32, |g| g.bits())).max().unwrap_or(32);
+        let weight_bits =
+            parameters().filter(|w| w.latent().dim() > 1).map(|w| w.grid().map_or(32, |g| g.bits())).max().unwrap_or(32);
         let value_bits = |name: &str| model.activations.get(name).map_or(32, |g| g.bits());
         let input_bits = node.inputs.first().map_or(32, |n| value_bits(n));
         let len = |shape: &[i64]| shape.iter().product::<i64>().max(0) as u64;
         let values = node.inputs.iter().zip(&shapes.inputs).filter(|(n, _)| !model.weights.contains_key(*n));
         let read: u64 = values.map(|(n, s)| s.as_ref().map_or(0, |s| len(s)) * value_bits(n).div_ceil(8) as u64).sum();
-        let written: u64 =
-            node.outputs.iter().zip(&shapes.outputs).map(|(n, s)| len(s) * value_bits(n).div_ceil(8) as u64).sum();
+        let written: u64 = node.outputs.iter().zip(&shapes.outputs).map(|(n, s)| len(s) * value_bits(n).div_ceil(8) as u64).sum();
         layers.push(LayerFootprint {
             node: node.name.clone(),
             kind: node.kind().to_string(),

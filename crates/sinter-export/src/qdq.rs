@@ -52,7 +52,8 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
         let kind = if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 };
         let scale = store_scale(&mut out, name, grid, kind).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
-        let quantize = Node::new(&q, "QuantizeLinear", Attributes::new(), [vec![name.clone()], scale.clone()].concat(), vec![q.clone()]);
+        let quantize =
+            Node::new(&q, "QuantizeLinear", Attributes::new(), [vec![name.clone()], scale.clone()].concat(), vec![q.clone()]);
         let back = Node::new(&real, "DequantizeLinear", Attributes::new(), [vec![q], scale].concat(), vec![real.clone()]);
         pairs.insert(name, [quantize.map_err(at)?, back.map_err(at)?]);
         renamed.insert(name.clone(), real);

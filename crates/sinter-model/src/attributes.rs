@@ -110,7 +110,11 @@ pub enum Attribute {
     Floats(Vec<f32>),
     Strings(Vec<String>),
     /// Raw little-endian elements with their type and shape.
-    Tensor { element: ElementType, shape: Vec<i64>, data: Vec<u8> },
+    Tensor {
+        element: ElementType,
+        shape: Vec<i64>,
+        data: Vec<u8>,
+    },
 }
 
 /// The attributes of one node, by name.

@@ -66,13 +66,7 @@ pub struct Node {
 
 impl Node {
     /// A node of the given ONNX operator type. Errors when the type or an attribute is not supported.
-    pub fn new(
-        name: &str,
-        kind: &str,
-        attributes: Attributes,
-        inputs: Vec<String>,
-        outputs: Vec<String>,
-    ) -> OpResult<Self> {
+    pub fn new(name: &str, kind: &str, attributes: Attributes, inputs: Vec<String>, outputs: Vec<String>) -> OpResult<Self> {
         let op = crate::ops::parse(kind, &attributes)?;
         Ok(Self { name: name.to_string(), attributes, inputs, outputs, op })
     }

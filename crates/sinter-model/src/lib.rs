@@ -30,7 +30,7 @@ pub use model::{Layer, Model, ModelError};
 pub use op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
 pub use ops::{parse as parse_operator, supported as supported_operators};
 pub use tensor::{ints_of, kind_name, to_f32s, to_i64s};
-pub use units::{Bytes, Joules, Macs, Ratio, UnitError};
+pub use units::{Bytes, Joules, Macs, Ratio, UnitError, from_text};
 pub use weight::{BrokenLink, Role, Weight};
 
 /// The ONNX operator set whose semantics the graph follows and that exports declare.

@@ -74,8 +74,7 @@ impl Model {
         let mut layers = Vec::new();
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let stored = |name: &String| self.weights.get(name).filter(|w| w.role == Role::Parameter);
-            let shapes =
-                IoShapes { inputs: node.inputs.iter().map(|n| stored(n).map(Weight::size)).collect(), outputs: vec![] };
+            let shapes = IoShapes { inputs: node.inputs.iter().map(|n| stored(n).map(Weight::size)).collect(), outputs: vec![] };
             let Some(slot) = node.op.weight(&shapes) else { continue };
             let Some(weight) = node.inputs.get(slot.input).filter(|n| stored(n).is_some()) else { continue };
             if seen.insert(weight.clone()) {

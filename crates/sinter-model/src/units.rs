@@ -14,10 +14,8 @@ fn split_unit(text: &str) -> Result<(f64, &str), UnitError> {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.eE_".contains(c))).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let value = number
-        .replace('_', "")
-        .parse::<f64>()
-        .map_err(|_| UnitError(format!("`{text}` does not start with a number")))?;
+    let value =
+        number.replace('_', "").parse::<f64>().map_err(|_| UnitError(format!("`{text}` does not start with a number")))?;
     Ok((value, unit.trim()))
 }
 
@@ -146,6 +144,28 @@ impl FromStr for Joules {
         }
         Ok(Self(value * factor))
     }
+}
+
+/// Deserializes a type from its text form, so that errors keep their place in the file.
+pub fn from_text<'de, T, D>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+    D: Deserializer<'de>,
+{
+    struct TextVisitor<T>(&'static str, std::marker::PhantomData<T>);
+    impl<T: FromStr<Err: fmt::Display>> serde::de::Visitor<'_> for TextVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(TextVisitor(expected, std::marker::PhantomData))
 }
 
 /// Reads a number or a text and parses it, so that errors keep their place in the file.

@@ -45,13 +45,7 @@ impl Weight {
     }
 
     /// A weight with its chain, as a checkpoint stores it.
-    pub fn from_parts(
-        role: Role,
-        latent: Tensor,
-        mask: Option<Mask>,
-        codebook: Option<Codebook>,
-        grid: Option<Grid>,
-    ) -> Self {
+    pub fn from_parts(role: Role, latent: Tensor, mask: Option<Mask>, codebook: Option<Codebook>, grid: Option<Grid>) -> Self {
         Self { role, latent, mask, codebook, grid }
     }
 
@@ -181,15 +175,15 @@ impl Weight {
             return Ok(Some(BrokenLink { link: "latent", what: "it holds NaN or infinity".into() }));
         }
         let found = |link, what: Option<String>| what.map(|what| BrokenLink { link, what });
-        if let Some(mask) = &self.mask {
-            if let Some(broken) = found("mask", mask.broken(&effective)?) {
-                return Ok(Some(broken));
-            }
+        if let Some(mask) = &self.mask
+            && let Some(broken) = found("mask", mask.broken(&effective)?)
+        {
+            return Ok(Some(broken));
         }
-        if let Some(codebook) = &self.codebook {
-            if let Some(broken) = found("codebook", codebook.broken(&effective)?) {
-                return Ok(Some(broken));
-            }
+        if let Some(codebook) = &self.codebook
+            && let Some(broken) = found("codebook", codebook.broken(&effective)?)
+        {
+            return Ok(Some(broken));
         }
         match &self.grid {
             Some(grid) => Ok(found("grid", grid.broken(&effective)?)),

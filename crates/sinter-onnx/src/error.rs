@@ -37,7 +37,9 @@ pub enum OnnxError {
     Unsupported(Vec<Unsupported>),
     #[error("tensor `{name}`: {reason}")]
     Tensor { name: String, reason: String },
-    #[error("input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}`")]
+    #[error(
+        "input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}`"
+    )]
     FreeDim { name: String, dim: String, axis: usize },
     #[error("nodes {0:?} can never run: they read values that nothing produces, or each other")]
     Order(Vec<String>),

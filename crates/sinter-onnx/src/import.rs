@@ -127,7 +127,8 @@ impl Reader<'_> {
     }
 
     fn attribute(&self, proto: &AttributeProto) -> Result<Attribute, String> {
-        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(|_| format!("attribute `{}` is not text", proto.name));
+        let text =
+            |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(|_| format!("attribute `{}` is not text", proto.name));
         Ok(match proto.r#type {
             attribute_type::FLOAT => Attribute::Float(proto.f),
             attribute_type::INT => Attribute::Int(proto.i),
@@ -141,7 +142,9 @@ impl Reader<'_> {
                 let (element, data) = crate::tensor::raw_bytes(&tensor)?;
                 Attribute::Tensor { element, shape: tensor.size(), data }
             }
-            attribute_type::GRAPH => return Err(format!("attribute `{}` is a subgraph: control flow is not supported", proto.name)),
+            attribute_type::GRAPH => {
+                return Err(format!("attribute `{}` is a subgraph: control flow is not supported", proto.name));
+            }
             other => return Err(format!("attribute `{}` of type {other} is not supported", proto.name)),
         })
     }
@@ -156,10 +159,10 @@ impl Reader<'_> {
     ) -> Result<(), String> {
         let kind = proto.op_type.as_str();
         let reduces = kind.starts_with("Reduce") && inputs.len() == 1;
-        if reduces || (matches!(kind, "Squeeze" | "Unsqueeze") && inputs.len() == 1) {
-            if let Some(Attribute::Ints(axes)) = attributes.0.remove("axes") {
-                inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
-            }
+        if (reduces || (matches!(kind, "Squeeze" | "Unsqueeze") && inputs.len() == 1))
+            && let Some(Attribute::Ints(axes)) = attributes.0.remove("axes")
+        {
+            inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
         }
         if kind == "Split" && inputs.len() < 2 && !attributes.0.contains_key("num_outputs") {
             attributes.0.insert("num_outputs".into(), Attribute::Int(proto.output.len() as i64));
@@ -196,7 +199,10 @@ impl Reader<'_> {
             _ => false,
         };
         if changed {
-            return Err(format!("it means something else in opset {}: export the model again with opset 13 or later", self.opset));
+            return Err(format!(
+                "it means something else in opset {}: export the model again with opset 13 or later",
+                self.opset
+            ));
         }
         let scalar = |v: f32| Tensor::from_slice(&[v]).reshape([0i64; 0]);
         let mut moved: Vec<(usize, Tensor)> = Vec::new();
@@ -294,8 +300,8 @@ fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
 fn check_nan(model: &Model) -> Result<(), OnnxError> {
     for (name, weight) in &model.weights {
         let latent = weight.latent();
-        let nan = latent.is_floating_point()
-            && latent.f_isnan().and_then(|t| t.f_any()?.f_int64_value(&[])).is_ok_and(|v| v != 0);
+        let nan =
+            latent.is_floating_point() && latent.f_isnan().and_then(|t| t.f_any()?.f_int64_value(&[])).is_ok_and(|v| v != 0);
         if nan {
             return Err(OnnxError::Nan(name.clone()));
         }

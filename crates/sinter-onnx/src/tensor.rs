@@ -48,10 +48,8 @@ pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<T
         return match (wide, stored) {
             (None, _) => tch(Tensor::f_from_data_size(&raw, &proto.dims, element.kind())),
             (Some(_), width) => {
-                let values: Vec<i64> = raw
-                    .chunks_exact(width)
-                    .map(|c| c.iter().rev().fold(0u64, |a, &b| (a << 8) | b as u64) as i64)
-                    .collect();
+                let values: Vec<i64> =
+                    raw.chunks_exact(width).map(|c| c.iter().rev().fold(0u64, |a, &b| (a << 8) | b as u64) as i64).collect();
                 tch(Tensor::f_from_slice(&values).and_then(|t| t.f_to_kind(element.kind())?.f_reshape(&proto.dims[..])))
             }
         };
@@ -129,8 +127,7 @@ pub(crate) fn raw_bytes(tensor: &Tensor) -> Result<(ElementType, Vec<u8>), Strin
 
 /// Writes a tensor with its data inside.
 pub fn tensor_to_proto(name: &str, tensor: &Tensor) -> Result<TensorProto, OnnxError> {
-    let (element, bytes) =
-        raw_bytes(tensor).map_err(|reason| OnnxError::Tensor { name: name.to_string(), reason })?;
+    let (element, bytes) = raw_bytes(tensor).map_err(|reason| OnnxError::Tensor { name: name.to_string(), reason })?;
     Ok(TensorProto {
         dims: tensor.size(),
         data_type: element.to_onnx(),
@@ -146,11 +143,8 @@ pub(crate) fn make_external(proto: &mut TensorProto, location: &str, file: &mut 
     // Runtimes map the file: start on a page.
     file.resize(file.len().next_multiple_of(4096), 0);
     let entry = |key: &str, value: String| StringStringEntry { key: key.into(), value };
-    proto.external_data = vec![
-        entry("location", location.into()),
-        entry("offset", file.len().to_string()),
-        entry("length", raw.len().to_string()),
-    ];
+    proto.external_data =
+        vec![entry("location", location.into()), entry("offset", file.len().to_string()), entry("length", raw.len().to_string())];
     proto.data_location = 1;
     file.extend(raw);
 }

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use sinter_model::{Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError, to_f32s, to_i64s, write_whole};
+use sinter_model::{
+    Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError, to_f32s,
+    to_i64s, write_whole,
+};
 use tch::{Kind, Tensor};
 
 /// Why a checkpoint was not written or read.
@@ -117,7 +120,8 @@ pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointErro
     let text = serde_json::to_string(&meta).map_err(|e| fail(e.to_string()))?;
     let views = parts.iter().map(|(name, bytes)| Ok((name.clone(), TensorView::new(Dtype::U8, vec![bytes.len()], bytes)?)));
     let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|e| fail(e.to_string()))?;
-    let all = safetensors::serialize(views, Some(HashMap::from([("sinter".to_string(), text)]))).map_err(|e| fail(e.to_string()))?;
+    let all =
+        safetensors::serialize(views, Some(HashMap::from([("sinter".to_string(), text)]))).map_err(|e| fail(e.to_string()))?;
     write_whole(path, &all)?;
     Ok(())
 }

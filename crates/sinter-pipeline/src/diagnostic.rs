@@ -49,7 +49,8 @@ impl Source {
     /// Reads a file. The error names it and says whether it is missing.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            let help = (e.kind() == std::io::ErrorKind::NotFound).then(|| "check the path; it is relative to the current folder".to_string());
+            let help = (e.kind() == std::io::ErrorKind::NotFound)
+                .then(|| "check the path; it is relative to the current folder".to_string());
             ConfigError::plain(format!("could not read {}: {e}", path.display()), help)
         })?;
         Ok(Self { name: path.display().to_string(), positions: Positions::new(&text), text })
@@ -60,7 +61,13 @@ impl Source {
         self.at(self.positions.find(path), message, "here", help)
     }
 
-    fn at(&self, range: Option<std::ops::Range<usize>>, message: impl Into<String>, label: &str, help: Option<String>) -> ConfigError {
+    fn at(
+        &self,
+        range: Option<std::ops::Range<usize>>,
+        message: impl Into<String>,
+        label: &str,
+        help: Option<String>,
+    ) -> ConfigError {
         ConfigError {
             message: message.into(),
             source_code: Some(NamedSource::new(&self.name, self.text.clone())),
@@ -119,7 +126,9 @@ impl Source {
 fn split_path(text: &str) -> (String, String) {
     if let Some((path, rest)) = text.split_once(": ") {
         let is_path = !path.is_empty() && path.chars().all(|c| c.is_alphanumeric() || "_-.[]".contains(c));
-        let is_message = ["invalid type", "invalid value", "unknown", "missing", "duplicate", "invalid length"].iter().any(|m| path.starts_with(m));
+        let is_message = ["invalid type", "invalid value", "unknown", "missing", "duplicate", "invalid length"]
+            .iter()
+            .any(|m| path.starts_with(m));
         if is_path && !is_message {
             return (path.to_string(), rest.to_string());
         }

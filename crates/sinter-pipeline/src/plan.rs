@@ -37,14 +37,16 @@ impl Plan {
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         check_name(&config, &source)?;
         let data_path = folder.join(&config.data);
-        let data_source = Source::read(&data_path)
-            .map_err(|e| source.error("data", e.message, Some("`data` names a data file, relative to the pipeline file".into())))?;
+        let data_source = Source::read(&data_path).map_err(|e| {
+            source.error("data", e.message, Some("`data` names a data file, relative to the pipeline file".into()))
+        })?;
         let mut data_config: DataConfig = data_source.parse()?;
         data_config.rebase(data_path.parent().unwrap_or(Path::new("")));
         let target = match &config.target {
             Some(target) => {
-                let found = Source::read(&folder.join(target))
-                    .map_err(|e| source.error("target", e.message, Some("`target` names a target file, relative to the pipeline file".into())))?;
+                let found = Source::read(&folder.join(target)).map_err(|e| {
+                    source.error("target", e.message, Some("`target` names a target file, relative to the pipeline file".into()))
+                })?;
                 found.parse()?
             }
             None => serde_yaml::from_str(GENERIC).map_err(|e| ConfigError::plain(e.to_string(), None))?,
@@ -58,7 +60,8 @@ impl Plan {
         check_input(&model, &data, &source)?;
         check_output(&model, &data, &source)?;
         check_stages(&config, &model, &data, &source)?;
-        let keys = keys(&config, &data_config, &folder).map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
+        let keys = keys(&config, &data_config, &folder)
+            .map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
         Ok(Self { config, data_config, target, data, model, folder, keys })
     }
 
@@ -132,7 +135,8 @@ fn load_model(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &S
                     sinter_onnx::OnnxError::Read { .. } => e.to_string(),
                     other => format!("{}: {other}", path.display()),
                 };
-                let help = matches!(e, sinter_onnx::OnnxError::Read { .. }).then(|| "`onnx` is relative to the pipeline file".to_string());
+                let help = matches!(e, sinter_onnx::OnnxError::Read { .. })
+                    .then(|| "`onnx` is relative to the pipeline file".to_string());
                 source.error("model.onnx", message, help)
             })
         }
@@ -158,7 +162,12 @@ fn check_input(model: &Model, data: &Dataset, source: &Source) -> Result<(), Con
             true => "use data of that shape, or resize it in the data file",
             false => "export the model with a free batch dimension",
         };
-        let message = format!("the model's input `{}` is {}, the data set `{}` gives samples of shape {shape:?}", input.name, input.shape_text(), data.name);
+        let message = format!(
+            "the model's input `{}` is {}, the data set `{}` gives samples of shape {shape:?}",
+            input.name,
+            input.shape_text(),
+            data.name
+        );
         return Err(source.error("model", message, Some(help.into())));
     }
     if input.element != ElementType::Float {
@@ -181,7 +190,8 @@ fn check_output(model: &Model, data: &Dataset, source: &Source) -> Result<(), Co
         Task::Classify => data.test.is_labelled() && (per_sample < wanted || output.len() != 2),
     };
     if wrong {
-        let message = format!("the model's output is {output:?} for one sample, the data set `{}` has {wanted} {what}", data.name);
+        let message =
+            format!("the model's output is {output:?} for one sample, the data set `{}` has {wanted} {what}", data.name);
         return Err(source.error("model", message, None));
     }
     Ok(())
@@ -204,8 +214,16 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
             let known = (0..i).any(|j| names[j] == name || format!("{}-{}", j + 1, names[j]) == *name);
             if !known {
                 let before: Vec<String> = (0..i).map(|j| format!("stage:{}", names[j])).collect();
-                let help = if before.is_empty() { "no stage comes before".into() } else { format!("before it come {}", before.join(", ")) };
-                return Err(source.error(&format!("{path}.teacher"), format!("the teacher `{teacher}` names no earlier stage"), Some(help)));
+                let help = if before.is_empty() {
+                    "no stage comes before".into()
+                } else {
+                    format!("before it come {}", before.join(", "))
+                };
+                return Err(source.error(
+                    &format!("{path}.teacher"),
+                    format!("the teacher `{teacher}` names no earlier stage"),
+                    Some(help),
+                ));
             }
         }
     }

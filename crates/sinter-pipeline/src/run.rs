@@ -114,12 +114,24 @@ impl Plan {
         let json = serde_json::to_vec_pretty(&record).unwrap_or_default();
         write_whole(&folder.join("run.json"), &json)?;
         let report = folder.join("report.html");
-        events(Event::RunFinished { folder: folder.clone(), report: report.clone(), summary: record.summary.clone(), seconds: record.seconds });
+        events(Event::RunFinished {
+            folder: folder.clone(),
+            report: report.clone(),
+            summary: record.summary.clone(),
+            seconds: record.seconds,
+        });
         Ok(RunOutcome { folder, report, record })
     }
 
     /// One stage: from the cache, or done, checked, measured and stored. Index 0 measures the model as it came.
-    fn step(&self, index: usize, model: Model, float: Option<&Model>, store: &Store, events: Events) -> Result<(Model, Measured), RunError> {
+    fn step(
+        &self,
+        index: usize,
+        model: Model,
+        float: Option<&Model>,
+        store: &Store,
+        events: Events,
+    ) -> Result<(Model, Measured), RunError> {
         let stage_name = self.stage_name(index);
         let stages = self.config.stages.len();
         let key = &self.keys[index];
@@ -145,7 +157,13 @@ impl Plan {
                 match &event {
                     Event::Epoch { epoch, loss, value, seconds, .. } => {
                         let stage = stage_name.clone();
-                        curves.borrow_mut().push(CurveRow { stage, epoch: *epoch, loss: *loss, value: *value, seconds: *seconds });
+                        curves.borrow_mut().push(CurveRow {
+                            stage,
+                            epoch: *epoch,
+                            loss: *loss,
+                            value: *value,
+                            seconds: *seconds,
+                        });
                     }
                     Event::Note { text } => notes.borrow_mut().push(format!("{stage_name}: {text}")),
                     _ => {}
@@ -168,7 +186,8 @@ impl Plan {
         store.save(key, &model, &measured)?;
         store.link(key, &stage_name)?;
         if index > 0 {
-            let (size, value, metric) = (measured.row.packed_bytes, measured.quality.value, measured.quality.metric.name().to_string());
+            let (size, value, metric) =
+                (measured.row.packed_bytes, measured.quality.value, measured.quality.metric.name().to_string());
             events(Event::StageFinished { stage: stage_name, index, size, metric, value, seconds });
         }
         Ok((model, measured))
@@ -250,7 +269,13 @@ fn summary(record: &RunRecord) -> String {
         true => format!("{} trained", record.model),
         false => format!("{:.1}× smaller", record.ratio()),
     };
-    format!("{size}, {}: {} of {} packed, {}{place}", record.loss_text(value), sinter_model::Bytes(last.packed_bytes), sinter_model::Bytes(float.onnx_float_bytes), record.value_text(value))
+    format!(
+        "{size}, {}: {} of {} packed, {}{place}",
+        record.loss_text(value),
+        sinter_model::Bytes(last.packed_bytes),
+        sinter_model::Bytes(float.onnx_float_bytes),
+        record.value_text(value)
+    )
 }
 
 /// Checkpoints by key, shared by all pipelines of a folder; each run's own folder links to those it used.
@@ -332,6 +357,10 @@ fn now() -> String {
 /// The processor and the number of threads that libtorch uses.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(':')).map(|(_, n)| n.trim().to_string());
+    let name = info
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .and_then(|l| l.split_once(':'))
+        .map(|(_, n)| n.trim().to_string());
     format!("{} ({} threads)", name.unwrap_or_else(|| std::env::consts::ARCH.to_string()), tch::get_num_threads())
 }

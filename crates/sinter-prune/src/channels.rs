@@ -33,6 +33,9 @@ pub struct Group {
     pub channels: Vec<Channel>,
 }
 
+/// The first layer that produces a group's channels, and the axes that they lie on.
+type GroupKey = (usize, Vec<(String, usize)>);
+
 struct Units {
     /// First unit of each axis, by name.
     base: BTreeMap<String, Vec<usize>>,
@@ -145,7 +148,7 @@ pub fn groups(model: &Model) -> Result<Vec<Group>, ExecError> {
     let layers = model.layers();
     let produced: BTreeMap<(&str, usize), usize> =
         layers.iter().enumerate().map(|(i, l)| ((l.weight.as_str(), l.slot.out_axis), i)).collect();
-    let mut grouped: BTreeMap<(usize, Vec<(String, usize)>), Vec<Channel>> = BTreeMap::new();
+    let mut grouped: BTreeMap<GroupKey, Vec<Channel>> = BTreeMap::new();
     for units in channels.into_values() {
         let first = units.iter().filter_map(|u| produced.get(&(u.name.as_str(), u.axis))).min();
         if let Some(&first) = first {

@@ -130,7 +130,7 @@ impl Serialize for NmText {
 
 impl<'de> Deserialize<'de> for NmText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        sinter_model::from_text(deserializer, "a pattern such as \"2:4\", in quotes")
     }
 }
 
@@ -150,7 +150,10 @@ impl PruneConfig {
         }
         for (i, pattern) in self.layers.iter().enumerate() {
             if self.pattern.is_none() {
-                return Err(StageError::config("layers", "`layers` goes with `pattern`; write it inside `structured` or `unstructured`"));
+                return Err(StageError::config(
+                    "layers",
+                    "`layers` goes with `pattern`; write it inside `structured` or `unstructured`",
+                ));
             }
             covers(model, pattern, &format!("layers[{i}]"))?;
         }

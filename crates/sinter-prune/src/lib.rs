@@ -8,7 +8,7 @@ mod config;
 mod mask;
 mod structured;
 
-pub use config::{LayerRatio, NmText, PruneConfig, Scope, StructuredConfig, Criterion, UnstructuredConfig};
+pub use config::{Criterion, LayerRatio, NmText, PruneConfig, Scope, StructuredConfig, UnstructuredConfig};
 pub use mask::{magnitude_mask, nm_mask};
 pub use structured::remove_channels;
 

@@ -52,7 +52,10 @@ pub(crate) fn prune_unstructured(model: &mut Model, config: &UnstructuredConfig)
         Scope::Global => {
             // One threshold over all layers that are not exempt.
             let chosen: Vec<&Layer> = layers.iter().filter(|l| ratio(l) > 0.0).collect();
-            let values = chosen.iter().map(|l| Ok(model.weight(&l.weight)?.effective()?.f_detach()?)).collect::<Result<Vec<_>, StageError>>()?;
+            let values = chosen
+                .iter()
+                .map(|l| Ok(model.weight(&l.weight)?.effective()?.f_detach()?))
+                .collect::<Result<Vec<_>, StageError>>()?;
             let flat = values.iter().map(|v| v.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
             if flat.is_empty() {
                 return Ok(());

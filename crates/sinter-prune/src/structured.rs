@@ -151,9 +151,8 @@ pub fn remove_channels(model: &mut Model, channels: &[&Channel]) -> Result<(), S
         each.map(|(axis, n)| n - gone.get(&(name.clone(), axis)).map_or(0, |g| g.len() as i64)).collect()
     };
     let expected: BTreeMap<String, Vec<i64>> = shapes(model)?.iter().map(|(n, s)| (n.clone(), shrink(n, s))).collect();
-    for i in 0..model.graph.nodes.len() {
+    for (i, before) in old.iter().enumerate() {
         let node = model.graph.nodes[i].clone();
-        let before = &old[i];
         let after = IoShapes {
             inputs: node.inputs.iter().zip(&before.inputs).map(|(n, s)| s.as_ref().map(|s| shrink(n, s))).collect(),
             outputs: node.outputs.iter().zip(&before.outputs).map(|(n, s)| shrink(n, s)).collect(),

@@ -100,12 +100,21 @@ impl Serialize for GridText {
 
 impl<'de> Deserialize<'de> for GridText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        sinter_model::from_text(deserializer, "a grid such as int8/channel")
     }
 }
 
 mod activations {
     use super::*;
+
+    struct Choice(Option<GridText>);
+
+    impl FromStr for Choice {
+        type Err = String;
+        fn from_str(text: &str) -> Result<Self, String> {
+            if text == "none" { Ok(Self(None)) } else { text.parse().map(|grid| Self(Some(grid))) }
+        }
+    }
 
     pub fn serialize<S: Serializer>(value: &Option<GridText>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
@@ -115,11 +124,7 @@ mod activations {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GridText>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "none" => Ok(None),
-            text => text.parse().map(Some).map_err(serde::de::Error::custom),
-        }
+        Ok(sinter_model::from_text::<Choice, D>(deserializer, "a grid such as uint8, or none")?.0)
     }
 }
 
@@ -154,7 +159,10 @@ impl QuantizeConfig {
             });
         }
         if model.graph.nodes.iter().any(|n| matches!(n.kind(), "QuantizeLinear" | "DequantizeLinear")) {
-            return Err(StageError::config("", "the model is already quantized: it holds QuantizeLinear or DequantizeLinear nodes"));
+            return Err(StageError::config(
+                "",
+                "the model is already quantized: it holds QuantizeLinear or DequantizeLinear nodes",
+            ));
         }
         if model.layers().is_empty() {
             return Err(StageError::config("", "the model has no layer with weights to quantize"));

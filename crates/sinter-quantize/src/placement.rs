@@ -17,7 +17,17 @@ pub struct Placement {
 fn is_integer(node: &Node) -> bool {
     matches!(
         node.kind(),
-        "Add" | "AveragePool" | "Clip" | "Concat" | "Conv" | "ConvTranspose" | "Gemm" | "GlobalAveragePool" | "MatMul" | "Mul" | "Relu"
+        "Add"
+            | "AveragePool"
+            | "Clip"
+            | "Concat"
+            | "Conv"
+            | "ConvTranspose"
+            | "Gemm"
+            | "GlobalAveragePool"
+            | "MatMul"
+            | "Mul"
+            | "Relu"
     ) || passes(node)
 }
 
@@ -82,7 +92,23 @@ pub fn place(model: &Model) -> Placement {
 fn produces_float(node: &Node) -> bool {
     !matches!(
         node.kind(),
-        "And" | "ArgMax" | "ArgMin" | "Cast" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "NonZero" | "Not"
-            | "Or" | "QuantizeLinear" | "Range" | "Shape" | "Size" | "Where" | "Xor"
+        "And"
+            | "ArgMax"
+            | "ArgMin"
+            | "Cast"
+            | "Equal"
+            | "Greater"
+            | "GreaterOrEqual"
+            | "Less"
+            | "LessOrEqual"
+            | "NonZero"
+            | "Not"
+            | "Or"
+            | "QuantizeLinear"
+            | "Range"
+            | "Shape"
+            | "Size"
+            | "Where"
+            | "Xor"
     )
 }

@@ -59,7 +59,8 @@ pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Chart, ReportError>
         (r.label(), vec![(last.packed_bytes as f64 / 1024.0, r.scaled(last.value), r.label())])
     };
     let y = records.first().map_or_else(String::new, RunRecord::axis);
-    let plot = Scatter { series: records.iter().map(point).collect(), x: "packed size, KiB (logarithmic)".into(), y, joined: false };
+    let plot =
+        Scatter { series: records.iter().map(point).collect(), x: "packed size, KiB (logarithmic)".into(), y, joined: false };
     render("compare", "Quality against size", plot.describe(), (860, 440), &plot)
 }
 
@@ -196,16 +197,19 @@ impl Plot for PairBars {
     }
 }
 
-/// Points of (size in KiB, quality, label), the sizes on a logarithmic axis.
+/// Size in KiB, quality, label.
+type Point = (f64, f64, String);
+
+/// Points on a logarithmic axis of sizes; one color a series.
 struct Scatter {
-    series: Vec<(String, Vec<(f64, f64, String)>)>,
+    series: Vec<(String, Vec<Point>)>,
     x: String,
     y: String,
     joined: bool,
 }
 
 impl Scatter {
-    fn points(&self) -> impl Iterator<Item = &(f64, f64, String)> {
+    fn points(&self) -> impl Iterator<Item = &Point> {
         self.series.iter().flat_map(|(_, points)| points)
     }
 
@@ -232,8 +236,17 @@ impl Plot for Scatter {
             .map_err(|e| e.to_string())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).bold_line_style(RULE).axis_style(MUTED);
-        mesh.x_desc(self.x.as_str()).y_desc(self.y.as_str()).axis_desc_style(text_style(14, INK)).label_style(text_style(13, MUTED));
-        let decimals = if y1 - y0 > 3.0 { 0 } else if y1.abs() > 2.0 { 1 } else { 3 };
+        mesh.x_desc(self.x.as_str())
+            .y_desc(self.y.as_str())
+            .axis_desc_style(text_style(14, INK))
+            .label_style(text_style(13, MUTED));
+        let decimals = if y1 - y0 > 3.0 {
+            0
+        } else if y1.abs() > 2.0 {
+            1
+        } else {
+            3
+        };
         let y_label = move |v: &f64| format!("{v:.decimals$}");
         let x_label = |v: &f64| if *v >= 10.0 { format!("{v:.0}") } else { format!("{v:.1}") };
         told(mesh.y_label_formatter(&y_label).x_label_formatter(&x_label).y_labels(6).draw())?;
@@ -254,7 +267,8 @@ impl Plot for Scatter {
             let width = 8 * text.chars().count() as i32;
             let (px, py) = chart.backend_coord(&(*x, *y));
             let (px, py) = (px - base_x, py - base_y);
-            let free = |at: i32| !taken.iter().any(|(tx, ty, tw)| (at - ty).abs() < 16 && px + 10 < tx + tw && *tx < px + 10 + width);
+            let free =
+                |at: i32| !taken.iter().any(|(tx, ty, tw)| (at - ty).abs() < 16 && px + 10 < tx + tw && *tx < px + 10 + width);
             let at = [0, -16, 16, -32, 32, -48, 48, -64].into_iter().map(|d| py + d).find(|&at| free(at)).unwrap_or(py);
             taken.push((px + 10, at, width));
             let style = text_style(13, INK).pos(Pos::new(HPos::Left, VPos::Center));
@@ -304,7 +318,10 @@ impl Plot for Curves {
             .map_err(|e| e.to_string())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).bold_line_style(RULE).axis_style(MUTED).disable_x_mesh();
-        mesh.x_desc("epoch of the run").y_desc("mean loss").axis_desc_style(text_style(14, INK)).label_style(text_style(13, MUTED));
+        mesh.x_desc("epoch of the run")
+            .y_desc("mean loss")
+            .axis_desc_style(text_style(14, INK))
+            .label_style(text_style(13, MUTED));
         let x_label = |v: &f64| if v.fract() == 0.0 { format!("{v:.0}") } else { String::new() };
         told(mesh.x_labels((end as usize + 1).min(20)).y_labels(6).x_label_formatter(&x_label).draw())?;
         for (i, (name, points)) in self.stages.iter().enumerate() {

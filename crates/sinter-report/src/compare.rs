@@ -64,12 +64,23 @@ fn compressed_latency(record: &RunRecord) -> Option<f64> {
 }
 
 fn csv(rows: &[(&RunRecord, StageRow)]) -> String {
-    let mut text = String::from("pipeline,run,metric,value,packed_bytes,ratio,parameters,nonzero,macs,energy_floor_joules_estimate,seconds\n");
+    let mut text = String::from(
+        "pipeline,run,metric,value,packed_bytes,ratio,parameters,nonzero,macs,energy_floor_joules_estimate,seconds\n",
+    );
     for (r, s) in rows {
         let name = format!("\"{}\"", r.pipeline.replace('"', "\"\""));
         text += &format!(
             "{name},{},{},{},{},{},{},{},{},{},{}\n",
-            r.run, r.metric, s.value, s.packed_bytes, r.ratio(), s.parameters, s.nonzero, s.macs, s.energy_floor, r.seconds
+            r.run,
+            r.metric,
+            s.value,
+            s.packed_bytes,
+            r.ratio(),
+            s.parameters,
+            s.nonzero,
+            s.macs,
+            s.energy_floor,
+            r.seconds
         );
     }
     text

@@ -8,19 +8,59 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    RunStarted { pipeline: String, folder: PathBuf, stages: Vec<String> },
-    StageStarted { stage: String, index: usize, stages: usize },
+    RunStarted {
+        pipeline: String,
+        folder: PathBuf,
+        stages: Vec<String>,
+    },
+    StageStarted {
+        stage: String,
+        index: usize,
+        stages: usize,
+    },
     /// The stage was done by an earlier run; its result was read from the cache.
-    StageCached { stage: String, index: usize, stages: usize },
+    StageCached {
+        stage: String,
+        index: usize,
+        stages: usize,
+    },
     /// An epoch of training ended.
-    Epoch { epoch: usize, epochs: usize, loss: f64, metric: String, value: Option<f64>, seconds: f64 },
+    Epoch {
+        epoch: usize,
+        epochs: usize,
+        loss: f64,
+        metric: String,
+        value: Option<f64>,
+        seconds: f64,
+    },
     /// Work within a stage went on.
-    Progress { what: String, done: usize, total: usize },
+    Progress {
+        what: String,
+        done: usize,
+        total: usize,
+    },
     /// Something that a user should know but that stops nothing.
-    Note { text: String },
-    StageFinished { stage: String, index: usize, size: u64, metric: String, value: f64, seconds: f64 },
-    Artifact { path: PathBuf, bytes: u64 },
-    RunFinished { folder: PathBuf, report: PathBuf, summary: String, seconds: f64 },
+    Note {
+        text: String,
+    },
+    StageFinished {
+        stage: String,
+        index: usize,
+        size: u64,
+        metric: String,
+        value: f64,
+        seconds: f64,
+    },
+    Artifact {
+        path: PathBuf,
+        bytes: u64,
+    },
+    RunFinished {
+        folder: PathBuf,
+        report: PathBuf,
+        summary: String,
+        seconds: f64,
+    },
 }
 
 /// Where events go.

@@ -232,7 +232,8 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
         Optimizer::Adam => nn::Adam { wd: config.weight_decay, ..nn::Adam::default() }.build(&store, config.lr)?,
         Optimizer::Adamw => nn::AdamW { wd: config.weight_decay, ..nn::AdamW::default() }.build(&store, config.lr)?,
         Optimizer::Sgd => {
-            let sgd = nn::Sgd { momentum: config.momentum, wd: config.weight_decay, nesterov: config.momentum > 0.0, dampening: 0.0 };
+            let sgd =
+                nn::Sgd { momentum: config.momentum, wd: config.weight_decay, nesterov: config.momentum > 0.0, dampening: 0.0 };
             sgd.build(&store, config.lr)?
         }
     };

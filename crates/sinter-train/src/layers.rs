@@ -34,6 +34,13 @@ impl LayerPattern {
     }
 }
 
+impl std::str::FromStr for LayerPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::new(text)
+    }
+}
+
 impl Serialize for LayerPattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
@@ -42,8 +49,7 @@ impl Serialize for LayerPattern {
 
 impl<'de> Deserialize<'de> for LayerPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::new(&text).map_err(serde::de::Error::custom)
+        sinter_model::from_text(deserializer, "a pattern of layers such as fc*")
     }
 }
 

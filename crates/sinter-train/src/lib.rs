@@ -11,8 +11,8 @@ mod train;
 
 pub use event::{Event, Events};
 pub use fit::{DistillFrom, FitConfig, Optimizer, Schedule, fit};
-pub use layers::{LayerPattern, covers, matching};
 pub use gradients::saliency;
+pub use layers::{LayerPattern, covers, matching};
 pub use loss::{Objective, Teaching};
 pub use metrics::{Metric, Quality, area_under_curve, evaluate, evaluate_with};
 pub use stage::{Context, Stage, StageError, TeacherRef};

@@ -84,7 +84,7 @@ impl Serialize for TeacherRef {
 
 impl<'de> Deserialize<'de> for TeacherRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        sinter_model::from_text(deserializer, "a teacher such as stage:train")
     }
 }
 

@@ -9,7 +9,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 /// A pipeline is a YAML file that names a model, data and stages (train, prune, cluster, distill, quantize). `sinter run` does the stages,
 /// measures what each did to size, accuracy, operations and energy, and leaves a report and files that real runtimes load.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written).")]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written)."
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

@@ -28,7 +28,11 @@ fn failed(text: impl std::fmt::Display) -> Failure {
 }
 
 fn config(error: ConfigError) -> Failure {
-    let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
     let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1);
     if handler.render_report(&mut text, &error).is_err() {

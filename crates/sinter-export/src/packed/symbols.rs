@@ -136,7 +136,9 @@ mod tests {
         let indices: Vec<u32> = (0..n).map(|_| if next() % 10 == 0 { 1 + next() % 15 } else { 0 }).collect();
         let mut encoder = Encoder::default();
         let mut coder = IndexCoder::new(16, Some(0));
-        indices.iter().for_each(|&i| { coder.code(&mut encoder, i); });
+        indices.iter().for_each(|&i| {
+            coder.code(&mut encoder, i);
+        });
         let bits = encoder.finish().len() as f64 * 8.0 / n as f64;
         assert!(bits < 0.860 * 1.03, "{bits} bits a symbol");
     }

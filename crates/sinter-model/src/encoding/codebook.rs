@@ -100,11 +100,7 @@ impl Codebook {
             None => self.centroids.shallow_clone(),
         };
         let values = centroids.f_index_select(0, &flat)?.f_reshape(self.indices.size())?;
-        if latent.requires_grad() {
-            Ok(values.f_add(&latent.f_sub(&latent.f_detach()?)?)?)
-        } else {
-            Ok(values)
-        }
+        if latent.requires_grad() { Ok(values.f_add(&latent.f_sub(&latent.f_detach()?)?)?) } else { Ok(values) }
     }
 
     /// What breaks the invariant in `effective`: more distinct values than centroids.

@@ -24,10 +24,10 @@ impl Mask {
     /// A mask from a tensor of zeros and ones (any kind), with the pattern that it claims to follow.
     pub fn new(keep: &Tensor, pattern: Option<NmPattern>) -> OpResult<Self> {
         let keep = keep.f_detach()?.f_ne(0)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-        if let Some(p) = pattern {
-            if p.n == 0 || p.m < p.n || p.axis >= keep.dim() {
-                invalid!("{}:{} along axis {} is not a pattern for a weight of shape {:?}", p.n, p.m, p.axis, keep.size());
-            }
+        if let Some(p) = pattern
+            && (p.n == 0 || p.m < p.n || p.axis >= keep.dim())
+        {
+            invalid!("{}:{} along axis {} is not a pattern for a weight of shape {:?}", p.n, p.m, p.axis, keep.size());
         }
         Ok(Self { keep, pattern })
     }

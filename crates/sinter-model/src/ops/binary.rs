@@ -10,8 +10,7 @@ use crate::axes::AxisLinks;
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
-pub(super) const KINDS: &[&str] =
-    &["Add", "BitShift", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "Sub", "Sum", "Where"];
+pub(super) const KINDS: &[&str] = &["Add", "BitShift", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "Sub", "Sum", "Where"];
 
 #[derive(Debug)]
 struct Arithmetic {

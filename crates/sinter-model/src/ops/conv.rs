@@ -60,7 +60,16 @@ impl Operator for Conv {
         let kernel = &w.size()[2..];
         let window = self.window.resolve(&x.size()[2..], kernel)?;
         let (x, padding) = window.pad_for_convolution(x)?;
-        Ok(vec![x.f_convolution(w, inputs.opt(2), &window.strides, padding, &window.dilations, false, vec![0i64; rank], self.groups)?])
+        Ok(vec![x.f_convolution(
+            w,
+            inputs.opt(2),
+            &window.strides,
+            padding,
+            &window.dilations,
+            false,
+            vec![0i64; rank],
+            self.groups,
+        )?])
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {
@@ -100,10 +109,9 @@ impl Operator for Conv {
     fn adapt(&self, attributes: &Attributes, old: &IoShapes, new: &IoShapes) -> Adapted {
         let channels = new.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1)).copied();
         match channels {
-            Some(channels) if self.is_depthwise(old) && channels != self.groups => Adapted {
-                attributes: Some(attributes.clone().with("group", Attribute::Int(channels))),
-                constants: vec![],
-            },
+            Some(channels) if self.is_depthwise(old) && channels != self.groups => {
+                Adapted { attributes: Some(attributes.clone().with("group", Attribute::Int(channels))), constants: vec![] }
+            }
             _ => Adapted::default(),
         }
     }

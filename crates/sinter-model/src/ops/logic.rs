@@ -11,8 +11,21 @@ use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
-    "And", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN",
-    "Less", "LessOrEqual", "Not", "Or", "Xor",
+    "And",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "IsInf",
+    "IsNaN",
+    "Less",
+    "LessOrEqual",
+    "Not",
+    "Or",
+    "Xor",
 ];
 
 #[derive(Debug)]

@@ -76,6 +76,11 @@ fn wrap_axis(axis: i64, rank: usize) -> OpResult<i64> {
 }
 
 #[cfg(test)]
+fn direction(kind: &str) -> crate::Attribute {
+    crate::Attribute::String(if kind == "BitShift" { "LEFT" } else { "forward" }.to_string())
+}
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn every_listed_kind_parses() {
@@ -89,15 +94,12 @@ mod tests {
                 .ints("kernel_shape", &[2, 2])
                 .with("direction", super::direction(kind))
                 .int("size", 3);
+            // Any attribute of a constant is its value.
+            let attributes = if kind == "Constant" { super::Attributes::new().int("value_int", 1) } else { attributes };
             let result = super::parse(kind, &attributes);
             if let Err(e) = result {
                 assert!(!e.to_string().contains("is not supported"), "{kind}: {e}");
             }
         }
     }
-}
-
-#[cfg(test)]
-fn direction(kind: &str) -> crate::Attribute {
-    crate::Attribute::String(if kind == "BitShift" { "LEFT" } else { "forward" }.to_string())
 }

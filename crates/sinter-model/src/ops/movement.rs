@@ -35,15 +35,10 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
     };
     Ok(Some(Arc::new(match kind {
         "Concat" => Movement::Concat { axis: attributes.get_int("axis", 0)? },
-        "DepthToSpace" => {
-            Movement::DepthToSpace { block: block()?, column_first: attributes.get_str("mode", "DCR")? == "CRD" }
-        }
+        "DepthToSpace" => Movement::DepthToSpace { block: block()?, column_first: attributes.get_str("mode", "DCR")? == "CRD" },
         "SpaceToDepth" => Movement::SpaceToDepth { block: block()? },
         "Expand" => Movement::Expand,
-        "Pad" => Movement::Pad {
-            mode: attributes.get_str("mode", "constant")?.to_string(),
-            pads: attributes.opt_ints("pads")?,
-        },
+        "Pad" => Movement::Pad { mode: attributes.get_str("mode", "constant")?.to_string(), pads: attributes.opt_ints("pads")? },
         "Split" => Movement::Split {
             axis: attributes.get_int("axis", 0)?,
             sizes: attributes.opt_ints("split")?,
@@ -251,6 +246,14 @@ impl Operator for Movement {
     }
 
     fn keeps_values(&self) -> bool {
-        matches!(self, Self::DepthToSpace { .. } | Self::SpaceToDepth { .. } | Self::Transpose { .. } | Self::Expand | Self::Tile | Self::Split { .. })
+        matches!(
+            self,
+            Self::DepthToSpace { .. }
+                | Self::SpaceToDepth { .. }
+                | Self::Transpose { .. }
+                | Self::Expand
+                | Self::Tile
+                | Self::Split { .. }
+        )
     }
 }

@@ -11,7 +11,12 @@ use crate::error::{OpResult, invalid};
 use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
-    "BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization", "LpNormalization",
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LpNormalization",
     "MeanVarianceNormalization",
 ];
 
@@ -153,4 +158,3 @@ impl Operator for Norm {
         }
     }
 }
-

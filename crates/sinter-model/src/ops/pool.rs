@@ -255,7 +255,9 @@ impl Pool {
                 column_major: false,
             };
             let (w, found) = bare.windows(&ones, kernel, 0.0)?;
-            if found.out != r.out { invalid!("the window does not fit the padded input") }
+            if found.out != r.out {
+                invalid!("the window does not fit the padded input")
+            }
             w.f_sum_dim_intlist(&axes[..], false, x.kind())?
         } else {
             self.windows(&ones, kernel, 0.0)?.0.f_sum_dim_intlist(&axes[..], false, x.kind())?

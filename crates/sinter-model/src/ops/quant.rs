@@ -29,12 +29,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
             None => invalid!("element type {code} is not supported"),
         },
     };
-    Ok(Some(Arc::new(Linear {
-        kind,
-        axis: attributes.get_int("axis", 1)?,
-        block: attributes.get_int("block_size", 0)?,
-        output,
-    })))
+    Ok(Some(Arc::new(Linear { kind, axis: attributes.get_int("axis", 1)?, block: attributes.get_int("block_size", 0)?, output })))
 }
 
 impl Linear {

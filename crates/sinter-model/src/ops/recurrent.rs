@@ -191,10 +191,7 @@ impl Recurrent {
             }
             ("GRU", _) => {
                 let part = |t: &Tensor, from: i64, count: i64| t.f_narrow(t.dim() as i64 - 1, from * n, count * n);
-                let zr = add(
-                    part(xs, 0, 2)?.f_add(&h.f_matmul(&part(rt, 0, 2)?)?)?,
-                    rb.map(|b| part(b, 0, 2)).transpose()?,
-                )?;
+                let zr = add(part(xs, 0, 2)?.f_add(&h.f_matmul(&part(rt, 0, 2)?)?)?, rb.map(|b| part(b, 0, 2)).transpose()?)?;
                 let zr = activate(name(0), &self.clipped(zr)?)?;
                 let (z, reset) = (part(&zr, 0, 1)?, part(&zr, 1, 1)?);
                 let rbh = rb.map(|b| part(b, 2, 1)).transpose()?;

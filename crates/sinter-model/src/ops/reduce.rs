@@ -11,8 +11,20 @@ use crate::error::{OpResult, invalid};
 use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
-    "ArgMax", "ArgMin", "CumSum", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
-    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "TopK",
+    "ArgMax",
+    "ArgMin",
+    "CumSum",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "TopK",
 ];
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
@@ -59,12 +71,8 @@ impl Reduce {
             "ReduceSum" => sum(x)?,
             "ReduceMean" if x.is_floating_point() => x.f_mean_dim(axes, keep, x.kind())?,
             "ReduceMean" => x.f_to_kind(Kind::Double)?.f_mean_dim(axes, keep, Kind::Double)?.f_trunc()?.f_to_kind(x.kind())?,
-            "ReduceMax" if x.kind() == Kind::Bool => {
-                x.f_to_kind(Kind::Uint8)?.f_amax(axes, keep)?.f_to_kind(Kind::Bool)?
-            }
-            "ReduceMin" if x.kind() == Kind::Bool => {
-                x.f_to_kind(Kind::Uint8)?.f_amin(axes, keep)?.f_to_kind(Kind::Bool)?
-            }
+            "ReduceMax" if x.kind() == Kind::Bool => x.f_to_kind(Kind::Uint8)?.f_amax(axes, keep)?.f_to_kind(Kind::Bool)?,
+            "ReduceMin" if x.kind() == Kind::Bool => x.f_to_kind(Kind::Uint8)?.f_amin(axes, keep)?.f_to_kind(Kind::Bool)?,
             "ReduceMax" if x.numel() == 0 => self.over_nothing(x, axes, f64::NEG_INFINITY)?,
             "ReduceMin" if x.numel() == 0 => self.over_nothing(x, axes, f64::INFINITY)?,
             "ReduceMax" => x.f_amax(axes, keep)?,
@@ -96,9 +104,7 @@ impl Reduce {
 
     fn axes_for(&self, given: Option<Vec<i64>>, rank: usize) -> OpResult<Option<Vec<i64>>> {
         match given.or_else(|| self.axes.clone()) {
-            Some(axes) if !axes.is_empty() => {
-                Ok(Some(axes.iter().map(|&a| wrap_axis(a, rank)).collect::<OpResult<_>>()?))
-            }
+            Some(axes) if !axes.is_empty() => Ok(Some(axes.iter().map(|&a| wrap_axis(a, rank)).collect::<OpResult<_>>()?)),
             _ if self.noop => Ok(None),
             _ => Ok(Some((0..rank as i64).collect())),
         }

@@ -10,9 +10,8 @@ use crate::axes::{AxisLinks, Slot};
 use crate::error::{OpResult, invalid};
 use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
 
-pub(super) const KINDS: &[&str] = &[
-    "Gather", "GatherElements", "GatherND", "NonZero", "OneHot", "ReverseSequence", "ScatterElements", "ScatterND", "Slice",
-];
+pub(super) const KINDS: &[&str] =
+    &["Gather", "GatherElements", "GatherND", "NonZero", "OneHot", "ReverseSequence", "ScatterElements", "ScatterND", "Slice"];
 
 #[derive(Debug)]
 struct Select {
@@ -125,7 +124,8 @@ impl Select {
         let merged = x.f_reshape([&[batch], &size[b..]].concat())?;
         let per: i64 = lead[b..].iter().product();
         let inner = indices.f_to_kind(Kind::Int64)?.f_reshape([batch, per, k as i64])?;
-        let number = Tensor::f_arange(batch, (Kind::Int64, x.device()))?.f_reshape([batch, 1, 1])?.f_expand([batch, per, 1], false)?;
+        let number =
+            Tensor::f_arange(batch, (Kind::Int64, x.device()))?.f_reshape([batch, 1, 1])?.f_expand([batch, per, 1], false)?;
         let full = Tensor::f_cat(&[&number, &inner], -1)?;
         let positions = Self::flat_positions(&full, &merged.size()[..k + 1])?;
         let head: i64 = merged.size()[..k + 1].iter().product();

@@ -12,7 +12,17 @@ use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator};
 use crate::tensor::ints_of;
 
 pub(super) const KINDS: &[&str] = &[
-    "Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "Flatten", "Range", "Reshape", "Shape", "Size", "Squeeze",
+    "Cast",
+    "CastLike",
+    "Constant",
+    "ConstantOfShape",
+    "EyeLike",
+    "Flatten",
+    "Range",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Squeeze",
     "Unsqueeze",
 ];
 
@@ -83,7 +93,7 @@ fn constant(attributes: &Attributes) -> OpResult<Tensor> {
     if let Some(tensor) = attributes.opt_tensor("value")? {
         return Ok(tensor);
     }
-    for (name, value) in &attributes.0 {
+    if let Some((name, value)) = attributes.0.iter().next() {
         return Ok(match (name.as_str(), value) {
             ("value_float", Attribute::Float(v)) => Tensor::from_slice(&[*v]).f_reshape([0i64; 0])?,
             ("value_floats", Attribute::Floats(v)) => Tensor::from_slice(v),

@@ -11,10 +11,47 @@ use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu",
-    "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "PRelu",
-    "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
-    "Tan", "Tanh", "ThresholdedRelu",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "PRelu",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
 ];
 
 /// An elementwise function. `a` and `b` are the activation's parameters (alpha and beta or gamma), where it has any.
@@ -30,7 +67,9 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
     let (a, b) = match kind {
         "LeakyRelu" => (attributes.get_float("alpha", 0.01)?, 0.0),
         "Elu" | "Celu" | "ThresholdedRelu" => (attributes.get_float("alpha", 1.0)?, 0.0),
-        "Selu" => (attributes.get_float("alpha", 1.673_263_192_176_818_8)?, attributes.get_float("gamma", 1.050_701_022_148_132_3)?),
+        "Selu" => {
+            (attributes.get_float("alpha", 1.673_263_192_176_818_8)?, attributes.get_float("gamma", 1.050_701_022_148_132_3)?)
+        }
         "HardSigmoid" => (attributes.get_float("alpha", 0.2)?, attributes.get_float("beta", 0.5)?),
         "Shrink" => (attributes.get_float("bias", 0.0)?, attributes.get_float("lambd", 0.5)?),
         "Gelu" => match attributes.get_str("approximate", "none")? {

@@ -43,7 +43,15 @@ impl Builder {
         self.spatial.get(value).cloned().unwrap_or_default()
     }
 
-    fn node(&mut self, name: &str, kind: &str, attributes: Attributes, inputs: &[&str], channels: i64, spatial: Vec<i64>) -> String {
+    fn node(
+        &mut self,
+        name: &str,
+        kind: &str,
+        attributes: Attributes,
+        inputs: &[&str],
+        channels: i64,
+        spatial: Vec<i64>,
+    ) -> String {
         let output = format!("{name}.out");
         let inputs = inputs.iter().map(|s| s.to_string()).collect();
         match Node::new(name, kind, attributes, inputs, vec![output.clone()]) {
@@ -91,7 +99,16 @@ impl Builder {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn conv_node(&mut self, name: &str, inputs: &[&str], out: i64, kernel: [i64; 2], stride: i64, groups: i64, pad: &str) -> String {
+    fn conv_node(
+        &mut self,
+        name: &str,
+        inputs: &[&str],
+        out: i64,
+        kernel: [i64; 2],
+        stride: i64,
+        groups: i64,
+        pad: &str,
+    ) -> String {
         let attributes = Attributes::new()
             .ints("kernel_shape", &kernel)
             .ints("strides", &[stride, stride])

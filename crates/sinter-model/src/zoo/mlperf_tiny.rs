@@ -38,7 +38,19 @@ pub(super) fn resnet8(mut b: Builder, classes: i64) -> OpResult<Model> {
 pub(super) fn mobilenet(mut b: Builder, classes: i64) -> OpResult<Model> {
     let mut x = b.conv_bn_relu("conv1", "input", 8, [3, 3], 2, 1);
     let blocks = [
-        (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1), (256, 2), (256, 1),
+        (16, 1),
+        (32, 2),
+        (32, 1),
+        (64, 2),
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (128, 1),
+        (256, 2),
+        (256, 1),
     ];
     for (i, (channels, stride)) in blocks.into_iter().enumerate() {
         x = separable(&mut b, &format!("block{}", i + 1), &x, channels, stride);

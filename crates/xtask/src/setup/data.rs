@@ -100,7 +100,8 @@ fn from_home(place: &Path) -> Result<(), String> {
     let folder = root().join(".cache/download");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     for (name, _) in FILES {
-        let code = format!("import urllib.request as u; u.socket.setdefaulttimeout(60); u.urlretrieve('{HOME}/{name}', '{name}')");
+        let code =
+            format!("import urllib.request as u; u.socket.setdefaulttimeout(60); u.urlretrieve('{HOME}/{name}', '{name}')");
         shell::output("python3", &["-c", &code], &folder).map_err(|e| format!("its public home: {e}"))?;
     }
     let taken = take_from(&folder, place);

@@ -7,7 +7,8 @@ use crate::shell;
 
 const TORCH: &str = "torch==2.13.0";
 /// Two small libraries that the CPU library names; nothing else of CUDA is needed without a GPU.
-const SUPPORT: [(&str, &str); 2] = [("nvidia-cuda-runtime==13.0.96", "libcudart.so.13"), ("nvidia-cuda-cupti==13.0.85", "libcupti.so.13")];
+const SUPPORT: [(&str, &str); 2] =
+    [("nvidia-cuda-runtime==13.0.96", "libcudart.so.13"), ("nvidia-cuda-cupti==13.0.85", "libcupti.so.13")];
 
 /// Makes `.libtorch/`: from an exported LIBTORCH (a link), with CUDA (the whole wheel and what it depends on), or for the CPU.
 pub fn set_up(cuda: bool) -> Result<(), String> {
@@ -46,7 +47,11 @@ fn link(given: &Path, place: &Path) -> Result<(), String> {
     if place.is_symlink() {
         std::fs::remove_file(place).map_err(|e| format!("{}: {e}", place.display()))?;
     } else if place.exists() {
-        return Err(format!("LIBTORCH names {}, but {} is there already: delete it, or unset LIBTORCH", given.display(), place.display()));
+        return Err(format!(
+            "LIBTORCH names {}, but {} is there already: delete it, or unset LIBTORCH",
+            given.display(),
+            place.display()
+        ));
     }
     std::os::unix::fs::symlink(given, place).map_err(|e| format!("{}: {e}", place.display()))
 }
@@ -56,7 +61,8 @@ fn for_cpu(place: &Path) -> Result<(), String> {
     let torch = wheel::fetch(TORCH)?;
     wheel::extract(&torch, &made, &|name| {
         let inner = name.strip_prefix("torch/")?;
-        let wanted = inner.starts_with("include/") || matches!(inner, "lib/libtorch_cpu.so" | "lib/libc10.so" | "lib/libgomp.so.1");
+        let wanted =
+            inner.starts_with("include/") || matches!(inner, "lib/libtorch_cpu.so" | "lib/libc10.so" | "lib/libgomp.so.1");
         wanted.then(|| PathBuf::from(inner))
     })?;
     let mut used = vec![torch];

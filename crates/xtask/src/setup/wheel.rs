@@ -11,10 +11,22 @@ use crate::shell;
 
 /// SHA-256 of the wheels for x86-64 Linux that were tried, by file name. On other machines pip chooses other wheels and checks them itself.
 const KNOWN: &[(&str, &str)] = &[
-    ("nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl", "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8"),
-    ("nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548"),
-    ("onnx-1.16.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", "7b98aa9733bd4b781eb931d33b4078ff2837e7d68062460726d6dd011f332bd4"),
-    ("onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_x86_64.whl", "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d"),
+    (
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl",
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    ),
+    (
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    ),
+    (
+        "onnx-1.16.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "7b98aa9733bd4b781eb931d33b4078ff2837e7d68062460726d6dd011f332bd4",
+    ),
+    (
+        "onnxruntime-1.32.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d",
+    ),
     ("torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl", "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7"),
 ];
 
@@ -31,12 +43,15 @@ pub fn fetch(requirement: &str) -> Result<PathBuf, String> {
         let _ = std::fs::remove_file(&found);
     }
     println!("fetching {requirement}");
-    let python = ["python3", "python"].into_iter().find(|p| shell::exists(p)).ok_or("Python 3 is not here: install it, with pip")?;
+    let python =
+        ["python3", "python"].into_iter().find(|p| shell::exists(p)).ok_or("Python 3 is not here: install it, with pip")?;
     let target = folder.to_string_lossy().into_owned();
     let common = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", &target];
     let plain = [&common[..], &[requirement]].concat();
     // A newer or older Python than the wheels were built for serves as well: only their libraries are used.
-    let any = [&common[..], &["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none", requirement]].concat();
+    let any =
+        [&common[..], &["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none", requirement]]
+            .concat();
     if let Err(first) = shell::run(python, &plain, &root()) {
         shell::output(python, &any, &root()).map_err(|second| {
             format!("could not fetch {requirement}: {first}; {second}. Is there a network, and is pip installed (python3 -m pip --version)?")
