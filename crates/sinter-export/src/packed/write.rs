@@ -99,7 +99,7 @@ impl Writer {
         let mask = weight.mask().map(|m| MaskEntry { nm: m.pattern() });
         let codebook = weight.codebook().is_some();
         let coding = match (weight.grid(), weight.codebook(), weight.mask()) {
-            (Some(grid), _, _) => self.integers(&to_i64s(&grid.quantize(&value)?)?),
+            (Some(grid), _, _) => self.integers(&to_i64s(&grid.quantize(&value)?)?, codebook),
             (None, Some(codebook), _) => {
                 let (table, indices) = codebook.used()?;
                 self.floats(&table);
@@ -133,13 +133,13 @@ impl Writer {
         });
     }
 
-    /// Integers by table where they are few, else as they are.
-    fn integers(&mut self, values: &[i64]) -> Coding {
+    /// Integers by table where they are few or a codebook, else as they are.
+    fn integers(&mut self, values: &[i64], codebook: bool) -> Coding {
         let mut table = values.to_vec();
         table.sort_unstable();
         table.dedup();
         let mut coder = IntegerCoder::new();
-        if table.len() > LONGEST_TABLE || table.len() * 4 > values.len() {
+        if !codebook && (table.len() > LONGEST_TABLE || table.len() * 4 > values.len()) {
             values.iter().for_each(|&v| {
                 coder.code(&mut self.coder, v);
             });
