@@ -49,7 +49,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 h2 { "Stages" }
                 div.scroll tabindex="0" role="region" aria-label="Stages" { (stages(record)) }
                 p.small {
-                    "Size is the length of the packed file, written and read back. " (record.metric) " is measured on the test split by Sinter's own "
+                    "Size is the length of the packed file, written and read back. The metric (" (record.metric) ") is measured on the test split by Sinter's own "
                     "interpreter; what real runtimes measure stands below. Energy is an estimate: the floor counts arithmetic and bytes moved ("
                     (record.energy_source) ")"
                     @if let Some(source) = &record.board_source { "; the range is what boards need per multiply-accumulate (" (source) ")" }
@@ -114,7 +114,8 @@ pub(crate) fn count(n: u64) -> String {
 
 fn stages(record: &RunRecord) -> Markup {
     let energy = |s: &StageRow| match (s.energy_low, s.energy_high) {
-        (Some(low), Some(high)) => format!("{} to {}", Joules(low), Joules(high)),
+        // The estimate does not deserve more digits.
+        (Some(low), Some(high)) => format!("{:.0}–{:.0} µJ", low * 1e6, high * 1e6),
         _ => "–".into(),
     };
     html! {

@@ -5,7 +5,7 @@ pub(crate) const CSS: &str = r##"
 @media (prefers-color-scheme:dark){:root{--paper:#15191e;--ink:#e6eaef;--muted:#a3adb9;--rule:#343c46;--accent:#6bb8ea;--good:#4fc79d;--panel:#1d232a}
  svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg rect[fill="#FFFFFF"]{fill:#1d232a}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1080px;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+body{margin:0 auto;max-width:1120px;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 .25rem}
 .answer{font-size:1.7rem;line-height:1.25;font-weight:650;margin:0 0 1.25rem;text-wrap:balance}
 h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--rule)}
@@ -15,7 +15,7 @@ h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px soli
 .facts dd small{display:block;font-size:.8rem;font-weight:400;color:var(--muted)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:.4rem .7rem;border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}
+th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}
 td.n,th.n{text-align:right}td.wrap{white-space:normal;min-width:12rem}
 th{font-weight:600;color:var(--muted)}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
