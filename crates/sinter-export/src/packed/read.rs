@@ -11,8 +11,8 @@ use super::coder::Decoder;
 use super::layout::{Coding, GridEntry, Header, MAGIC, TensorEntry, VERSION, crc};
 use super::symbols::{IndexCoder, IntegerCoder};
 
-/// An encoded tensor has at most so many elements for each byte of the file: the coder spends at least 1/1400 bit a symbol.
-const ELEMENTS_PER_BYTE: usize = 16384;
+/// Coded elements for each byte of the coded part: the least that the coder spends on a symbol is 1/946 bit.
+const ELEMENTS_PER_BYTE: usize = 8192;
 /// A deflated part grows by at most so much.
 const DEFLATE_RATIO: usize = 1100;
 
@@ -49,7 +49,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
     };
     let header: Header = serde_json::from_slice(&header).map_err(|e| PackError::Damaged(format!("header: {e}")))?;
     let Some(decoder) = Decoder::new(coded) else { return damaged("the coded part is unreadable") };
-    let mut reader = Reader { raw: &raw, decoder, most: ELEMENTS_PER_BYTE * (bytes.len() + 1) };
+    let mut reader = Reader { raw: &raw, decoder, left: ELEMENTS_PER_BYTE * (coded.len() + 8) };
     let mut model = Model { name: header.name, graph: header.graph, ..Model::default() };
     for entry in &header.tensors {
         let weight = reader.tensor(entry)?;
@@ -75,7 +75,8 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
 struct Reader<'a> {
     raw: &'a [u8],
     decoder: Decoder,
-    most: usize,
+    /// Coded elements that the file can still hold.
+    left: usize,
 }
 
 impl Reader<'_> {
@@ -101,9 +102,12 @@ impl Reader<'_> {
     fn tensor(&mut self, entry: &TensorEntry) -> Result<Weight, PackError> {
         let name = &entry.name;
         let count = entry.shape.iter().try_fold(1usize, |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
-        let Some(count) = count.filter(|&n| n <= self.most) else {
-            return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
-        };
+        let impossible = || damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
+        let Some(count) = count else { return impossible() };
+        if !matches!(entry.coding, Coding::Raw(_)) {
+            let Some(left) = self.left.checked_sub(count) else { return impossible() };
+            self.left = left;
+        }
         let grid = entry.grid.as_ref().map(|g| self.grid(g, name)).transpose()?;
         let shaped = |t: Result<Tensor, tch::TchError>| -> Result<Tensor, PackError> {
             t.and_then(|t| t.f_reshape(&entry.shape[..])).map_err(|e| at(name)(e.into()))
@@ -186,7 +190,7 @@ impl Reader<'_> {
         let Coding::IntegerTable(k) = coding else {
             return Ok(((0..count).map(|_| next(&mut self.decoder)).collect::<Result<_, _>>()?, None));
         };
-        if k > self.most {
+        if k > count {
             return damaged("a table is impossibly long");
         }
         let mut table = Vec::new();
