@@ -144,13 +144,9 @@ impl<'a> Sums<'a> {
     /// Fills `row` for prefixes `from..=to`, whose best cuts lie in `low..=high`.
     fn best_cuts(&self, before: &[f64], row: &mut (Vec<f64>, Vec<u32>), from: usize, to: usize, low: usize, high: usize) {
         let middle = (from + to) / 2;
-        let mut best = (f64::INFINITY, low);
-        for cut in low..=high.min(middle) {
-            let cost = before[cut] + self.cost(cut, middle);
-            if cost < best.0 {
-                best = (cost, cut);
-            }
-        }
+        let total = |cut: usize| before[cut] + self.cost(cut, middle);
+        let cuts = (low..=high.min(middle)).map(|cut| (total(cut), cut));
+        let best = cuts.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, low));
         row.0[middle] = best.0;
         row.1[middle] = best.1 as u32;
         if middle > from {
