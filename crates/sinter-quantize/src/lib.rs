@@ -56,7 +56,13 @@ impl Stage for QuantizeConfig {
             model.activations = grids;
         }
         for layer in model.layers() {
-            self.quantize_weight(&mut model, &layer, context)?;
+            self.quantize_weight(&mut model, &layer)?;
+        }
+        let clustered = model.weights.values().filter(|w| w.codebook().is_some()).count();
+        if self.weights.per_channel && clustered > 0 {
+            context.note(format!(
+                "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
+            ));
         }
         if self.mode == Mode::Qat {
             fit(&mut model, &self.fit_config(), context)?;
@@ -73,7 +79,7 @@ impl QuantizeConfig {
         self.finetune.clone().unwrap_or_else(default)
     }
 
-    fn quantize_weight(&self, model: &mut Model, layer: &Layer, context: &Context) -> Result<(), StageError> {
+    fn quantize_weight(&self, model: &mut Model, layer: &Layer) -> Result<(), StageError> {
         let weight = model.weight_mut(&layer.weight)?;
         let value = weight.effective().map_err(StageError::weight(&layer.weight))?.f_detach()?;
         // One scale for all keeps the number of distinct values that clustering reached.
@@ -82,9 +88,6 @@ impl QuantizeConfig {
         } else {
             GridShape::Tensor
         };
-        if self.weights.per_channel && weight.codebook().is_some() {
-            context.note(format!("{}: one scale for the tensor, since its weights are clustered", layer.name));
-        }
         let grid = weight_grid(&value, self.weights.bits, shape).map_err(StageError::weight(&layer.weight))?;
         weight.quantize(grid).map_err(StageError::weight(&layer.weight))
     }
