@@ -261,3 +261,34 @@ fn a_model_exported_for_one_sample_is_batched() {
     assert!(back.graph.inputs[0].is_batched());
     assert_eq!(predict(&back, &samples(&back, 5)).size(), [5, 10]);
 }
+
+#[test]
+fn clustering_after_quantizing_keeps_both() {
+    let model = build(ZooModel::Lenet5);
+    let (quantize, cluster): (QuantizeConfig, sinter_cluster::ClusterConfig) = (parse("{}"), parse("{ centroids: 12 }"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.npz");
+    write_npz(&path, &[1, 28, 28], 64, 10);
+    let data = Dataset::open(&parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
+    let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
+    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher };
+    let quantized = quantize.run(model, &context).unwrap();
+    let clustered = cluster.run(quantized, &context).unwrap();
+    clustered.check().unwrap();
+    let x = samples(&clustered, 4);
+    let (simulated, real) = (predict(&clustered, &x), in_runtime(&quantized_graph(&clustered).unwrap(), &x));
+    let spread = simulated.abs().max().double_value(&[]);
+    assert!((&simulated - &real).abs().mean(Kind::Float).double_value(&[]) < 0.02 * spread);
+}
+
+#[test]
+fn hostile_headers_are_errors() {
+    use sinter_model::{Attribute, ElementType, Node};
+    // An attribute that promises more than it holds: nothing may read past it.
+    let mut model = build(ZooModel::Lenet300100);
+    let lie = Attribute::Tensor { element: ElementType::Float, shape: vec![100_000_000], data: vec![] };
+    let relu = model.graph.nodes.iter_mut().find(|n| n.kind() == "Relu").unwrap();
+    *relu = Node::new("r", "Relu", sinter_model::Attributes::new().with("x", lie), relu.inputs.clone(), relu.outputs.clone())
+        .unwrap();
+    assert!(sinter_onnx::export(&model).unwrap_err().to_string().contains("do not fill its shape"));
+}

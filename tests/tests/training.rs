@@ -105,3 +105,29 @@ fn early_stopping_keeps_the_best() {
     let best = values.iter().copied().fold(0.0, f64::max);
     assert_eq!(evaluate(&model, &data.validation, data.task, None).unwrap().value, best);
 }
+
+/// A classifier that ends in Softmax is trained on what goes into it: the loss of a softmax of a softmax can't fall below 0.313 here.
+#[test]
+fn a_softmax_at_the_end_does_not_spoil_training() {
+    use sinter_model::{Attributes, Node};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.npz");
+    write_two_classes(&path, &[1, 8, 8], 120);
+    let data = Dataset::open(&parse(&format!("name: two\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
+    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2).unwrap();
+    let tail = Node::new("softmax", "Softmax", Attributes::new(), vec!["output".into()], vec!["chances".into()]).unwrap();
+    model.graph.nodes.push(tail);
+    model.graph.outputs[0].name = "chances".into();
+    let least = std::cell::Cell::new(f64::INFINITY);
+    let events = |event: Event| {
+        if let Event::Epoch { loss, .. } = event {
+            least.set(least.get().min(loss));
+        }
+    };
+    let teacher = |_: &sinter_train::TeacherRef| Err(StageError::config("", "no teacher"));
+    let context = Context { data: &data, seed: 1, events: &events, teacher: &teacher };
+    fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &context).unwrap();
+    assert!(least.get() < 0.2, "{}", least.get());
+    assert_eq!(model.graph.outputs[0].name, "chances");
+    assert!(evaluate(&model, &data.test, data.task, None).unwrap().value > 0.9);
+}

@@ -7,7 +7,7 @@ pub mod kmeans;
 
 use serde::{Deserialize, Serialize};
 use sinter_data::Dataset;
-use sinter_model::{Codebook, Layer, Model, fold_batch_norm, to_f32s};
+use sinter_model::{Codebook, Grid, GridShape, Layer, Model, fold_batch_norm, to_f32s};
 use sinter_train::{Context, FitConfig, LayerPattern, Stage, StageError, TeacherRef, covers, fit};
 
 /// Shares weights within each layer.
@@ -118,5 +118,14 @@ fn cluster_layer(model: &mut Model, layer: &Layer, k: usize) -> Result<(), Stage
     }
     let codebook = Codebook::assign(&centroids, &value, keep.as_ref()).map_err(StageError::weight(name))?;
     weight.set_latent(value.copy()).map_err(StageError::weight(name))?;
-    weight.cluster(codebook).map_err(StageError::weight(name))
+    weight.cluster(codebook).map_err(StageError::weight(name))?;
+    // A scale a channel would part the shared values again: a quantized weight gets one scale, and its bias, whose scale followed, none.
+    if let Some(bits) = weight.grid().filter(|g| g.shape() != GridShape::Tensor).map(|g| g.bits()) {
+        let magnitude = value.f_abs()?.f_max()?.f_double_value(&[])? as f32;
+        weight.quantize(Grid::symmetric(bits, GridShape::Tensor, &[magnitude])?).map_err(StageError::weight(name))?;
+        if let Some(bias) = &layer.bias {
+            model.weight_mut(bias)?.drop_grid();
+        }
+    }
+    Ok(())
 }

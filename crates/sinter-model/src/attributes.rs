@@ -208,13 +208,7 @@ impl Attributes {
     pub fn opt_tensor(&self, name: &str) -> OpResult<Option<Tensor>> {
         match self.0.get(name) {
             None => Ok(None),
-            Some(Attribute::Tensor { element, shape, data }) => {
-                let wanted = shape.iter().product::<i64>() as usize * element.bytes();
-                if wanted != data.len() {
-                    invalid!("attribute `{name}` holds {} bytes, its shape {shape:?} wants {wanted}", data.len());
-                }
-                Ok(Some(Tensor::f_from_data_size(data, shape, element.kind())?))
-            }
+            Some(Attribute::Tensor { element, shape, data }) => tensor_of(name, *element, shape, data).map(Some),
             Some(other) => Err(wrong(name, "a tensor", other)),
         }
     }
@@ -226,6 +220,15 @@ impl Attributes {
             None => Ok(()),
         }
     }
+}
+
+/// A tensor from raw elements. Errors when their number does not match the shape, which libtorch would not notice.
+pub fn tensor_of(name: &str, element: ElementType, shape: &[i64], data: &[u8]) -> OpResult<Tensor> {
+    let wanted = shape.iter().try_fold(element.bytes(), |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
+    if wanted != Some(data.len()) {
+        invalid!("`{name}` holds {} bytes, which do not fill its shape {shape:?}", data.len());
+    }
+    Ok(Tensor::f_from_data_size(data, shape, element.kind())?)
 }
 
 fn wrong(name: &str, wanted: &str, got: &Attribute) -> OpError {

@@ -19,7 +19,7 @@ mod units;
 mod weight;
 pub mod zoo;
 
-pub use attributes::{Attribute, Attributes, ElementType};
+pub use attributes::{Attribute, Attributes, ElementType, tensor_of};
 pub use axes::{Axis, AxisLinks, Relation, Slot};
 pub use batch_norm::fold_batch_norm;
 pub use encoding::{Codebook, Grid, GridShape, Levels, Mask, NmPattern};

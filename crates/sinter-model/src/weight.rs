@@ -150,6 +150,11 @@ impl Weight {
         Ok(())
     }
 
+    /// Takes the weight off its grid.
+    pub fn drop_grid(&mut self) {
+        self.grid = None;
+    }
+
     /// Keeps only the slices `keep` (int64 indices) along `axis`, in the latent tensor and in every link.
     pub fn select(&mut self, axis: i64, keep: &Tensor) -> OpResult<()> {
         self.latent = self.latent.f_detach()?.f_index_select(axis, keep)?;

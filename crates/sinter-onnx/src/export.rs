@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use prost::Message;
-use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, write_whole};
-use tch::{Device, Tensor};
+use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, tensor_of, write_whole};
 
 use crate::error::OnnxError;
 use crate::proto::{
@@ -109,9 +108,8 @@ fn attribute_to_proto(name: &str, value: &Attribute) -> Result<AttributeProto, O
             attribute_type::STRINGS
         }
         Attribute::Tensor { element, shape, data } => {
-            let tensor = Tensor::f_from_data_size(data, shape, element.kind())
+            let tensor = tensor_of(name, *element, shape, data)
                 .map_err(|e| OnnxError::Tensor { name: name.to_string(), reason: e.to_string() })?;
-            debug_assert_eq!(tensor.device(), Device::Cpu);
             proto.t = Some(TensorProto { name: String::new(), ..tensor_to_proto(name, &tensor)? });
             attribute_type::TENSOR
         }

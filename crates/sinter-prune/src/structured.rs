@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_exec::{io_shapes, shapes};
-use sinter_model::{IoShapes, Model, Node, Role, to_f32s};
+use sinter_model::{IoShapes, Model, Node, Role, to_f32s, to_i64s};
 use sinter_train::{Context, StageError, saliency};
 use tch::{Kind, Tensor};
 
@@ -162,7 +162,12 @@ pub fn remove_channels(model: &mut Model, channels: &[&Channel]) -> Result<(), S
         }
         let adapted = node.op.adapt(&node.attributes, before, &after);
         let mut inputs = node.inputs.clone();
-        for (slot, values) in adapted.constants {
+        for (slot, mut values) in adapted.constants {
+            // What was left open (-1, 0) stays open: shapes here are those of one sample.
+            let old = inputs.get(slot).and_then(|n| model.weights.get(n)).map(|w| to_i64s(w.latent())).transpose()?;
+            if let Some(old) = old.filter(|old| old.len() == values.len()) {
+                values.iter_mut().zip(old).filter(|(_, o)| *o <= 0).for_each(|(v, o)| *v = o);
+            }
             let name = model.add_constant(&format!("{}.input{slot}", node.name), Tensor::from_slice(&values));
             if inputs.len() <= slot {
                 inputs.resize(slot + 1, String::new());

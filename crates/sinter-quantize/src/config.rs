@@ -148,6 +148,9 @@ impl QuantizeConfig {
         if self.activations.is_some_and(|a| a.per_channel) {
             return Err(StageError::config("activations", "activations take one scale a tensor: write uint8 or int8"));
         }
+        if self.activations.is_some_and(|a| a.bits != 8) {
+            return Err(StageError::config("activations", "activations take 8 bits, as the runtimes do: write uint8 or int8"));
+        }
         if self.samples == 0 {
             return Err(StageError::config("samples", "calibration needs at least one sample"));
         }

@@ -104,12 +104,15 @@ impl QuantizeConfig {
             placement.own.iter().map(|name| (name.as_str(), Observer::new(self.calibrate))).collect();
         let runner = tch::no_grad(|| Runner::new(model))?;
         let mut failed = None;
+        let mut integers = std::collections::BTreeSet::new();
         let (mut seen, all) = (0, samples.len());
         for batch in samples.batches(64, Order::Stored) {
             let batch = batch?;
             tch::no_grad(|| {
                 runner.run_tapped(&[batch.x.shallow_clone()], RunMode::Predict, &mut |name, value| {
-                    if let Some(observer) = observers.get_mut(name) {
+                    if value.kind() != tch::Kind::Float {
+                        integers.insert(name.to_string());
+                    } else if let Some(observer) = observers.get_mut(name) {
                         match to_f32s(value) {
                             Ok(values) => observer.observe(&values),
                             Err(e) => failed = Some(e),
@@ -124,14 +127,14 @@ impl QuantizeConfig {
             return Err(error.into());
         }
         let mut grids = BTreeMap::new();
-        for (name, observer) in &observers {
+        for (name, observer) in observers.iter().filter(|(name, _)| !integers.contains(**name)) {
             let (low, high) = observer.range(text.bits);
             let grid = Grid::affine(text.bits, text.levels, low, high).map_err(StageError::weight(name))?;
             grids.insert(name.to_string(), grid);
         }
         // What only moves values takes the grid of what it moves.
         for (name, from) in &placement.shared {
-            if let Some(grid) = grids.get(from).map(Grid::copy) {
+            if let Some(grid) = grids.get(from).filter(|_| !integers.contains(name)).map(Grid::copy) {
                 grids.insert(name.clone(), grid);
             }
         }
@@ -171,12 +174,28 @@ fn weight_grid(value: &Tensor, bits: u8, shape: GridShape) -> Result<Grid, sinte
 fn quantize_biases(model: &mut Model) -> Result<(), StageError> {
     for layer in model.layers() {
         let node = &model.graph.nodes[layer.node];
+        // Kernels take the bias at exactly that scale: where another reader or a factor would want another, it stays float.
+        let readers = model.graph.consumers();
+        let once = |name: &String| readers.get(name.as_str()).is_some_and(|r| r.len() == 1);
+        let factors = ["alpha", "beta"].iter().all(|f| matches!(node.attributes.get_float(f, 1.0), Ok(v) if v == 1.0));
+        if !factors || !once(&layer.weight) || layer.bias.as_ref().is_some_and(|b| !once(b)) {
+            continue;
+        }
         let (Some(bias), Some(input)) = (&layer.bias, model.activations.get(&node.inputs[0])) else { continue };
         let Some(grid) = model.weight(&layer.weight)?.grid() else { continue };
         let input_scale = input.scales()?[0];
         let weight_scales = grid.scales()?;
-        let n = model.weight(bias)?.numel();
+        let value = model.weight(bias)?.effective().map_err(StageError::weight(bias))?.f_detach()?;
+        let n = value.numel();
+        if value.dim() != 1 || (weight_scales.len() > 1 && weight_scales.len() != n) {
+            continue;
+        }
         let scales: Vec<f32> = (0..n).map(|i| input_scale * weight_scales[i % weight_scales.len()]).collect();
+        // Beyond 24 bits float32 can't tell the integers apart (a dead channel has a tiny scale): then too it stays float.
+        let exact = to_f32s(&value)?.iter().zip(&scales).all(|(b, s)| (b / s).abs() < 16_777_216.0);
+        if !exact {
+            continue;
+        }
         let shape = if weight_scales.len() == 1 { GridShape::Tensor } else { GridShape::Channel(0) };
         let scales = if shape == GridShape::Tensor { scales[..1].to_vec() } else { scales };
         let grid = Grid::new(32, Levels::Symmetric, shape, &scales, &vec![0; scales.len()]).map_err(StageError::weight(bias))?;

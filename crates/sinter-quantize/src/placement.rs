@@ -68,7 +68,7 @@ pub fn place(model: &Model) -> Placement {
         }
         if passes(node) {
             if gridded.contains_key(node.inputs[0].as_str()) {
-                for output in &node.outputs {
+                for output in node.outputs.iter().filter(|o| !o.is_empty() && !model.graph.is_output(o)) {
                     placement.shared.push((output.clone(), node.inputs[0].clone()));
                     gridded.insert(output, ());
                 }

@@ -10,7 +10,7 @@ use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Tensor};
 
 use crate::event::Event;
-use crate::loss::{Objective, Teaching};
+use crate::loss::{Objective, Teaching, expose_logits};
 use crate::metrics::evaluate;
 use crate::stage::{Context, StageError, TeacherRef};
 
@@ -225,7 +225,11 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
     if config.epochs == 0 {
         return Ok(());
     }
-    let objective = config.objective(context)?;
+    let mut objective = config.objective(context)?;
+    let hidden = expose_logits(model, objective.task);
+    if let Some(teaching) = &mut objective.teaching {
+        expose_logits(&mut teaching.teacher, objective.task);
+    }
     let store = nn::VarStore::new(Device::Cpu);
     attach(model, &store)?;
     let mut optimizer = match config.optimizer {
@@ -248,6 +252,10 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
         let order = Order::Shuffled(context.seed.wrapping_mul(0x9e37_79b9).wrapping_add(epoch as u64));
         for (step, batch) in train.batches(config.batch_size, order).enumerate() {
             let batch = batch?;
+            // One sample alone has no variance for a batch normalisation to learn from.
+            if batch.x.size()[0] == 1 && steps > 1 {
+                continue;
+            }
             let done = (epoch * steps + step) as f64 / (config.epochs * steps) as f64;
             optimizer.set_lr(config.lr * config.schedule.factor(done));
             // The effective weights follow the latent ones, so they are computed anew at every step.
@@ -299,6 +307,9 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
         Some((_, best)) => best,
         None => model.copy(),
     };
+    if let (Some(name), Some(output)) = (hidden, model.graph.outputs.first_mut()) {
+        output.name = name;
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use sinter_exec::Runner;
 use sinter_model::{Mode, Model, Role};
 use tch::Tensor;
 
-use crate::loss::Objective;
+use crate::loss::{Objective, expose_logits};
 use crate::stage::{Context, StageError};
 
 /// `|w * dL/dw|` of every parameter, averaged over batches of training samples (Molchanov et al., 2019). Shapes are those of the
@@ -18,6 +18,7 @@ pub fn saliency(model: &Model, samples: usize, context: &Context) -> Result<BTre
         let leaf = weight.latent().f_detach()?.f_set_requires_grad(true)?;
         weight.set_latent(leaf)?;
     }
+    expose_logits(&mut probe, context.data.task);
     let objective = Objective { task: context.data.task, teaching: None, label_smoothing: 0.0 };
     let mut sums: BTreeMap<String, Tensor> = BTreeMap::new();
     let chosen = context.data.train.sample(samples, context.seed);

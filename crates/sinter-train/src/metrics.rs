@@ -153,7 +153,8 @@ pub fn area_under_curve(scores: &[f32], positive: &[i64]) -> f64 {
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let (mut ranks, mut start) = (0f64, 0);
     while start < order.len() {
-        let mut end = start;
+        // A NaN equals nothing, itself included.
+        let mut end = start + 1;
         while end < order.len() && scores[order[end]] == scores[order[start]] {
             end += 1;
         }

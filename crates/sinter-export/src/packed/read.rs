@@ -108,6 +108,9 @@ impl Reader<'_> {
             let Some(left) = self.left.checked_sub(count) else { return impossible() };
             self.left = left;
         }
+        if entry.grid.as_ref().is_some_and(|g| g.axis.is_some_and(|a| entry.shape.get(a) != Some(&(g.scales as i64)))) {
+            return damaged(format!("the grid of `{name}` does not fit its shape {:?}", entry.shape));
+        }
         let grid = entry.grid.as_ref().map(|g| self.grid(g, name)).transpose()?;
         let shaped = |t: Result<Tensor, tch::TchError>| -> Result<Tensor, PackError> {
             t.and_then(|t| t.f_reshape(&entry.shape[..])).map_err(|e| at(name)(e.into()))

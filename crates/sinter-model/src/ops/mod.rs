@@ -69,7 +69,7 @@ fn own(kinds: &[&'static str], kind: &str) -> Option<&'static str> {
 fn wrap_axis(axis: i64, rank: usize) -> OpResult<i64> {
     let rank = rank as i64;
     let wrapped = if axis < 0 { axis + rank } else { axis };
-    if !(0..rank.max(1)).contains(&wrapped) {
+    if !(0..rank).contains(&wrapped) {
         invalid!("axis {axis} is outside a tensor of rank {rank}");
     }
     Ok(wrapped)

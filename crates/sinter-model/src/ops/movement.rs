@@ -186,6 +186,16 @@ impl Operator for Movement {
     fn axes(&self, links: &mut AxisLinks) {
         let (x, y) = (Slot::In(0), Slot::Out(0));
         let rank = links.shape(x).len();
+        let io = links.shapes;
+        // An absent input or an unused output has no shape to speak of.
+        let odd = match self {
+            Self::Concat { .. } => io.inputs.iter().any(|s| s.as_ref().is_none_or(|s| s.len() != rank)),
+            Self::Split { .. } => io.outputs.iter().any(|s| s.len() != rank),
+            _ => false,
+        };
+        if odd {
+            return links.fix_all();
+        }
         match self {
             Self::Concat { axis } => {
                 let Ok(axis) = wrap_axis(*axis, rank) else { return };
