@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
-use sinter_export::{OnnxRuntime, RuntimeError, quantized_graph};
+use sinter_export::{OnnxRuntime, quantized_graph};
 use sinter_model::{Model, write_whole};
 use sinter_onnx::Storage;
 use sinter_report::{ArtifactRow, MeasuredRow};
@@ -71,14 +71,20 @@ fn in_onnx_runtime(plan: &Plan, file: &Path, name: &str, simulated: &Measured, f
     };
     let mut runtime = match OnnxRuntime::open(file) {
         Ok(runtime) => runtime,
-        Err(e @ (RuntimeError::Absent | RuntimeError::Load { .. })) => {
+        Err(e) => {
             row.note = Some(e.to_string());
             return Ok(row);
         }
-        Err(e) => return Err(e.into()),
     };
     let mut predict = |x: &tch::Tensor| runtime.run(x).map_err(|e| StageError::config("", e.to_string()));
-    let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, Some(float))?;
+    let quality = match evaluate_with(&mut predict, &plan.data.test, plan.data.task, Some(float)) {
+        Ok(quality) => quality,
+        // A file that the runtime refuses is told, and takes nothing else with it.
+        Err(e) => {
+            row.note = Some(e.to_string());
+            return Ok(row);
+        }
+    };
     row.value = Some(quality.value);
     if let Some(batch) = plan.data.test.batches(1, Order::Stored).next() {
         let (median, p95) = runtime.latency(&batch?.x, LATENCY_RUNS)?;

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Raised when a change of code changes what a stage computes, so that old checkpoints are not taken for new.
-const EPOCH: u32 = 1;
+const EPOCH: u32 = 2;
 
 /// A running hash.
 #[derive(Clone)]
@@ -34,15 +34,18 @@ impl Key {
     /// Adds the bytes of a file, or of every file of a folder in the order of their names.
     pub fn file(&mut self, path: &Path) -> std::io::Result<()> {
         if path.is_dir() {
+            self.text("folder", "begins");
             let mut entries = std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
             entries.sort();
             for entry in entries {
                 self.text("name", &entry.file_name().unwrap_or_default().to_string_lossy());
                 self.file(&entry)?;
             }
+            self.text("folder", "ends");
             return Ok(());
         }
         let mut file = std::fs::File::open(path)?;
+        self.text("length", &file.metadata()?.len().to_string());
         let mut buffer = vec![0; 1 << 20];
         loop {
             match file.read(&mut buffer)? {
@@ -50,6 +53,12 @@ impl Key {
                 n => self.0.update(&buffer[..n]),
             };
         }
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        self.text(name, &bytes.len().to_string());
+        self.0.update(bytes);
     }
 
     /// The name: 24 hexadecimal digits.

@@ -60,7 +60,7 @@ impl Plan {
         check_input(&model, &data, &source)?;
         check_output(&model, &data, &source)?;
         check_stages(&config, &model, &data, &source)?;
-        let keys = keys(&config, &data_config, &folder)
+        let keys = keys(&config, &data_config, &model, &folder)
             .map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
         Ok(Self { config, data_config, target, data, model, folder, keys })
     }
@@ -231,15 +231,13 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
 }
 
 /// The key of each model along the pipeline: of all that it depends on.
-fn keys(config: &PipelineConfig, data: &DataConfig, folder: &Path) -> std::io::Result<Vec<String>> {
+fn keys(config: &PipelineConfig, data: &DataConfig, model: &Model, folder: &Path) -> std::io::Result<Vec<String>> {
     let mut key = Key::new();
     key.config("seed", &config.seed);
     match &config.model.onnx {
         None => key.config("zoo", &config.model),
-        Some(onnx) => {
-            key.file(&folder.join(onnx))?;
-            key.config("dims", &config.model.dims);
-        }
+        // The model as loaded: its tensors may lie in other files than the one that is named.
+        Some(_) => key.bytes("onnx", &sinter_onnx::export(model).map_err(std::io::Error::other)?),
     }
     // Where the data lies does not matter, what it holds does.
     let mut described = serde_json::to_value(data).unwrap_or_default();

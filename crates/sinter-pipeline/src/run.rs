@@ -14,6 +14,7 @@ use sinter_train::{Context, Event, Events, StageError, TeacherRef};
 
 use crate::artifacts;
 use crate::checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
+use crate::key::Key;
 use crate::measure::{Measured, measure};
 use crate::plan::Plan;
 
@@ -76,13 +77,15 @@ pub struct RunOutcome {
 impl Plan {
     /// The run's folder within `out`. Its name is the hash of all that the run depends on: the same run has the same folder.
     pub fn run_folder(&self, out: &Path) -> PathBuf {
-        let key = self.keys.last().map_or("", String::as_str);
-        out.join(&self.config.name).join(&key[..12.min(key.len())])
+        let mut key = Key::new();
+        key.config("stages", &self.keys);
+        key.config("target", &self.target);
+        key.config("export", &self.config.export);
+        out.join(&self.config.name).join(&key.name()[..12])
     }
 
     /// Does the stages that the cache does not hold, leaves the artefacts, and writes the report.
     pub fn run(&self, options: &RunOptions, events: Events) -> Result<RunOutcome, RunError> {
-        let started = Instant::now();
         let folder = self.run_folder(&options.out);
         let stages: Vec<String> = (1..=self.config.stages.len()).map(|i| self.stage_name(i)).collect();
         events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages });
@@ -108,7 +111,8 @@ impl Plan {
         let mut record = self.record(&told, &folder);
         record.artifacts = artifacts;
         record.measured = measured;
-        record.seconds = started.elapsed().as_secs_f64();
+        // What the stages took when they were done, not what reading them from the cache took.
+        record.seconds = record.stages.iter().map(|s| s.seconds).sum();
         record.summary = summary(&record);
         write_report(&record, &folder)?;
         let json = serde_json::to_vec_pretty(&record).unwrap_or_default();

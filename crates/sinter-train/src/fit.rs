@@ -253,7 +253,7 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
         for (step, batch) in train.batches(config.batch_size, order).enumerate() {
             let batch = batch?;
             // One sample alone has no variance for a batch normalisation to learn from.
-            if batch.x.size()[0] == 1 && steps > 1 {
+            if batch.x.size()[0] == 1 && config.batch_size > 1 && steps > 1 {
                 continue;
             }
             let done = (epoch * steps + step) as f64 / (config.epochs * steps) as f64;

@@ -16,10 +16,11 @@ pub(super) fn find(config: &CsvConfig) -> Result<Found, DataError> {
     };
     // Numbers keep their own order; names are numbered alphabetically, whatever row comes first.
     let mut order: Vec<usize> = (0..classes.len()).collect();
-    order.sort_by(|&a, &b| match (classes[a].parse::<f64>(), classes[b].parse::<f64>()) {
-        (Ok(x), Ok(y)) => x.total_cmp(&y),
-        _ => classes[a].cmp(&classes[b]),
-    });
+    let numbers: Option<Vec<f64>> = classes.iter().map(|c| c.parse().ok().filter(|v: &f64| v.is_finite())).collect();
+    match numbers {
+        Some(numbers) => order.sort_by(|&a, &b| numbers[a].total_cmp(&numbers[b])),
+        None => order.sort_by(|&a, &b| classes[a].cmp(&classes[b])),
+    }
     let mut rank = vec![0i64; classes.len()];
     order.iter().enumerate().for_each(|(new, &old)| rank[old] = new as i64);
     let renumber = |mut held: Held<f32>| {
