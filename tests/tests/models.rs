@@ -178,7 +178,7 @@ fn context_with<R>(shape_of: ZooModel, work: impl FnOnce(&Context) -> R) -> R {
     };
     let data = Dataset::open(&config).unwrap();
     let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    work(&Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher })
+    work(&Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful })
 }
 
 fn write_npz(path: &std::path::Path, shape: &[i64], count: i64, classes: i64) {
@@ -271,7 +271,7 @@ fn clustering_after_quantizing_keeps_both() {
     write_npz(&path, &[1, 28, 28], 64, 10);
     let data = Dataset::open(&parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
     let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher };
+    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful };
     let quantized = quantize.run(model, &context).unwrap();
     let clustered = cluster.run(quantized, &context).unwrap();
     clustered.check().unwrap();

@@ -4,8 +4,6 @@
 //! centroids (Panter and Dite, 1951); Lloyd's iterations (1982) then need only binary searches and prefix sums. Few values are clustered
 //! exactly, by dynamic programming over the sorted values (Wang and Song, 2011) with divide and conquer (the best cut moves one way only).
 
-use rayon::prelude::*;
-
 /// A clustering of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clustering {
@@ -21,20 +19,36 @@ const EXACT: usize = 4096;
 
 /// Clusters finite values into at most `k` groups. No values, or `k` of 0, give no centroids.
 pub fn fit(mut values: Vec<f32>, k: usize) -> Clustering {
-    values.par_sort_unstable_by(f32::total_cmp);
-    let distinct = 1 + values.windows(2).filter(|w| w[0] != w[1]).count();
+    radsort::sort(&mut values);
+    fit_sorted(&values, None, k)
+}
+
+/// Clusters finite values whose squared errors count by their weights (finite, not negative).
+pub fn fit_weighted(values: &[f32], weights: &[f32], k: usize) -> Clustering {
+    let mut pairs: Vec<(f32, f32)> = values.iter().copied().zip(weights.iter().copied()).collect();
+    radsort::sort_by_key(&mut pairs, |p| p.0);
+    let (values, weights): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+    // Values that count for nothing still need a place: next to nothing.
+    let floor = (weights.iter().map(|&w| w as f64).sum::<f64>() / weights.len().max(1) as f64 * 1e-6).max(1e-30) as f32;
+    let weights: Vec<f32> = weights.into_iter().map(|w| w.max(floor)).collect();
+    fit_sorted(&values, Some(&weights), k)
+}
+
+fn fit_sorted(values: &[f32], weights: Option<&[f32]>, k: usize) -> Clustering {
     if values.is_empty() || k == 0 {
         return Clustering { centroids: vec![], inertia: 0.0 };
     }
+    let distinct = 1 + values.windows(2).filter(|w| w[0] != w[1]).count();
     if distinct <= k {
-        values.dedup();
-        return Clustering { centroids: values, inertia: 0.0 };
+        let mut centroids = values.to_vec();
+        centroids.dedup();
+        return Clustering { centroids, inertia: 0.0 };
     }
-    let sums = Sums::new(&values);
+    let sums = Sums::new(values, weights);
     if values.len() <= EXACT {
         return sums.clustering(&sums.optimum(k));
     }
-    let mut bounds = companded(&values, k);
+    let mut bounds = companded(&sums, k);
     let mut best = sums.inertia(&bounds);
     for _ in 0..MAX_ITERATIONS {
         let next = sums.lloyd(&bounds);
@@ -56,36 +70,47 @@ pub fn fit(mut values: Vec<f32>, k: usize) -> Clustering {
 struct Sums<'a> {
     values: &'a [f32],
     offset: f64,
+    /// Of the weights; all ones where absent.
+    mass: Option<Vec<f64>>,
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
 impl<'a> Sums<'a> {
-    fn new(values: &'a [f32]) -> Self {
+    fn new(values: &'a [f32], weights: Option<&[f32]>) -> Self {
         let offset = values.iter().map(|&v| v as f64).sum::<f64>() / values.len() as f64;
-        let (mut first, mut second) = (Vec::with_capacity(values.len() + 1), Vec::with_capacity(values.len() + 1));
-        let (mut a, mut b) = (0.0, 0.0);
-        first.push(0.0);
-        second.push(0.0);
-        for &v in values {
-            let d = v as f64 - offset;
-            a += d;
-            b += d * d;
-            first.push(a);
-            second.push(b);
-        }
-        Self { values, offset, first, second }
+        let running = |term: &dyn Fn(usize, f64) -> f64| {
+            let mut sums = Vec::with_capacity(values.len() + 1);
+            let mut sum = 0.0;
+            sums.push(sum);
+            for (i, &v) in values.iter().enumerate() {
+                sum += term(i, v as f64 - offset);
+                sums.push(sum);
+            }
+            sums
+        };
+        let (mass, first, second) = match weights {
+            None => (None, running(&|_, d| d), running(&|_, d| d * d)),
+            Some(w) => {
+                let mass = running(&|i, _| w[i] as f64);
+                (Some(mass), running(&|i, d| w[i] as f64 * d), running(&|i, d| w[i] as f64 * d * d))
+            }
+        };
+        Self { values, offset, mass, first, second }
+    }
+
+    /// The weight of the values from `from` to before `to`.
+    fn mass(&self, from: usize, to: usize) -> f64 {
+        self.mass.as_ref().map_or((to - from) as f64, |m| m[to] - m[from])
     }
 
     /// The mean of each stretch between bounds; an empty one has the value at its bound.
     fn means(&self, bounds: &[usize]) -> Vec<f64> {
-        bounds
-            .windows(2)
-            .map(|w| match w[1] - w[0] {
-                0 => self.values[w[0].min(self.values.len() - 1)] as f64,
-                n => (self.first[w[1]] - self.first[w[0]]) / n as f64 + self.offset,
-            })
-            .collect()
+        let mean = |from: usize, to: usize| match self.mass(from, to) {
+            mass if to > from && mass > 0.0 => (self.first[to] - self.first[from]) / mass + self.offset,
+            _ => self.values[from.min(self.values.len() - 1)] as f64,
+        };
+        bounds.windows(2).map(|w| mean(w[0], w[1])).collect()
     }
 
     /// New bounds halfway between the means.
@@ -103,11 +128,12 @@ impl<'a> Sums<'a> {
 
     /// Sum of squared distances to their mean of the values from `from` to before `to`.
     fn cost(&self, from: usize, to: usize) -> f64 {
-        if to <= from {
+        let mass = if to > from { self.mass(from, to) } else { 0.0 };
+        if mass <= 0.0 {
             return 0.0;
         }
-        let (s, n) = (self.first[to] - self.first[from], (to - from) as f64);
-        (self.second[to] - self.second[from] - s * s / n).max(0.0)
+        let s = self.first[to] - self.first[from];
+        (self.second[to] - self.second[from] - s * s / mass).max(0.0)
     }
 
     fn inertia(&self, bounds: &[usize]) -> f64 {
@@ -159,7 +185,8 @@ impl<'a> Sums<'a> {
 }
 
 /// Bounds that give each cluster the same share of density^(1/3).
-fn companded(values: &[f32], k: usize) -> Vec<usize> {
+fn companded(sums: &Sums, k: usize) -> Vec<usize> {
+    let values = sums.values;
     let n = values.len();
     // Stretches of equally many values: density is one over the width.
     let pieces = (64 * k).clamp(256, 16384).min(n);
@@ -169,7 +196,7 @@ fn companded(values: &[f32], k: usize) -> Vec<usize> {
         let (from, to) = (at(p), at(p + 1));
         let width = (values[to.min(n - 1)] - values[from]) as f64;
         // density^(1/3) * width, with density = count / width.
-        mass.push(((to - from) as f64).cbrt() * width.max(0.0).powf(2.0 / 3.0));
+        mass.push(sums.mass(from, to).cbrt() * width.max(0.0).powf(2.0 / 3.0));
     }
     let total: f64 = mass.iter().sum();
     let mut bounds = vec![0];
@@ -226,7 +253,7 @@ mod tests {
     fn lloyd_from_the_companded_start_comes_within_a_percent_of_the_optimum() {
         let mut values = gaussian(60_000, 3);
         values.sort_by(f32::total_cmp);
-        let sums = Sums::new(&values);
+        let sums = Sums::new(&values, None);
         for k in [4, 16, 64] {
             let (ours, best) = (fit(values.clone(), k).inertia, sums.inertia(&sums.optimum(k)));
             assert!(ours <= 1.01 * best, "k={k}: {ours} against {best}");
@@ -240,6 +267,17 @@ mod tests {
         let n = values.len() as f64;
         let mse = fit(values, 16).inertia / n;
         assert!((mse / 0.009497 - 1.0).abs() < 0.01, "{mse}");
+    }
+
+    #[test]
+    fn weights_draw_centroids() {
+        // Two centroids for three values: the two that count least share one.
+        let found = fit_weighted(&[0.0, 1.0, 2.5], &[10.0, 10.0, 0.001], 2);
+        assert!((found.centroids[0] - 0.0).abs() < 1e-6 && (found.centroids[1] - 1.0).abs() < 1e-3, "{found:?}");
+        let values = gaussian(30_000, 5);
+        let even = fit_weighted(&values, &vec![2.0; values.len()], 12);
+        let plain = fit(values, 12);
+        assert!((even.inertia / plain.inertia - 2.0).abs() < 1e-6);
     }
 
     #[test]

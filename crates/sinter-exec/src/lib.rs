@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sinter_model::{Cost, Inputs, IoShapes, Mode, Model, Node, OpError, Role, kind_name};
+use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, Role, kind_name};
 use tch::{Device, Tensor};
 
 /// Why a model did not run.
@@ -107,6 +107,29 @@ impl<'a> Runner<'a> {
         graph.outputs.iter().map(|o| find(&o.name).ok_or_else(|| ExecError::NoOutput(o.name.clone()))).collect()
     }
 
+    /// Runs the graph and shows for every layer the rows that its weight multiplies (see [`sinter_model::Operator::columns`]); layers
+    /// without any are left out.
+    pub fn run_columns(&self, inputs: &[Tensor], visit: &mut dyn FnMut(&Layer, &Tensor) -> Result<(), ExecError>) -> Result<(), ExecError> {
+        let layers = self.model.layers();
+        let nodes = &self.model.graph.nodes;
+        let mut wanted: HashMap<&str, Vec<&Layer>> = HashMap::new();
+        for layer in layers.iter().filter(|l| l.slot.input == 1) {
+            wanted.entry(nodes[layer.node].inputs[0].as_str()).or_default().push(layer);
+        }
+        let mut failed = None;
+        self.run_tapped(inputs, Mode::Predict, &mut |name, value| {
+            for layer in wanted.get(name).into_iter().flatten() {
+                let node = &nodes[layer.node];
+                let weight = self.weights.get(layer.weight.as_str()).map(Tensor::shallow_clone);
+                let found = node.op.columns(&Inputs(&[Some(value.shallow_clone()), weight]));
+                let found = found.map_err(|source| ExecError::Node { node: node.name.clone(), kind: node.kind().into(), source });
+                let seen = found.and_then(|rows| rows.map_or(Ok(()), |rows| visit(layer, &rows)));
+                failed = failed.take().or(seen.err());
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
     fn check_inputs(&self, inputs: &[Tensor]) -> Result<(), ExecError> {
         let wanted = &self.model.graph.inputs;
         if wanted.len() != inputs.len() {
@@ -199,16 +222,35 @@ pub fn macs(model: &Model) -> Result<u64, ExecError> {
     Ok(costs(model)?.iter().map(|c| c.macs).sum())
 }
 
-/// The tensors that gradients train, by name: each parameter's latent tensor, and its centroids where it has a codebook.
-pub fn leaves(model: &Model) -> Vec<(String, Tensor)> {
-    let mut leaves = Vec::new();
+/// What gradients train.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaf {
+    /// The latent tensor of this weight.
+    Latent(String),
+    /// The centroids of these weights: one, or all that share the table.
+    Centroids(Vec<String>),
+}
+
+/// The tensors that gradients train: each parameter's latent tensor, and the centroids of its codebook; a shared table comes once.
+pub fn leaves(model: &Model) -> Vec<(Leaf, Tensor)> {
+    let mut leaves: Vec<(Leaf, Tensor)> = Vec::new();
+    let mut tables: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, weight) in &model.weights {
-        if weight.role == Role::Parameter && weight.latent().is_floating_point() {
-            leaves.push((name.clone(), weight.latent().shallow_clone()));
-            if let Some(codebook) = weight.codebook() {
-                leaves.push((format!("{name}#centroids"), codebook.centroids().shallow_clone()));
-            }
+        if weight.role != Role::Parameter || !weight.latent().is_floating_point() {
+            continue;
         }
+        leaves.push((Leaf::Latent(name.clone()), weight.latent().shallow_clone()));
+        let Some(codebook) = weight.codebook() else { continue };
+        if let Some(&at) = codebook.shared_name().and_then(|table| tables.get(table)) {
+            if let Leaf::Centroids(names) = &mut leaves[at].0 {
+                names.push(name.clone());
+            }
+            continue;
+        }
+        if let Some(table) = codebook.shared_name() {
+            tables.insert(table, leaves.len());
+        }
+        leaves.push((Leaf::Centroids(vec![name.clone()]), codebook.centroids().shallow_clone()));
     }
     leaves
 }

@@ -22,16 +22,16 @@ pub mod zoo;
 pub use attributes::{Attribute, Attributes, ElementType, tensor_of};
 pub use axes::{Axis, AxisLinks, Relation, Slot};
 pub use batch_norm::fold_batch_norm;
-pub use encoding::{Codebook, Grid, GridShape, Levels, Mask, NmPattern};
+pub use encoding::{Assignment, Codebook, Grid, GridShape, Levels, Mask, NmPattern};
 pub use error::{OpError, OpResult};
 pub use files::{WriteError, write_whole, write_whole_with};
 pub use graph::{Dim, Graph, Node, ValueInfo};
 pub use model::{Layer, Model, ModelError};
 pub use op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
 pub use ops::{parse as parse_operator, supported as supported_operators};
-pub use tensor::{ints_of, kind_name, to_f32s, to_i64s};
+pub use tensor::{ints_of, kind_name, round_half, to_bytes, to_f32s, to_i64s, with_f32s};
 pub use units::{Bytes, Joules, Macs, Ratio, UnitError, from_text};
-pub use weight::{BrokenLink, Role, Weight};
+pub use weight::{BrokenLink, Chain, Role, Weight};
 
 /// The ONNX operator set whose semantics the graph follows and that exports declare.
 pub const OPSET: i64 = 21;

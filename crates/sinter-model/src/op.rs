@@ -90,6 +90,22 @@ pub struct WeightSlot {
     pub in_axis: usize,
 }
 
+impl WeightSlot {
+    /// The weight (or a tensor of its shape) as a matrix: `[output channels, the rest]`.
+    pub fn matrix(&self, weight: &Tensor) -> OpResult<Tensor> {
+        let rows = weight.size()[self.out_axis];
+        Ok(weight.f_movedim_int(self.out_axis as i64, 0)?.f_contiguous()?.f_view([rows, -1])?)
+    }
+
+    /// The tensor of shape `like` that [`WeightSlot::matrix`] shows as `matrix`.
+    pub fn from_matrix(&self, matrix: &Tensor, like: &[i64]) -> OpResult<Tensor> {
+        let mut moved = like.to_vec();
+        let rows = moved.remove(self.out_axis);
+        moved.insert(0, rows);
+        Ok(matrix.f_reshape(moved)?.f_movedim_int(0, self.out_axis as i64)?.f_contiguous()?)
+    }
+}
+
 /// What a node changes in itself when the axes of its inputs and outputs shrink.
 #[derive(Debug, Clone, Default)]
 pub struct Adapted {
@@ -122,6 +138,12 @@ pub trait Operator: Debug + Send + Sync {
     /// Where the layer's weight is, for operators that prune, cluster and quantize as layers.
     fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
         None
+    }
+
+    /// The rows that the layer's weight multiplies, `[positions, fan-in]`, in the order of [`WeightSlot::matrix`]'s columns: each sample
+    /// of a dense layer, each window of a convolution. `None` where the weight is not one matrix (groups, transposed convolutions).
+    fn columns(&self, _inputs: &Inputs) -> OpResult<Option<Tensor>> {
+        Ok(None)
     }
 
     /// What to rewrite when shapes go from `old` to `new` (same ranks, some axes shorter).

@@ -1,8 +1,9 @@
 //! Small conversions between libtorch tensors and Rust vectors.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::error::OpResult;
+use crate::ElementType;
+use crate::error::{OpResult, invalid};
 
 /// The elements as `f32`, row-major.
 pub fn to_f32s(tensor: &Tensor) -> OpResult<Vec<f32>> {
@@ -15,6 +16,17 @@ pub fn to_f32s(tensor: &Tensor) -> OpResult<Vec<f32>> {
     Ok(out)
 }
 
+/// Shows the elements of a float32 tensor (any device) as a slice, row-major; copies only where they do not lie so.
+pub fn with_f32s<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult<T> {
+    let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    if flat.numel() == 0 {
+        return Ok(look(&[]));
+    }
+    // SAFETY: `flat` owns contiguous float32 elements on the CPU, outlives the slice, and nothing writes to it meanwhile.
+    let values = unsafe { std::slice::from_raw_parts(flat.data_ptr() as *const f32, flat.numel()) };
+    Ok(look(values))
+}
+
 /// The elements as `i64`, row-major.
 pub fn to_i64s(tensor: &Tensor) -> OpResult<Vec<i64>> {
     let flat = tensor.f_detach()?.f_to_kind(Kind::Int64)?.f_contiguous()?;
@@ -24,6 +36,26 @@ pub fn to_i64s(tensor: &Tensor) -> OpResult<Vec<i64>> {
         flat.f_copy_data(&mut out, len)?;
     }
     Ok(out)
+}
+
+/// The elements as little-endian bytes, row-major; bool as one byte each. Errors on kinds that ONNX does not know.
+pub fn to_bytes(tensor: &Tensor) -> OpResult<Vec<u8>> {
+    let flat = tensor.f_detach()?.f_contiguous()?;
+    let flat = if flat.kind() == Kind::Bool { flat.f_to_kind(Kind::Uint8)? } else { flat };
+    let Some(element) = ElementType::from_kind(flat.kind()) else { invalid!("elements of kind {:?} have no bytes", flat.kind()) };
+    let mut bytes = vec![0; flat.numel() * element.bytes()];
+    if !bytes.is_empty() {
+        flat.f_copy_data_u8(&mut bytes, flat.numel())?;
+    }
+    Ok(bytes)
+}
+
+/// Each element to the nearest float16, clamped to its range; the gradient passes straight through.
+pub fn round_half(tensor: &Tensor) -> OpResult<Tensor> {
+    const MOST: f64 = 65504.0;
+    let rounded = tensor.f_detach()?.f_clamp(-MOST, MOST)?.f_to_kind(Kind::Half)?.f_to_kind(Kind::Float)?;
+    // The difference is exactly zero, so the sum is the rounded value itself.
+    if tensor.requires_grad() { Ok(rounded.f_add(&tensor.f_sub(&tensor.f_detach()?)?)?) } else { Ok(rounded) }
 }
 
 /// A one-dimensional integer tensor, as ONNX passes shapes and axes.

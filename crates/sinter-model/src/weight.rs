@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::encoding::{Codebook, Grid, Mask};
+use crate::encoding::{Assignment, Codebook, Grid, Mask};
 use crate::error::{OpResult, invalid};
+use crate::tensor::round_half;
 
 /// What a stored tensor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub struct BrokenLink {
     pub what: String,
 }
 
-/// A weight. Its effective value is `grid(codebook(mask(latent)))`, with straight-through gradients.
+/// A weight. Its effective value is `grid(half(codebook(mask(latent))))`, with straight-through gradients; each link may be absent.
 ///
 /// The order of the links is fixed whatever the order of the stages, so a stage that adds one can't break an earlier one:
 /// training after pruning keeps zeros zero, quantizing after clustering keeps the number of distinct values.
@@ -33,20 +34,28 @@ pub struct BrokenLink {
 pub struct Weight {
     pub role: Role,
     latent: Tensor,
-    mask: Option<Mask>,
-    codebook: Option<Codebook>,
-    grid: Option<Grid>,
+    chain: Chain,
+}
+
+/// The links of a weight's encoding, in the order in which they apply.
+#[derive(Debug, Default)]
+pub struct Chain {
+    pub mask: Option<Mask>,
+    pub codebook: Option<Codebook>,
+    /// Values count as float16.
+    pub half: bool,
+    pub grid: Option<Grid>,
 }
 
 impl Weight {
     /// A plain weight.
     pub fn new(role: Role, latent: Tensor) -> Self {
-        Self { role, latent, mask: None, codebook: None, grid: None }
+        Self { role, latent, chain: Chain::default() }
     }
 
     /// A weight with its chain, as a checkpoint stores it.
-    pub fn from_parts(role: Role, latent: Tensor, mask: Option<Mask>, codebook: Option<Codebook>, grid: Option<Grid>) -> Self {
-        Self { role, latent, mask, codebook, grid }
+    pub fn from_parts(role: Role, latent: Tensor, chain: Chain) -> Self {
+        Self { role, latent, chain }
     }
 
     /// The dense tensor behind the chain.
@@ -55,15 +64,20 @@ impl Weight {
     }
 
     pub fn mask(&self) -> Option<&Mask> {
-        self.mask.as_ref()
+        self.chain.mask.as_ref()
     }
 
     pub fn codebook(&self) -> Option<&Codebook> {
-        self.codebook.as_ref()
+        self.chain.codebook.as_ref()
     }
 
     pub fn grid(&self) -> Option<&Grid> {
-        self.grid.as_ref()
+        self.chain.grid.as_ref()
+    }
+
+    /// Whether values count as float16.
+    pub fn is_half(&self) -> bool {
+        self.chain.half
     }
 
     /// The weight's shape.
@@ -78,19 +92,26 @@ impl Weight {
 
     /// Whether any encoding is set.
     pub fn is_encoded(&self) -> bool {
-        self.mask.is_some() || self.codebook.is_some() || self.grid.is_some()
+        self.chain.mask.is_some() || self.chain.codebook.is_some() || self.chain.half || self.chain.grid.is_some()
     }
 
     /// The value that the graph sees; differentiable with respect to the leaves.
     pub fn effective(&self) -> OpResult<Tensor> {
         let mut value = self.latent.shallow_clone();
-        if let Some(mask) = &self.mask {
+        if let Some(mask) = &self.chain.mask {
             value = mask.apply(&value)?;
         }
-        if let Some(codebook) = &self.codebook {
+        if let Some(codebook) = &self.chain.codebook {
             value = codebook.apply(&value)?;
+            // A vector's centroid knows nothing of which of its weights are pruned.
+            if let (Some(mask), true) = (&self.chain.mask, codebook.dim() > 1) {
+                value = mask.apply(&value)?;
+            }
         }
-        if let Some(grid) = &self.grid {
+        if self.chain.half {
+            value = round_half(&value)?;
+        }
+        if let Some(grid) = &self.chain.grid {
             value = grid.apply(&value)?;
         }
         Ok(value)
@@ -107,7 +128,7 @@ impl Weight {
 
     /// The chain's centroids, to train them in place.
     pub fn codebook_mut(&mut self) -> Option<&mut Codebook> {
-        self.codebook.as_mut()
+        self.chain.codebook.as_mut()
     }
 
     /// Drops more weights: the new mask joins the one that is there. A codebook is kept and sends the dropped weights to zero.
@@ -115,57 +136,61 @@ impl Weight {
         if mask.keep().size() != self.size() {
             invalid!("a mask of shape {:?} does not fit a weight of shape {:?}", mask.keep().size(), self.size());
         }
-        let mask = match &self.mask {
+        let mask = match &self.chain.mask {
             Some(old) => old.and(&mask)?,
             None => mask,
         };
-        if let Some(codebook) = &self.codebook {
-            let mut centroids = crate::to_f32s(codebook.centroids())?;
-            if !centroids.contains(&0.0) {
-                // The number of distinct values may not grow: the centroid nearest to zero becomes zero.
-                if let Some(nearest) = centroids.iter_mut().min_by(|a, b| a.abs().total_cmp(&b.abs())) {
-                    *nearest = 0.0;
-                }
-            }
-            let value = codebook.apply(&self.latent.f_detach()?)?;
-            self.codebook = Some(Codebook::assign(&centroids, &value, Some(mask.keep()))?);
+        if let Some(codebook) = &mut self.chain.codebook {
+            codebook.prune(mask.keep())?;
         }
-        self.mask = Some(mask);
+        self.chain.mask = Some(mask);
         Ok(())
     }
 
     /// Shares values: sets or replaces the codebook.
     pub fn cluster(&mut self, codebook: Codebook) -> OpResult<()> {
-        if codebook.indices().size() != self.size() {
-            invalid!("a codebook of shape {:?} does not fit a weight of shape {:?}", codebook.indices().size(), self.size());
+        if codebook.indices().numel() * codebook.dim() != self.numel() {
+            let (indices, d) = (codebook.indices().size(), codebook.dim());
+            invalid!("a codebook of {indices:?} runs of {d} does not fit a weight of shape {:?}", self.size());
         }
-        self.codebook = Some(codebook);
+        self.chain.codebook = Some(codebook);
         Ok(())
+    }
+
+    /// Counts values as float16 from now on.
+    pub fn halve(&mut self) {
+        self.chain.half = true;
+    }
+
+    /// Lets the weights choose their centroids anew, within the mask: see [`Codebook::reassign`]. No codebook, nothing to do.
+    pub fn reassign(&mut self, how: &Assignment) -> OpResult<()> {
+        let keep = self.chain.mask.as_ref().map(Mask::keep);
+        self.chain.codebook.as_mut().map_or(Ok(()), |codebook| codebook.reassign(&self.latent, keep, how))
     }
 
     /// Puts the weight on a grid: sets or replaces it.
     pub fn quantize(&mut self, grid: Grid) -> OpResult<()> {
         let _fits = grid.apply(&self.latent.f_detach()?)?;
-        self.grid = Some(grid);
+        self.chain.grid = Some(grid);
         Ok(())
     }
 
     /// Takes the weight off its grid.
     pub fn drop_grid(&mut self) {
-        self.grid = None;
+        self.chain.grid = None;
     }
 
     /// Keeps only the slices `keep` (int64 indices) along `axis`, in the latent tensor and in every link.
     pub fn select(&mut self, axis: i64, keep: &Tensor) -> OpResult<()> {
         self.latent = self.latent.f_detach()?.f_index_select(axis, keep)?;
-        if let Some(mask) = &self.mask {
-            self.mask = Some(mask.select(axis, keep)?);
+        if let Some(mask) = &self.chain.mask {
+            self.chain.mask = Some(mask.select(axis, keep)?);
         }
-        if let Some(codebook) = &self.codebook {
-            self.codebook = Some(codebook.select(axis, keep)?);
+        if let Some(codebook) = &self.chain.codebook {
+            self.chain.codebook = Some(codebook.select(axis, keep)?);
         }
-        if let Some(grid) = &self.grid {
-            self.grid = Some(grid.select(axis, keep)?);
+        if let Some(grid) = &self.chain.grid {
+            self.chain.grid = Some(grid.select(axis, keep)?);
         }
         Ok(())
     }
@@ -180,17 +205,17 @@ impl Weight {
             return Ok(Some(BrokenLink { link: "latent", what: "it holds NaN or infinity".into() }));
         }
         let found = |link, what: Option<String>| what.map(|what| BrokenLink { link, what });
-        if let Some(mask) = &self.mask
+        if let Some(mask) = &self.chain.mask
             && let Some(broken) = found("mask", mask.broken(&effective)?)
         {
             return Ok(Some(broken));
         }
-        if let Some(codebook) = &self.codebook
-            && let Some(broken) = found("codebook", codebook.broken(&effective)?)
+        if let Some(codebook) = &self.chain.codebook
+            && let Some(broken) = found("codebook", codebook.broken(&effective, self.chain.mask.as_ref().map(Mask::keep))?)
         {
             return Ok(Some(broken));
         }
-        match &self.grid {
+        match &self.chain.grid {
             Some(grid) => Ok(found("grid", grid.broken(&effective)?)),
             None => Ok(None),
         }
@@ -205,16 +230,26 @@ impl Weight {
     /// The chain in words: `mask 62% · codebook 16 · int8/channel`, or `float32`.
     pub fn describe(&self) -> OpResult<String> {
         let mut parts = Vec::new();
-        if let Some(mask) = &self.mask {
+        if let Some(mask) = &self.chain.mask {
             parts.push(match mask.pattern() {
                 Some(p) => format!("{}:{}", p.n, p.m),
                 None => format!("mask {:.0}%", mask.sparsity()? * 100.0),
             });
         }
-        if let Some(codebook) = &self.codebook {
-            parts.push(format!("codebook {}", codebook.len()));
+        if let Some(codebook) = &self.chain.codebook {
+            let each = codebook.len() / codebook.tables();
+            let vectors = if codebook.dim() > 1 { format!(" × {}", codebook.dim()) } else { String::new() };
+            let reach = match (codebook.axis(), codebook.shared_name()) {
+                (Some(_), _) => "/channel",
+                (None, Some(_)) => ", shared",
+                _ => "",
+            };
+            parts.push(format!("codebook {each}{vectors}{reach}"));
         }
-        if let Some(grid) = &self.grid {
+        if self.chain.half {
+            parts.push("float16".into());
+        }
+        if let Some(grid) = &self.chain.grid {
             parts.push(grid.describe());
         }
         if parts.is_empty() {
@@ -228,9 +263,12 @@ impl Weight {
         Weight {
             role: self.role,
             latent: self.latent.detach().copy(),
-            mask: self.mask.as_ref().map(Mask::copy),
-            codebook: self.codebook.as_ref().map(Codebook::copy),
-            grid: self.grid.as_ref().map(Grid::copy),
+            chain: Chain {
+                mask: self.chain.mask.as_ref().map(Mask::copy),
+                codebook: self.chain.codebook.as_ref().map(Codebook::copy),
+                half: self.chain.half,
+                grid: self.chain.grid.as_ref().map(Grid::copy),
+            },
         }
     }
 }

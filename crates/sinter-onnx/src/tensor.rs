@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sinter_model::ElementType;
-use tch::{Device, Kind, Tensor};
+use sinter_model::{ElementType, to_bytes};
+use tch::Tensor;
 
 use crate::error::OnnxError;
 use crate::proto::{StringStringEntry, TensorProto};
@@ -114,14 +114,7 @@ fn external(proto: &TensorProto, folder: Option<&Path>, size: usize) -> Result<V
 /// The raw little-endian bytes of a tensor, with its element type.
 pub(crate) fn raw_bytes(tensor: &Tensor) -> Result<(ElementType, Vec<u8>), String> {
     let element = ElementType::from_kind(tensor.kind()).ok_or_else(|| format!("{:?} has no ONNX type", tensor.kind()))?;
-    let flat = tensor.f_detach().and_then(|t| t.f_to_device(Device::Cpu)?.f_contiguous()).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0u8; flat.numel() * element.bytes()];
-    if !bytes.is_empty() {
-        let count = flat.numel();
-        // libtorch copies booleans as bytes.
-        let flat = if flat.kind() == Kind::Bool { flat.f_to_kind(Kind::Uint8).map_err(|e| e.to_string())? } else { flat };
-        flat.f_copy_data_u8(&mut bytes, count).map_err(|e| e.to_string())?;
-    }
+    let bytes = to_bytes(tensor).map_err(|e| e.to_string())?;
     Ok((element, bytes))
 }
 

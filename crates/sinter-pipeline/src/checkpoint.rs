@@ -7,8 +7,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sinter_model::{
-    Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError, to_f32s,
-    to_i64s, write_whole,
+    Chain, Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError,
+    to_bytes, to_i64s, write_whole,
 };
 use tch::{Kind, Tensor};
 
@@ -38,9 +38,19 @@ struct WeightMeta {
     element: ElementType,
     mask: bool,
     pattern: Option<NmPattern>,
-    codebook: bool,
-    zero: Option<usize>,
+    codebook: Option<CodebookMeta>,
+    half: bool,
     grid: Option<GridMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CodebookMeta {
+    /// Weights to a centroid.
+    dim: i64,
+    indices: Vec<i64>,
+    pinned: Vec<usize>,
+    axis: Option<usize>,
+    shared: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,17 +82,6 @@ fn grid_of(meta: &GridMeta) -> Result<Grid, OpError> {
     Grid::new(meta.bits, levels, meta.axis.map_or(GridShape::Tensor, GridShape::Channel), &meta.scales, &meta.zero_points)
 }
 
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>, OpError> {
-    let flat = tensor.f_detach()?.f_contiguous()?;
-    let flat = if flat.kind() == Kind::Bool { flat.f_to_kind(Kind::Uint8)? } else { flat };
-    let size = ElementType::from_kind(flat.kind()).map_or(1, ElementType::bytes);
-    let mut bytes = vec![0; flat.numel() * size];
-    if !bytes.is_empty() {
-        flat.f_copy_data_u8(&mut bytes, flat.numel())?;
-    }
-    Ok(bytes)
-}
-
 /// Writes a model so that reading gives back latent tensors, chains and grids exactly. The file appears whole.
 pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointError> {
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
@@ -93,14 +92,14 @@ pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointErro
             let reason = format!("`{name}` has elements of kind {:?}", latent.kind());
             return Err(CheckpointError::Damaged { path: path.display().to_string(), reason });
         };
-        parts.push((format!("{i}.latent"), bytes(latent)?));
+        parts.push((format!("{i}.latent"), to_bytes(latent)?));
         if let Some(mask) = weight.mask() {
             let keep: Vec<u8> = to_i64s(mask.keep())?.into_iter().map(|k| k as u8).collect();
             parts.push((format!("{i}.mask"), keep));
         }
         if let Some(codebook) = weight.codebook() {
-            parts.push((format!("{i}.centroids"), bytes(codebook.centroids())?));
-            parts.push((format!("{i}.indices"), bytes(codebook.indices())?));
+            parts.push((format!("{i}.centroids"), to_bytes(codebook.centroids())?));
+            parts.push((format!("{i}.indices"), to_bytes(codebook.indices())?));
         }
         parts.push((format!("{i}.shape"), latent.size().iter().flat_map(|n| n.to_le_bytes()).collect()));
         weights.push(WeightMeta {
@@ -109,8 +108,14 @@ pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointErro
             element,
             mask: weight.mask().is_some(),
             pattern: weight.mask().and_then(Mask::pattern),
-            codebook: weight.codebook().is_some(),
-            zero: weight.codebook().and_then(Codebook::zero),
+            codebook: weight.codebook().map(|c| CodebookMeta {
+                dim: c.dim() as i64,
+                indices: c.indices().size(),
+                pinned: c.pinned().to_vec(),
+                axis: c.axis(),
+                shared: c.shared_name().map(String::from),
+            }),
+            half: weight.is_half(),
             grid: weight.grid().map(grid_meta).transpose()?,
         });
     }
@@ -150,19 +155,27 @@ pub fn read_checkpoint(path: &Path) -> Result<Model, CheckpointError> {
             true => Some(Mask::new(&make(&sized(format!("{i}.mask"), 1)?, &shape, Kind::Uint8)?, w.pattern)?),
             false => None,
         };
-        let codebook = match w.codebook {
-            true => {
-                let centroids = part(format!("{i}.centroids"))?;
-                let centroids = make(&centroids, &[(centroids.len() / 4) as i64], Kind::Float)?;
-                Some(Codebook::new(&centroids, &make(&sized(format!("{i}.indices"), 8)?, &shape, Kind::Int64)?, w.zero)?)
+        let codebook = match &w.codebook {
+            Some(c) => {
+                let (centroids, indices) = (part(format!("{i}.centroids"))?, part(format!("{i}.indices"))?);
+                let runs: i64 = c.indices.iter().product();
+                let fits = c.dim > 0 && centroids.len() as i64 % (4 * c.dim) == 0 && indices.len() as i64 == 8 * runs;
+                if !fits || runs * c.dim != count {
+                    return Err(fail(format!("the codebook of `{}` has the wrong length", w.name)));
+                }
+                let centroids = make(&centroids, &[centroids.len() as i64 / 4 / c.dim, c.dim], Kind::Float)?;
+                let found = Codebook::new(&centroids, &make(&indices, &c.indices, Kind::Int64)?, c.pinned.clone())?;
+                let found = found.shared(c.shared.clone());
+                Some(match c.axis {
+                    Some(axis) => found.by_channel(axis)?,
+                    None => found,
+                })
             }
-            false => None,
+            None => None,
         };
         let grid = w.grid.as_ref().map(grid_of).transpose()?;
-        weights.insert(w.name.clone(), Weight::from_parts(w.role, latent, mask, codebook, grid));
+        weights.insert(w.name.clone(), Weight::from_parts(w.role, latent, Chain { mask, codebook, half: w.half, grid }));
     }
     let activations = meta.activations.iter().map(|(n, g)| Ok((n.clone(), grid_of(g)?))).collect::<Result<_, OpError>>()?;
-    let model = Model { name: meta.name, graph: meta.graph, weights, activations };
-    debug_assert!(model.weights.values().all(|w| to_f32s(w.latent()).is_ok()));
-    Ok(model)
+    Ok(Model { name: meta.name, graph: meta.graph, weights, activations })
 }

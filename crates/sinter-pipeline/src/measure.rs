@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sinter_export::{Packed, pack, unpack};
-use sinter_model::{Model, Role};
-use sinter_report::{CurveRow, LayerRow, StageRow};
+use sinter_model::{Bytes, Model, Role};
+use sinter_report::{CurveRow, LayerRow, SensitivityRow, StageRow};
 use sinter_train::{Quality, evaluate};
 
 use crate::plan::Plan;
@@ -18,6 +18,7 @@ pub(crate) struct Measured {
     pub layers: Vec<LayerRow>,
     pub quality: Quality,
     pub curves: Vec<CurveRow>,
+    pub sensitivity: Vec<SensitivityRow>,
     pub notes: Vec<String>,
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
             layer: layer.name,
         });
     }
-    Ok(Measured { row, layers, quality, curves: vec![], notes: vec![] })
+    Ok(Measured { row, layers, quality, curves: vec![], sensitivity: vec![], notes: vec![] })
 }
 
 /// A stage's request in a few words: its keys that are not nested.
@@ -105,11 +106,17 @@ fn what(plan: &Plan, index: usize) -> String {
     let get = |path: &[&str]| path.iter().try_fold(&inner, |v, k| v.get(k)).filter(|v| !v.is_null()).cloned();
     let text = |v: serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
     let percent = |v: serde_json::Value| format!("{:.0} %", v.as_f64().unwrap_or(0.0) * 100.0);
+    // With that scope the share is not one of what is removed.
+    let counted = |scope: &[&str], what: &'static str| if get(scope).is_some_and(|s| s == "macs") { "MACs" } else { what };
     let mut parts = vec![name.to_string()];
-    parts.extend(get(&["structured", "ratio"]).map(|r| format!("{} of the channels", percent(r))));
-    parts.extend(get(&["unstructured", "sparsity"]).map(|r| format!("{} of the weights", percent(r))));
+    parts.extend(get(&["structured", "ratio"]).map(|r| format!("{} of the {}", percent(r), counted(&["structured", "scope"], "channels"))));
+    parts.extend(get(&["unstructured", "sparsity"]).map(|r| format!("{} of the {}", percent(r), counted(&["unstructured", "scope"], "weights"))));
     parts.extend(get(&["pattern"]).map(|p| format!("to {}", text(p))));
+    parts.extend(get(&["blocks"]).map(|b| format!("{} residual blocks", text(b))));
     parts.extend(get(&["centroids"]).map(|c| format!("to {} values", text(c))));
+    parts.extend(get(&["vector"]).filter(|v| *v != 1).map(|v| format!("for {} weights each", text(v))));
+    parts.extend(get(&["budget"]).map(|b| format!("to {}", b.as_u64().map_or(text(b), |b| Bytes(b).to_string()))));
+    parts.extend(get(&["entropy"]).filter(|e| e.as_f64() != Some(0.0)).map(|e| format!("at {} a bit", text(e))));
     parts.extend(get(&["teacher"]).map(|t| format!("from {}", text(t))));
     parts.extend(get(&["weights"]).map(|w| format!("to {}", text(w))));
     parts.extend(get(&["mode"]).map(|m| text(m).to_uppercase()));

@@ -9,8 +9,8 @@ use sinter_exec::ExecError;
 use sinter_export::{PackError, QdqError, RuntimeError};
 use sinter_model::{Model, ModelError, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
-use sinter_report::{CurveRow, ReportError, RunRecord, write_report};
-use sinter_train::{Context, Event, Events, StageError, TeacherRef};
+use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
+use sinter_train::{Context, Memory, Event, Events, StageError, TeacherRef};
 
 use crate::artifacts;
 use crate::checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
@@ -152,7 +152,7 @@ impl Plan {
             return Ok((model, measured));
         }
         let started = Instant::now();
-        let (curves, notes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let (curves, notes, sensitivity) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()), RefCell::new(Vec::new()));
         let model = if index == 0 {
             model
         } else {
@@ -169,6 +169,10 @@ impl Plan {
                             seconds: *seconds,
                         });
                     }
+                    Event::Sensitivity { layer, share, lost } => {
+                        let (stage, layer) = (stage_name.clone(), layer.clone());
+                        sensitivity.borrow_mut().push(SensitivityRow { stage, layer, share: *share, lost: *lost });
+                    }
                     Event::Note { text } => notes.borrow_mut().push(format!("{stage_name}: {text}")),
                     _ => {}
                 }
@@ -177,7 +181,8 @@ impl Plan {
             let seed = self.config.seed.wrapping_mul(1_000_003).wrapping_add(index as u64);
             tch::manual_seed(seed as i64);
             let teacher = |wanted: &TeacherRef| self.teacher(wanted, index, float, store);
-            let context = Context { data: &self.data, seed, events: &listen, teacher: &teacher };
+            let memory = StageMemory { store, key: &self.keys[index - 1], seed };
+            let context = Context { data: &self.data, seed, events: &listen, teacher: &teacher, memory: &memory };
             let done = self.config.stages[index - 1].stage().run(model, &context);
             done.map_err(|source| RunError::Stage { stage: stage_name.clone(), source })?
         };
@@ -187,6 +192,7 @@ impl Plan {
         measured.row.seconds = seconds;
         measured.curves = curves.into_inner();
         measured.notes = notes.into_inner();
+        measured.sensitivity = sensitivity.into_inner();
         store.save(key, &model, &measured)?;
         store.link(key, &stage_name)?;
         if index > 0 {
@@ -242,6 +248,7 @@ impl Plan {
             layers: told.iter().flat_map(|m| m.layers.clone()).collect(),
             curves: told.iter().flat_map(|m| m.curves.clone()).collect(),
             notes: told.iter().flat_map(|m| m.notes.clone()).collect(),
+            sensitivity: told.iter().flat_map(|m| m.sensitivity.clone()).collect(),
             classes: self.data.classes.clone(),
             energy_source: energy.floor_source,
             board_source: energy.board_source,
@@ -340,6 +347,36 @@ impl Store {
             write_whole(&to, &bytes)?;
         }
         Ok(())
+    }
+}
+
+/// What a stage remembers about the model that came into it; in the cache, beside the checkpoints.
+struct StageMemory<'a> {
+    store: &'a Store,
+    /// Of the model.
+    key: &'a str,
+    seed: u64,
+}
+
+impl StageMemory<'_> {
+    fn path(&self, what: &str) -> PathBuf {
+        let mut key = Key::new();
+        key.text("model", self.key);
+        key.config("seed", &self.seed);
+        key.text("what", what);
+        self.store.cache.join(format!("{}.memory.json", key.name()))
+    }
+}
+
+impl Memory for StageMemory<'_> {
+    fn recall(&self, what: &str) -> Option<String> {
+        if self.store.fresh { None } else { std::fs::read_to_string(self.path(what)).ok() }
+    }
+
+    fn keep(&self, what: &str, text: &str) {
+        if let Err(error) = write_whole(&self.path(what), text.as_bytes()) {
+            tracing::warn!("not remembered for later runs: {error}");
+        }
     }
 }
 

@@ -1,125 +1,148 @@
-//! Masks: unstructured by magnitude, and N:M.
+//! Masks from scores: the largest of all, or the largest of every run of M.
 
-use sinter_model::{Layer, Mask, Model, NmPattern, OpResult};
-use sinter_train::{Context, LayerPattern, StageError};
+use rayon::prelude::*;
+use sinter_model::{NmPattern, OpResult, with_f32s};
 use tch::{Kind, Tensor};
 
-use crate::config::{NmText, Scope, UnstructuredConfig};
-
-/// Ones for the `n - round(n * sparsity)` elements of largest magnitude; among equals the first are dropped. Same shape as `weight`.
+/// Ones for the `n - round(n * sparsity)` elements of largest magnitude; among equals the first are dropped. uint8, same shape as
+/// `weight`.
 pub fn magnitude_mask(weight: &Tensor, sparsity: f64) -> OpResult<Tensor> {
-    let flat = weight.f_detach()?.f_abs()?.f_reshape([-1])?;
-    let n = flat.numel() as i64;
-    let drop = (n as f64 * sparsity).round() as i64;
-    if drop <= 0 {
-        return Ok(weight.f_ones_like()?);
-    }
-    let (threshold, _) = flat.f_kthvalue(drop.min(n), 0, false)?;
-    let below = flat.f_lt_tensor(&threshold)?;
-    let equal = flat.f_eq_tensor(&threshold)?;
-    let left = drop - below.f_sum(Kind::Int64)?.f_int64_value(&[])?;
-    let among = equal.f_cumsum(0, Kind::Int64)?.f_le(left)?.f_logical_and(&equal)?;
-    Ok(below.f_logical_or(&among)?.f_logical_not()?.f_to_kind(Kind::Float)?.f_reshape(weight.size())?)
+    let drop = (weight.numel() as f64 * sparsity).round() as usize;
+    keep_largest(&weight.f_detach()?.f_abs()?, drop)
 }
 
-/// Ones for the `n` largest magnitudes of each run of `m` along `axis`; a shorter last run keeps at most `n` too.
+/// Ones for all but the `drop` elements of smallest score. uint8, same shape as `scores`.
+pub(crate) fn keep_largest(scores: &Tensor, drop: usize) -> OpResult<Tensor> {
+    let keep = with_f32s(scores, |values| largest(values, drop))?;
+    Ok(Tensor::f_from_data_size(&keep, &scores.size(), Kind::Uint8)?)
+}
+
+/// Ones for the `n` largest magnitudes of each run of `m` along the pattern's axis; a shorter last run keeps at most `n` too. uint8,
+/// same shape as `weight`.
 pub fn nm_mask(weight: &Tensor, pattern: NmPattern) -> OpResult<Tensor> {
-    let (n, m) = (pattern.n as i64, pattern.m as i64);
-    let moved = weight.f_detach()?.f_abs()?.f_movedim_int(pattern.axis as i64, -1)?;
-    let shape = moved.size();
-    let len = shape[shape.len() - 1];
-    let rows = moved.f_reshape([-1, len])?.f_constant_pad_nd([0, (m - len % m) % m])?;
-    let runs = rows.f_reshape([-1, m])?;
-    let (_, top) = runs.f_topk(n, 1, true, false)?;
-    let kept = runs.f_zeros_like()?.f_scatter_value(1, &top, 1.0)?.f_reshape(rows.size())?;
-    Ok(kept.f_narrow(1, 0, len)?.f_reshape(shape)?.f_movedim_int(-1, pattern.axis as i64)?.f_contiguous()?)
+    keep_nm(&weight.f_detach()?.f_abs()?, pattern)
 }
 
-pub(crate) fn prune_unstructured(model: &mut Model, config: &UnstructuredConfig) -> Result<(), StageError> {
-    let layers = model.layers();
-    let ratio = |layer: &Layer| {
-        let special = config.layers.iter().rev().find(|o| o.r#match.matches(model, layer));
-        special.map_or(config.sparsity, |o| o.ratio).get()
+/// Ones for the `n` largest scores of each run of `m` along the pattern's axis.
+pub(crate) fn keep_nm(scores: &Tensor, pattern: NmPattern) -> OpResult<Tensor> {
+    let moved = scores.f_movedim_int(pattern.axis as i64, -1)?.f_contiguous()?;
+    let row = moved.size().last().copied().unwrap_or(1).max(1) as usize;
+    let keep = with_f32s(&moved, |values| runs(values, row, pattern.n, pattern.m))?;
+    let keep = Tensor::f_from_data_size(&keep, &moved.size(), Kind::Uint8)?;
+    Ok(keep.f_movedim_int(-1, pattern.axis as i64)?.f_contiguous()?)
+}
+
+/// An integer that orders as the number does; NaN comes last on its side.
+fn key(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
+}
+
+/// Elements that one thread takes at a time.
+const CHUNK: usize = 1 << 18;
+const BINS: usize = 1 << 16;
+
+/// Selection by a histogram of the keys' upper halves: three passes over memory, whatever the share.
+fn largest(values: &[f32], drop: usize) -> Vec<u8> {
+    let mut keep = vec![1u8; values.len()];
+    if drop == 0 || values.is_empty() {
+        return keep;
+    }
+    if drop >= values.len() {
+        keep.fill(0);
+        return keep;
+    }
+    let bin = |v: f32| (key(v) >> 16) as usize;
+    let share = values.len().div_ceil(rayon::current_num_threads()).max(CHUNK);
+    let counts = values.par_chunks(share).map(|part| {
+        let mut counts = vec![0u32; BINS];
+        part.iter().for_each(|&v| counts[bin(v)] += 1);
+        counts
+    });
+    let add = |mut a: Vec<u32>, b: Vec<u32>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
     };
-    let mut masks = Vec::new();
-    match config.scope {
-        Scope::Layer => {
-            for layer in &layers {
-                let value = model.weight(&layer.weight)?.effective()?;
-                masks.push((layer.weight.clone(), magnitude_mask(&value, ratio(layer))?));
-            }
-        }
-        Scope::Global => {
-            // One threshold over all layers that are not exempt.
-            let chosen: Vec<&Layer> = layers.iter().filter(|l| ratio(l) > 0.0).collect();
-            let values = chosen
-                .iter()
-                .map(|l| Ok(model.weight(&l.weight)?.effective()?.f_detach()?))
-                .collect::<Result<Vec<_>, StageError>>()?;
-            let flat = values.iter().map(|v| v.f_reshape([-1])).collect::<Result<Vec<_>, _>>()?;
-            if flat.is_empty() {
-                return Ok(());
-            }
-            let mask = magnitude_mask(&Tensor::f_cat(&flat, 0)?, config.sparsity.get())?;
-            let mut start = 0;
-            for (layer, value) in chosen.iter().zip(&values) {
-                let n = value.numel() as i64;
-                masks.push((layer.weight.clone(), mask.f_narrow(0, start, n)?.f_reshape(value.size())?));
-                start += n;
-            }
-        }
+    let counts = counts.reduce(|| vec![0; BINS], add);
+    let (mut below, mut edge) = (0usize, 0);
+    while below + counts[edge] as usize <= drop - 1 {
+        below += counts[edge] as usize;
+        edge += 1;
     }
-    for (name, keep) in masks {
-        let mask = Mask::new(&keep, None)?;
-        model.weight_mut(&name)?.prune(mask).map_err(StageError::weight(&name))?;
+    let mut inside: Vec<u32> = values.par_chunks(CHUNK).flat_map_iter(|p| p.iter().filter(|v| bin(**v) == edge).map(|v| key(*v))).collect();
+    let (less, &mut threshold, _) = inside.select_nth_unstable(drop - 1 - below);
+    // Of those at the threshold the first go, as many as are still to go.
+    let mut left = drop - below - less.iter().filter(|k| **k < threshold).count();
+    keep.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(keep, values)| {
+        keep.iter_mut().zip(values).for_each(|(k, &v)| *k = (key(v) >= threshold) as u8);
+    });
+    for (k, _) in keep.iter_mut().zip(values).filter(|(_, v)| key(**v) == threshold) {
+        if left == 0 {
+            break;
+        }
+        *k = 0;
+        left -= 1;
     }
-    Ok(())
+    keep
 }
 
-pub(crate) fn prune_pattern(
-    model: &mut Model,
-    pattern: NmText,
-    chosen: &[LayerPattern],
-    context: &Context,
-) -> Result<(), StageError> {
-    let mut pruned = 0;
-    for layer in model.layers() {
-        let named = chosen.iter().any(|p| p.matches(model, &layer));
-        if !chosen.is_empty() && !named {
-            continue;
-        }
-        let weight = model.weight(&layer.weight)?;
-        let len = weight.size()[layer.slot.in_axis];
-        if len % pattern.m as i64 != 0 {
-            let reason = format!("{}: {len} input channels are no multiple of {}", layer.name, pattern.m);
-            if named {
-                return Err(StageError::config("layers", reason));
+/// Rows of `row` scores, cut into runs of `m`, of which the `n` largest are kept; among equals the first.
+fn runs(values: &[f32], row: usize, n: usize, m: usize) -> Vec<u8> {
+    let mut keep = vec![0u8; values.len()];
+    let rows = (CHUNK / row).max(1) * row;
+    keep.par_chunks_mut(rows).zip(values.par_chunks(rows)).for_each(|(keep, values)| {
+        for (keep, values) in keep.chunks_mut(row).zip(values.chunks(row)) {
+            match m {
+                // The commonest patterns have lengths that the compiler can unroll.
+                4 => keep_runs::<4>(values, keep, n),
+                8 => keep_runs::<8>(values, keep, n),
+                _ => keep.chunks_mut(m).zip(values.chunks(m)).for_each(|(k, v)| keep_run(v, k, n)),
             }
-            context.note(format!("{reason}, left as it is"));
-            continue;
         }
-        let p = NmPattern { n: pattern.n, m: pattern.m, axis: layer.slot.in_axis };
-        let mask = Mask::new(&nm_mask(&weight.effective()?, p)?, Some(p))?;
-        model.weight_mut(&layer.weight)?.prune(mask).map_err(StageError::weight(&layer.weight))?;
-        pruned += 1;
+    });
+    keep
+}
+
+fn keep_runs<const M: usize>(values: &[f32], keep: &mut [u8], n: usize) {
+    let (runs, rest) = values.as_chunks::<M>();
+    let (kept, kept_rest) = keep.as_chunks_mut::<M>();
+    for (run, kept) in runs.iter().zip(kept) {
+        let keys = run.map(key);
+        for i in 0..M {
+            let mut rank = 0u8;
+            for j in 0..M {
+                rank += if j < i { keys[j] >= keys[i] } else { keys[j] > keys[i] } as u8;
+            }
+            kept[i] = ((rank as usize) < n) as u8;
+        }
     }
-    if pruned == 0 {
-        return Err(StageError::config("pattern", format!("no layer's input channels are a multiple of {}", pattern.m)));
+    keep_run(rest, kept_rest, n);
+}
+
+fn keep_run(values: &[f32], keep: &mut [u8], n: usize) {
+    for i in 0..values.len() {
+        let before = |j: usize| if j < i { key(values[j]) >= key(values[i]) } else { key(values[j]) > key(values[i]) };
+        keep[i] = ((0..values.len()).filter(|&j| before(j)).count() < n) as u8;
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sinter_model::to_f32s;
+    use sinter_model::{Mask, to_f32s};
 
     #[test]
     fn equal_magnitudes_are_cut_to_the_exact_number() {
         let weight = Tensor::from_slice(&[1f32, -1.0, 1.0, 1.0, 2.0, 0.5]);
         let mask = magnitude_mask(&weight, 0.5).unwrap();
         assert_eq!(to_f32s(&mask).unwrap(), [0.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn negative_scores_go_first() {
+        let mask = keep_largest(&Tensor::from_slice(&[0.5f32, -3.0, 0.0, -0.1]), 2).unwrap();
+        assert_eq!(to_f32s(&mask).unwrap(), [1.0, 0.0, 1.0, 0.0]);
     }
 
     proptest! {
@@ -135,18 +158,24 @@ mod tests {
             prop_assert!(most_dropped <= least_kept);
         }
 
-        /// Every run keeps exactly n, and the largest.
+        /// Every run keeps exactly n (a short one at most n), and the largest, along any axis.
         #[test]
-        fn nm_masks_are_valid(rows in 1usize..5, runs in 1usize..5, n in 1usize..4, seed in 0i64..1000) {
+        fn nm_masks_are_valid(rows in 1i64..5, len in 1i64..20, m in 2usize..10, n in 1usize..9, axis in 0usize..2, seed in 0i64..1000) {
+            let n = n.min(m - 1);
             tch::manual_seed(seed);
-            let weight = Tensor::randn([rows as i64, 4 * runs as i64], (Kind::Float, tch::Device::Cpu));
-            let p = NmPattern { n, m: 4, axis: 1 };
+            let shape = if axis == 1 { [rows, len] } else { [len, rows] };
+            let weight = Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
+            let p = NmPattern { n, m, axis };
             let keep = nm_mask(&weight, p).unwrap();
-            for (run, value) in to_f32s(&keep).unwrap().chunks(4).zip(to_f32s(&weight).unwrap().chunks(4)) {
-                prop_assert_eq!(run.iter().sum::<f32>() as usize, n);
-                let kept = run.iter().zip(value).filter(|(k, _)| **k == 1.0).map(|(_, v)| v.abs()).fold(f32::INFINITY, f32::min);
-                let lost = run.iter().zip(value).filter(|(k, _)| **k == 0.0).map(|(_, v)| v.abs()).fold(0.0, f32::max);
-                prop_assert!(lost <= kept);
+            let (ks, vs) = (keep.movedim_int(axis as i64, -1).contiguous(), weight.movedim_int(axis as i64, -1).contiguous());
+            let (ks, vs) = (to_f32s(&ks).unwrap(), to_f32s(&vs).unwrap());
+            for (k, v) in ks.chunks(len as usize).zip(vs.chunks(len as usize)) {
+                for (run, value) in k.chunks(m).zip(v.chunks(m)) {
+                    prop_assert_eq!(run.iter().sum::<f32>() as usize, n.min(run.len()));
+                    let kept = run.iter().zip(value).filter(|(k, _)| **k == 1.0).map(|(_, v)| v.abs()).fold(f32::INFINITY, f32::min);
+                    let lost = run.iter().zip(value).filter(|(k, _)| **k == 0.0).map(|(_, v)| v.abs()).fold(0.0, f32::max);
+                    prop_assert!(lost <= kept);
+                }
             }
             let mask = Mask::new(&keep, Some(p)).unwrap();
             prop_assert_eq!(mask.broken(&mask.apply(&weight).unwrap()).unwrap(), None);

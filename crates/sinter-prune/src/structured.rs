@@ -2,101 +2,162 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_exec::{io_shapes, shapes};
+use sinter_exec::{costs, io_shapes, macs, shapes};
 use sinter_model::{IoShapes, Model, Node, Role, to_f32s, to_i64s};
 use sinter_train::{Context, StageError, saliency};
 use tch::{Kind, Tensor};
 
 use crate::channels::{Channel, Group, Unit, groups};
 use crate::config::{Criterion, Scope, StructuredConfig};
+use crate::scores::SAMPLES;
+use crate::sensitivity;
 
-/// Training samples that the Taylor criterion looks at.
-const TAYLOR_SAMPLES: usize = 2048;
-
-/// Removes the least important channels of every group.
-pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, context: &Context) -> Result<(), StageError> {
+/// Removes the least important channels. In each of `rounds` rounds the same share of what is left goes.
+pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize, context: &Context) -> Result<(), StageError> {
     let groups = groups(model)?;
-    let ratios = ratios(model, config, &groups);
     if groups.is_empty() {
         return Err(StageError::config("structured", "no layer has channels that can be removed"));
     }
+    let in_round = |r: f64| 1.0 - (1.0 - r).powf(1.0 / rounds.max(1) as f64);
     let scores = scores(model, config.criterion, &groups, context)?;
-    let doomed = choose(&groups, &scores, &ratios, config.scope);
+    let own = own_ratios(model, config, &groups);
+    let whole = in_round(config.ratio.get());
+    let ratio = |g: usize| own[g].map_or(whole, in_round);
+    let doomed = match config.scope {
+        Scope::Layer => (0..groups.len()).map(|g| least(&scores[g], ratio(g))).collect(),
+        Scope::Sensitivity => {
+            let ratios = sensitivity_ratios(model, config, &groups, &scores, whole, context)?;
+            (0..groups.len()).map(|g| least(&scores[g], own[g].map_or(ratios[g], in_round))).collect()
+        }
+        Scope::Global | Scope::Macs => {
+            // Layers with a share of their own stand apart; the others compete. Scores are compared after dividing by their group's
+            // mean, since layers differ in scale, and per multiply-accumulate where those are what shall shrink.
+            let apart: Vec<Vec<usize>> = (0..groups.len()).map(|g| own[g].map_or(vec![], |r| least(&scores[g], in_round(r)))).collect();
+            let prices = if config.scope == Scope::Macs { channel_macs(model, &groups)? } else { vec![] };
+            let mut order: Vec<(f64, usize, usize)> = Vec::new();
+            for (g, s) in scores.iter().enumerate().filter(|(g, _)| own[*g].is_none()) {
+                let mean = s.iter().sum::<f64>() / s.len().max(1) as f64;
+                let price = |i: usize| prices.get(g).map_or(1.0, |p| p[i].max(1.0));
+                order.extend(s.iter().enumerate().map(|(i, v)| (v / mean.max(1e-30) / price(i), g, i)));
+            }
+            order.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let first = |count: usize| -> Vec<Vec<usize>> {
+                let mut doomed = apart.clone();
+                let mut left = count;
+                for &(_, g, i) in &order {
+                    // At least one channel of each group stays.
+                    if left > 0 && doomed[g].len() + 1 < groups[g].channels.len() {
+                        doomed[g].push(i);
+                        left -= 1;
+                    }
+                }
+                doomed
+            };
+            match config.scope {
+                Scope::Macs => fewest_for_macs(model, &groups, whole, order.len(), &first)?,
+                _ => first((order.len() as f64 * whole).round() as usize),
+            }
+        }
+    };
     for (group, doomed) in groups.iter().zip(&doomed) {
         let (gone, all) = (doomed.len(), group.channels.len());
         context.note(format!("{}: {} of {all} channels kept", group.layers.join(" + "), all - gone));
     }
-    let removed: Vec<&Channel> =
-        groups.iter().zip(&doomed).flat_map(|(g, doomed)| doomed.iter().map(|&i| &g.channels[i])).collect();
-    remove_channels(model, &removed)
+    remove_channels(model, &chosen(&groups, &doomed))
 }
 
-/// The share to remove from each group: the smallest that any of its layers asks for.
-fn ratios(model: &Model, config: &StructuredConfig, groups: &[Group]) -> Vec<f64> {
+fn chosen<'a>(groups: &'a [Group], doomed: &[Vec<usize>]) -> Vec<&'a Channel> {
+    groups.iter().zip(doomed).flat_map(|(g, doomed)| doomed.iter().map(|&i| &g.channels[i])).collect()
+}
+
+/// The indices of the smallest scores, a share of them. At least one stays.
+fn least(scores: &[f64], ratio: f64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    order.truncate(((scores.len() as f64 * ratio).round() as usize).min(scores.len().saturating_sub(1)));
+    order
+}
+
+/// The share that the user gave for the layers of each group: the smallest, where there are several.
+fn own_ratios(model: &Model, config: &StructuredConfig, groups: &[Group]) -> Vec<Option<f64>> {
     let layers = model.layers();
     let of = |name: &String| {
-        let layer = layers.iter().find(|l| l.name == *name);
-        let special = layer.and_then(|l| config.layers.iter().rev().find(|o| o.r#match.matches(model, l)));
-        special.map_or(config.ratio, |o| o.ratio).get()
+        let layer = layers.iter().find(|l| l.name == *name)?;
+        config.layers.iter().rev().find(|o| o.r#match.matches(model, layer)).map(|o| o.ratio.get())
     };
-    groups.iter().map(|g| g.layers.iter().map(of).fold(1.0, f64::min)).collect()
+    groups.iter().map(|g| g.layers.iter().filter_map(of).reduce(f64::min)).collect()
 }
 
-/// The indices of the channels to remove, by group. At least one channel of each group stays.
-fn choose(groups: &[Group], scores: &[Vec<f64>], ratios: &[f64], scope: Scope) -> Vec<Vec<usize>> {
-    let ranked = |scores: &[f64]| {
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-        order
-    };
-    let count = |n: usize, ratio: f64| ((n as f64 * ratio).round() as usize).min(n.saturating_sub(1));
-    match scope {
-        Scope::Layer => {
-            let each = groups.iter().zip(scores).zip(ratios);
-            each.map(|((g, s), &r)| ranked(s)[..count(g.channels.len(), r)].to_vec()).collect()
-        }
-        Scope::Global => {
-            // Scores are compared after dividing by their group's mean, since layers differ in scale.
-            let mut all: Vec<(f64, usize, usize)> = Vec::new();
-            let mut budget = 0.0;
-            for (g, (s, &r)) in scores.iter().zip(ratios).enumerate() {
-                let mean = s.iter().sum::<f64>() / s.len().max(1) as f64;
-                budget += r * s.len() as f64;
-                if r > 0.0 {
-                    all.extend(s.iter().enumerate().map(|(i, v)| (v / mean.max(1e-30), g, i)));
-                }
-            }
-            all.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let mut doomed = vec![Vec::new(); groups.len()];
-            let mut left = budget.round() as usize;
-            for (_, g, i) in all {
-                if left == 0 {
-                    break;
-                }
-                if doomed[g].len() + 1 < groups[g].channels.len() {
-                    doomed[g].push(i);
-                    left -= 1;
-                }
-            }
-            doomed
+/// The shares by a sensitivity scan, by group.
+fn sensitivity_ratios(
+    model: &Model,
+    config: &StructuredConfig,
+    groups: &[Group],
+    scores: &[Vec<f64>],
+    whole: f64,
+    context: &Context,
+) -> Result<Vec<f64>, StageError> {
+    let names: Vec<(String, usize)> = groups.iter().map(|g| (g.layers.join(" + "), g.channels.len())).collect();
+    let what = format!("sensitivity of channels, {:?}", config.criterion);
+    let curves = sensitivity::scan(model, &what, &names, context, &|g, share| {
+        let mut probe = model.copy();
+        let gone: Vec<&Channel> = least(&scores[g], share).into_iter().map(|i| &groups[g].channels[i]).collect();
+        remove_channels(&mut probe, &gone)?;
+        Ok(probe)
+    })?;
+    let shares = sensitivity::allocate(&curves, whole);
+    Ok(names.iter().map(|(n, _)| shares.get(n).copied().unwrap_or(whole)).collect())
+}
+
+/// The multiply-accumulates that go with each channel, to first order: its part of every layer that makes or reads it.
+fn channel_macs(model: &Model, groups: &[Group]) -> Result<Vec<Vec<f64>>, StageError> {
+    let costs = costs(model)?;
+    let mut per_index: BTreeMap<(String, usize), f64> = BTreeMap::new();
+    for layer in model.layers() {
+        let size = model.weight(&layer.weight)?.size();
+        for axis in [layer.slot.out_axis, layer.slot.in_axis] {
+            per_index.insert((layer.weight.clone(), axis), costs[layer.node].macs as f64 / size[axis].max(1) as f64);
         }
     }
+    let price = |c: &Channel| c.units.iter().filter_map(|u| per_index.get(&(u.name.clone(), u.axis))).sum();
+    Ok(groups.iter().map(|g| g.channels.iter().map(price).collect()).collect())
+}
+
+/// The fewest channels, in their order, whose removal leaves at most `1 - share` of the multiply-accumulates.
+fn fewest_for_macs(
+    model: &Model,
+    groups: &[Group],
+    share: f64,
+    most: usize,
+    first: &dyn Fn(usize) -> Vec<Vec<usize>>,
+) -> Result<Vec<Vec<usize>>, StageError> {
+    let allowed = macs(model)? as f64 * (1.0 - share);
+    let left = |count: usize| -> Result<f64, StageError> {
+        let mut probe = model.copy();
+        remove_channels(&mut probe, &chosen(groups, &first(count)))?;
+        Ok(macs(&probe)? as f64)
+    };
+    let (mut low, mut high) = (0, most);
+    if left(high)? > allowed {
+        let reason = "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio";
+        return Err(StageError::config("structured.ratio", reason));
+    }
+    while low < high {
+        let middle = (low + high) / 2;
+        if left(middle)? <= allowed { high = middle } else { low = middle + 1 }
+    }
+    Ok(first(high))
 }
 
 /// The importance of each channel, by group.
 fn scores(model: &Model, criterion: Criterion, groups: &[Group], context: &Context) -> Result<Vec<Vec<f64>>, StageError> {
     if criterion == Criterion::Random {
-        let mut state = context.seed;
-        let mut next = || {
-            // SplitMix64 (Steele et al., 2014).
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            (z ^ (z >> 27)) as f64
-        };
+        let mut generator = fastrand::Rng::with_seed(context.seed);
+        let mut next = || generator.f64();
         return Ok(groups.iter().map(|g| g.channels.iter().map(|_| next()).collect()).collect());
     }
     let mut elements = match criterion {
-        Criterion::Taylor => saliency(model, TAYLOR_SAMPLES, context)?,
+        Criterion::Taylor => saliency(model, SAMPLES, context)?,
         _ => BTreeMap::new(),
     };
     // Weights count through the axis of their outputs; a normalisation's scale through its only axis.
@@ -106,6 +167,10 @@ fn scores(model: &Model, criterion: Criterion, groups: &[Group], context: &Conte
     let mut per_index: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
     for (name, &axis) in &outputs {
         let weight = model.weight(name)?;
+        if criterion == Criterion::GeometricMedian {
+            per_index.insert((name.clone(), axis), distances(&weight.effective()?.f_detach()?, axis)?);
+            continue;
+        }
         let value = match elements.remove(name) {
             Some(term) => term,
             None if criterion == Criterion::L1 => weight.effective()?.f_detach()?.f_abs()?,
@@ -133,6 +198,13 @@ fn scores(model: &Model, criterion: Criterion, groups: &[Group], context: &Conte
         channel.units.iter().filter_map(|u| per_index.get(&(u.name.clone(), u.axis)).map(|s| s[u.index])).sum()
     };
     Ok(groups.iter().map(|g| g.channels.iter().map(score).collect()).collect())
+}
+
+/// The sum of each channel's Euclidean distances to all others.
+fn distances(weight: &Tensor, axis: usize) -> Result<Vec<f64>, StageError> {
+    let rows = weight.f_movedim_int(axis as i64, 0)?.f_reshape([weight.size()[axis], -1])?;
+    let sums = Tensor::f_cdist(&rows, &rows, 2.0, None)?.f_sum_dim_intlist(1, false, Kind::Float)?;
+    Ok(to_f32s(&sums)?.into_iter().map(f64::from).collect())
 }
 
 /// Takes channels out of the graph: every weight that they touch shrinks, and operators that state lengths (groups, shapes, split sizes)

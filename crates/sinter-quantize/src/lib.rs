@@ -185,6 +185,8 @@ fn quantize_biases(model: &mut Model) -> Result<(), StageError> {
         let Some(grid) = model.weight(&layer.weight)?.grid() else { continue };
         let input_scale = input.scales()?[0];
         let weight_scales = grid.scales()?;
+        // Sixteen bits say more of a bias than eight-bit weights leave to tell.
+        model.weight_mut(bias)?.halve();
         let value = model.weight(bias)?.effective().map_err(StageError::weight(bias))?.f_detach()?;
         let n = value.numel();
         if value.dim() != 1 || (weight_scales.len() > 1 && weight_scales.len() != n) {

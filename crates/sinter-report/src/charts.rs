@@ -46,8 +46,12 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
         charts.push(render("layers", "Packed bytes of each layer, float and final", layers.describe(), layers.size(), &layers)?);
     }
     if !record.curves.is_empty() {
-        let curves = Curves::new(record);
+        let curves = Curves::of_training(record);
         charts.push(render("training", "Training loss", curves.describe(), (760, 340), &curves)?);
+    }
+    if !record.sensitivity.is_empty() {
+        let curves = Curves::of_sensitivity(record);
+        charts.push(render("sensitivity", "What each layer bears alone", curves.describe(), (760, 380), &curves)?);
     }
     Ok(charts)
 }
@@ -278,61 +282,83 @@ impl Plot for Scatter {
     }
 }
 
-/// Losses over epochs, stage after stage.
+/// Lines over a common axis.
 struct Curves {
-    stages: Vec<(String, Vec<(f64, f64)>)>,
+    lines: Vec<(String, Vec<(f64, f64)>)>,
+    x: &'static str,
+    y: String,
+    /// From left to right.
+    range: (f64, f64),
+    /// Whether only whole numbers are marked on the axis.
+    whole: bool,
+    legend: SeriesLabelPosition,
 }
 
 impl Curves {
-    fn new(record: &RunRecord) -> Self {
-        let mut stages: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-        for (i, row) in record.curves.iter().enumerate() {
-            let point = (i as f64 + 1.0, row.loss);
-            match stages.last_mut() {
-                Some((name, points)) if *name == row.stage => points.push(point),
-                _ => stages.push((row.stage.clone(), vec![point])),
-            }
-        }
-        Self { stages }
+    /// Losses over epochs, stage after stage.
+    fn of_training(record: &RunRecord) -> Self {
+        let rows = record.curves.iter().enumerate().map(|(i, row)| (row.stage.clone(), (i as f64 + 1.0, row.loss)));
+        let range = (0.5, record.curves.len() as f64 + 0.5);
+        let legend = SeriesLabelPosition::UpperRight;
+        Self { lines: gather(rows), x: "epoch of the run", y: "mean loss".into(), range, whole: true, legend }
+    }
+
+    /// What each layer alone loses at each share.
+    fn of_sensitivity(record: &RunRecord) -> Self {
+        let several = record.sensitivity.iter().any(|s| s.stage != record.sensitivity[0].stage);
+        let name = |s: &crate::record::SensitivityRow| if several { format!("{} {}", s.stage, s.layer) } else { s.layer.clone() };
+        let rows = record.sensitivity.iter().map(|s| (name(s), (s.share * 100.0, record.scaled(s.lost))));
+        let y = if record.metric == "accuracy" { "points of accuracy lost".into() } else { format!("{} lost", record.metric) };
+        let legend = SeriesLabelPosition::UpperLeft;
+        Self { lines: gather(rows), x: "share removed from one layer, %", y, range: (20.0, 100.0), whole: false, legend }
     }
 
     fn describe(&self) -> String {
-        let each = self.stages.iter().map(|(n, p)| {
+        let each = self.lines.iter().map(|(n, p)| {
             let (first, last) = (p.first().map_or(0.0, |p| p.1), p.last().map_or(0.0, |p| p.1));
-            format!("{n}: {first:.4} to {last:.4} in {} epochs", p.len())
+            format!("{n}: {first:.4} to {last:.4} over {} points", p.len())
         });
         each.collect::<Vec<_>>().join("; ")
     }
 }
 
+/// Points by name, in the order in which the names come.
+fn gather(rows: impl Iterator<Item = (String, (f64, f64))>) -> Vec<(String, Vec<(f64, f64)>)> {
+    let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    for (name, point) in rows {
+        match lines.last_mut() {
+            Some((last, points)) if *last == name => points.push(point),
+            _ => lines.push((name, vec![point])),
+        }
+    }
+    lines
+}
+
 impl Plot for Curves {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn {
-        let all = || self.stages.iter().flat_map(|(_, p)| p);
-        let end = all().map(|p| p.0).fold(1.0, f64::max);
-        let top = all().map(|p| p.1).fold(0.0, f64::max) * 1.15;
+        let top = self.lines.iter().flat_map(|(_, p)| p).map(|p| p.1).fold(0.0, f64::max) * 1.15;
         let mut chart = ChartBuilder::on(area)
             .margin(14)
             .x_label_area_size(48)
             .y_label_area_size(70)
-            .build_cartesian_2d(0.5..end + 0.5, 0.0..top.max(1e-9))
+            .build_cartesian_2d(self.range.0..self.range.1, 0.0..top.max(1e-9))
             .map_err(|e| e.to_string())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).bold_line_style(RULE).axis_style(MUTED).disable_x_mesh();
-        mesh.x_desc("epoch of the run")
-            .y_desc("mean loss")
-            .axis_desc_style(text_style(14, INK))
-            .label_style(text_style(13, MUTED));
-        let x_label = |v: &f64| if v.fract() == 0.0 { format!("{v:.0}") } else { String::new() };
-        told(mesh.x_labels((end as usize + 1).min(20)).y_labels(6).x_label_formatter(&x_label).draw())?;
-        for (i, (name, points)) in self.stages.iter().enumerate() {
+        mesh.x_desc(self.x).y_desc(&self.y).axis_desc_style(text_style(14, INK)).label_style(text_style(13, MUTED));
+        let x_label = |v: &f64| if !self.whole || v.fract() == 0.0 { format!("{v:.0}") } else { String::new() };
+        let labels = if self.whole { (self.range.1 as usize + 1).min(20) } else { 9 };
+        told(mesh.x_labels(labels).y_labels(6).x_label_formatter(&x_label).draw())?;
+        for (i, (name, points)) in self.lines.iter().enumerate() {
             let color = SERIES[i % SERIES.len()];
             let line = LineSeries::new(points.iter().copied(), color.stroke_width(2));
             let series = chart.draw_series(line).map_err(|e| e.to_string())?;
-            series.label(name.clone()).legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
+            let text = shorten(name, 28);
+            series.label(text).legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
             chart.draw_series(points.iter().map(|&p| Circle::new(p, 3, color.filled()))).map_err(|e| e.to_string())?;
         }
         let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::UpperRight).border_style(RULE).background_style(RGBColor(255, 255, 255).mix(0.85));
+        legend.position(self.legend.clone()).border_style(RULE).background_style(RGBColor(255, 255, 255).mix(0.85));
         told(legend.label_font(text_style(13, INK)).draw())
     }
 }

@@ -31,6 +31,9 @@ pub struct RunRecord {
     pub stages: Vec<StageRow>,
     pub layers: Vec<LayerRow>,
     pub curves: Vec<CurveRow>,
+    /// What scans found, where a stage asked for one.
+    #[serde(default)]
+    pub sensitivity: Vec<SensitivityRow>,
     pub artifacts: Vec<ArtifactRow>,
     pub measured: Vec<MeasuredRow>,
     pub classes: Vec<String>,
@@ -91,6 +94,16 @@ pub struct CurveRow {
     /// The metric on the validation split, where there is one.
     pub value: Option<f64>,
     pub seconds: f64,
+}
+
+/// What a layer alone loses in quality when it loses a share of its weights or channels.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SensitivityRow {
+    pub stage: String,
+    pub layer: String,
+    pub share: f64,
+    /// In the metric's unit.
+    pub lost: f64,
 }
 
 /// A file that the run left.

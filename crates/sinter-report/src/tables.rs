@@ -9,12 +9,15 @@ use sinter_model::write_whole;
 use crate::error::ReportError;
 use crate::record::{LayerRow, RunRecord, StageRow};
 
-/// Writes `stages` and `layers` (and `curves`, when anything was trained) as .csv and .parquet.
+/// Writes `stages` and `layers` (`curves` when anything was trained, `sensitivity` when it was scanned) as .csv and .parquet.
 pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
     write("stages", stages(record), folder)?;
     write("layers", layers(record), folder)?;
     if !record.curves.is_empty() {
         write("curves", curves(record), folder)?;
+    }
+    if !record.sensitivity.is_empty() {
+        write("sensitivity", sensitivity(record), folder)?;
     }
     Ok(())
 }
@@ -80,5 +83,14 @@ fn curves(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "loss" => record.curves.iter().map(|c| c.loss).collect::<Vec<_>>(),
         "validation" => record.curves.iter().map(|c| c.value).collect::<Vec<_>>(),
         "seconds" => record.curves.iter().map(|c| c.seconds).collect::<Vec<_>>(),
+    ]
+}
+
+fn sensitivity(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    df![
+        "stage" => record.sensitivity.iter().map(|s| s.stage.clone()).collect::<Vec<_>>(),
+        "layer" => record.sensitivity.iter().map(|s| s.layer.clone()).collect::<Vec<_>>(),
+        "share" => record.sensitivity.iter().map(|s| s.share).collect::<Vec<_>>(),
+        "lost" => record.sensitivity.iter().map(|s| s.lost).collect::<Vec<_>>(),
     ]
 }

@@ -43,6 +43,12 @@ pub enum Event {
     Note {
         text: String,
     },
+    /// A scan found what a layer alone loses in quality (in the metric's unit) when it loses a share of its weights or channels.
+    Sensitivity {
+        layer: String,
+        share: f64,
+        lost: f64,
+    },
     StageFinished {
         stage: String,
         index: usize,

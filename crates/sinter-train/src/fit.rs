@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use sinter_data::{Order, Task};
-use sinter_exec::Runner;
+use sinter_exec::{Leaf, Runner};
 use sinter_model::{Mode, Model};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Tensor};
 
 use crate::event::Event;
+use crate::guide::{Guide, Unguided};
 use crate::loss::{Objective, Teaching, expose_logits};
 use crate::metrics::evaluate;
 use crate::stage::{Context, StageError, TeacherRef};
@@ -222,8 +223,14 @@ impl FitConfig {
 ///
 /// Errors when libtorch does, and when the loss stops being a number.
 pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(), StageError> {
+    fit_guided(model, config, context, &mut Unguided)
+}
+
+/// [`fit`], with a guide that changes the model's chains on the way. Early stopping then compares only epochs that end after the last
+/// change, since quality falls while masks grow: see [`Guide::settled`].
+pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guide: &mut dyn Guide) -> Result<(), StageError> {
     if config.epochs == 0 {
-        return Ok(());
+        return guide.finish(model);
     }
     let mut objective = config.objective(context)?;
     let hidden = expose_logits(model, objective.task);
@@ -258,15 +265,20 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
             }
             let done = (epoch * steps + step) as f64 / (config.epochs * steps) as f64;
             optimizer.set_lr(config.lr * config.schedule.factor(done));
+            guide.before_step(model, done)?;
             // The effective weights follow the latent ones, so they are computed anew at every step.
             let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], Mode::Train)?.swap_remove(0);
             let taught = match &teacher {
                 Some(runner) => Some(tch::no_grad(|| runner.run(&[batch.x.shallow_clone()], Mode::Predict))?.swap_remove(0)),
                 None => None,
             };
-            let loss = objective.loss(&output, &batch, taught.as_ref())?;
+            let mut loss = objective.loss(&output, &batch, taught.as_ref())?;
+            if let Some(penalty) = guide.penalty(model, done)? {
+                loss = loss.f_add(&penalty)?;
+            }
             optimizer.zero_grad();
             loss.f_backward()?;
+            guide.after_backward(model)?;
             optimizer.step();
             total = total.f_add(&loss.f_detach()?)?;
             if step % 20 == 0 {
@@ -289,7 +301,8 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
             value: quality.as_ref().map(|q| q.value),
             seconds: started.elapsed().as_secs_f64(),
         });
-        if let (Some(patience), Some(quality)) = (config.patience, quality) {
+        let settled = guide.settled((epoch + 1) as f64 / config.epochs as f64);
+        if let (Some(patience), Some(quality), true) = (config.patience, quality, settled) {
             let score = if quality.metric.higher_is_better() { quality.value } else { -quality.value };
             if best.as_ref().is_none_or(|(b, _)| score > *b) {
                 best = Some((score, model.copy()));
@@ -307,6 +320,7 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
         Some((_, best)) => best,
         None => model.copy(),
     };
+    guide.finish(model)?;
     if let (Some(name), Some(output)) = (hidden, model.graph.outputs.first_mut()) {
         output.name = name;
     }
@@ -316,15 +330,17 @@ pub fn fit(model: &mut Model, config: &FitConfig, context: &Context) -> Result<(
 /// Puts the model's leaves into the store, so that the optimizer changes them in place.
 fn attach(model: &mut Model, store: &nn::VarStore) -> Result<(), StageError> {
     let root = store.root();
-    for (i, (name, leaf)) in sinter_exec::leaves(model).into_iter().enumerate() {
-        let variable = root.f_var_copy(&format!("p{i}"), &leaf.f_detach()?)?;
-        match name.strip_suffix("#centroids") {
-            Some(weight) => {
-                if let Some(codebook) = model.weight_mut(weight)?.codebook_mut() {
-                    codebook.set_centroids(variable).map_err(StageError::weight(weight))?;
+    for (i, (leaf, tensor)) in sinter_exec::leaves(model).into_iter().enumerate() {
+        let variable = root.f_var_copy(&format!("p{i}"), &tensor.f_detach()?)?;
+        match leaf {
+            Leaf::Latent(name) => model.weight_mut(&name)?.set_latent(variable).map_err(StageError::weight(&name))?,
+            Leaf::Centroids(names) => {
+                for name in names {
+                    if let Some(codebook) = model.weight_mut(&name)?.codebook_mut() {
+                        codebook.set_centroids(variable.shallow_clone()).map_err(StageError::weight(&name))?;
+                    }
                 }
             }
-            None => model.weight_mut(&name)?.set_latent(variable).map_err(StageError::weight(&name))?,
         }
     }
     Ok(())

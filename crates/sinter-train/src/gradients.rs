@@ -1,4 +1,4 @@
-//! First-order saliency: how much the loss would change if an element were zero.
+//! What gradients tell about a weight's importance.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,23 @@ use tch::Tensor;
 use crate::loss::{Objective, expose_logits};
 use crate::stage::{Context, StageError};
 
-/// `|w * dL/dw|` of every parameter, averaged over batches of training samples (Molchanov et al., 2019). Shapes are those of the
-/// weights. `samples` bounds the work.
+/// `|w * dL/dw|` of every parameter, averaged over batches of training samples: how much the loss would change, to first order, if an
+/// element were zero (Molchanov et al., 2019). Shapes are those of the weights. `samples` bounds the work.
 pub fn saliency(model: &Model, samples: usize, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
+    gather(model, samples, 64, context, &|value, grad| Ok(value.f_mul(grad)?.f_abs()?))
+}
+
+/// The mean of `(dL/dw)^2` of every parameter over small batches of training samples: the diagonal of the empirical Fisher matrix,
+/// which stands in for that of the Hessian (LeCun et al., 1990; Theis et al., 2018). Shapes are those of the weights.
+pub fn fisher(model: &Model, samples: usize, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
+    // Gradients of a batch average out; small batches keep most of the squares.
+    gather(model, samples, 8, context, &|_, grad| Ok(grad.f_square()?.f_mul_scalar(8.0)?))
+}
+
+type Term<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<Tensor, StageError>;
+
+/// The mean over batches of a term of each parameter's value and gradient.
+fn gather(model: &Model, samples: usize, batch: usize, context: &Context, term: Term) -> Result<BTreeMap<String, Tensor>, StageError> {
     let mut probe = model.copy();
     for weight in probe.weights.values_mut().filter(|w| w.role == Role::Parameter && w.latent().is_floating_point()) {
         let leaf = weight.latent().f_detach()?.f_set_requires_grad(true)?;
@@ -22,7 +36,8 @@ pub fn saliency(model: &Model, samples: usize, context: &Context) -> Result<BTre
     let objective = Objective { task: context.data.task, teaching: None, label_smoothing: 0.0 };
     let mut sums: BTreeMap<String, Tensor> = BTreeMap::new();
     let chosen = context.data.train.sample(samples, context.seed);
-    for batch in chosen.batches(64, Order::Stored) {
+    let batches = chosen.len().div_ceil(batch).max(1);
+    for (i, batch) in chosen.batches(batch, Order::Stored).enumerate() {
         let batch = batch?;
         let output = Runner::new(&probe)?.run(&[batch.x.shallow_clone()], Mode::Predict)?.swap_remove(0);
         objective.loss(&output, &batch, None)?.f_backward()?;
@@ -31,13 +46,16 @@ pub fn saliency(model: &Model, samples: usize, context: &Context) -> Result<BTre
             if weight.role != Role::Parameter || !grad.defined() {
                 continue;
             }
-            let term = weight.effective()?.f_detach()?.f_mul(&grad)?.f_abs()?;
+            let part = term(&weight.effective()?.f_detach()?, &grad)?.f_div_scalar(batches as f64)?;
             let sum = match sums.remove(name) {
-                Some(sum) => sum.f_add(&term)?,
-                None => term,
+                Some(sum) => sum.f_add(&part)?,
+                None => part,
             };
             sums.insert(name.clone(), sum);
             weight.latent().shallow_clone().zero_grad();
+        }
+        if i % 16 == 0 {
+            context.progress("gradients", i, batches);
         }
     }
     Ok(sums)

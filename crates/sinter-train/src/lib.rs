@@ -3,6 +3,7 @@
 mod event;
 mod fit;
 mod gradients;
+mod guide;
 mod layers;
 mod loss;
 mod metrics;
@@ -10,10 +11,11 @@ mod stage;
 mod train;
 
 pub use event::{Event, Events};
-pub use fit::{DistillFrom, FitConfig, Optimizer, Schedule, fit};
-pub use gradients::saliency;
+pub use fit::{DistillFrom, FitConfig, Optimizer, Schedule, fit, fit_guided};
+pub use gradients::{fisher, saliency};
+pub use guide::{Guide, Unguided};
 pub use layers::{LayerPattern, covers, matching};
 pub use loss::{Objective, Teaching};
 pub use metrics::{Metric, Quality, area_under_curve, evaluate, evaluate_with};
-pub use stage::{Context, Stage, StageError, TeacherRef};
+pub use stage::{Context, Forgetful, Memory, Stage, StageError, TeacherRef};
 pub use train::TrainConfig;

@@ -88,6 +88,26 @@ impl<'de> Deserialize<'de> for TeacherRef {
     }
 }
 
+/// What stages remember from run to run, for work that does not depend on all of their configuration. It belongs to the model that
+/// came into the stage.
+pub trait Memory {
+    /// What was kept under this name.
+    fn recall(&self, what: &str) -> Option<String>;
+    /// Keeps a text. A memory that is full or read-only forgets.
+    fn keep(&self, what: &str, text: &str);
+}
+
+/// A memory that holds nothing.
+#[derive(Debug)]
+pub struct Forgetful;
+
+impl Memory for Forgetful {
+    fn recall(&self, _what: &str) -> Option<String> {
+        None
+    }
+    fn keep(&self, _what: &str, _text: &str) {}
+}
+
 /// All that a stage may use.
 pub struct Context<'a> {
     pub data: &'a Dataset,
@@ -96,12 +116,18 @@ pub struct Context<'a> {
     pub events: Events<'a>,
     /// Finds a teacher that the configuration names.
     pub teacher: &'a dyn Fn(&TeacherRef) -> Result<Model, StageError>,
+    pub memory: &'a dyn Memory,
 }
 
 impl Context<'_> {
     /// Tells the user something that stops nothing.
     pub fn note(&self, text: impl Into<String>) {
         (self.events)(Event::Note { text: text.into() });
+    }
+
+    /// Tells what a layer alone loses in quality when it loses a share of its weights.
+    pub fn sensitivity(&self, layer: &str, share: f64, lost: f64) {
+        (self.events)(Event::Sensitivity { layer: layer.to_string(), share, lost });
     }
 
     /// Tells how far a piece of work is.

@@ -72,6 +72,12 @@ impl Listener {
                     bar.set_position(*done as u64);
                 }
             }
+            Event::Sensitivity { layer, share, lost } => {
+                // The report has the chart; one line a layer is enough here.
+                if *share == 0.5 {
+                    self.line(&format!("  {layer} alone loses {lost:.4} at {:.0} %", share * 100.0));
+                }
+            }
             Event::Note { text } => self.line(&format!("  {text}")),
             Event::StageFinished { stage, size, metric, value, seconds, .. } => {
                 self.line(&format!("✓ {stage}: {} packed, {metric} {value:.4} ({seconds:.1} s)", Bytes(*size)));

@@ -1,4 +1,4 @@
-//! Binary range coding with adaptive probabilities.
+//! Binary range coding: the two ends of a bit stream, and the counters that learn what its bits are.
 
 use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel};
 use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
@@ -7,42 +7,66 @@ use std::borrow::Borrow;
 use std::num::NonZeroU32;
 
 const PRECISION: usize = 16;
-const ONE: u32 = 1 << PRECISION;
+/// Probabilities are counted in 1/65536.
+pub(super) const ONE: u32 = 1 << PRECISION;
 
-/// The probability of a zero bit, learnt from the bits so far: the mean of a fast and a slow estimate.
+/// The two ends of a bit stream, so that writing and reading are one piece of code and can't disagree.
+pub(super) trait Bits {
+    /// Codes one bit that is one with the probability `one` (of 65536): the writer gives it, the reader returns what it finds. `None`
+    /// when the stream is unreadable.
+    fn code(&mut self, one: u32, bit: bool) -> Option<bool>;
+}
+
+/// The probability that the next bit is one, learnt from the bits so far. All arithmetic is on integers: every machine learns alike.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Context {
-    fast: u32,
-    slow: u32,
-    seen: u8,
+pub(super) struct Counter {
+    /// In 1/2^22.
+    one: u32,
+    seen: u16,
 }
 
-impl Default for Context {
+impl Default for Counter {
     fn default() -> Self {
-        Self { fast: ONE / 2, slow: ONE / 2, seen: 0 }
+        Self { one: 1 << 21, seen: 0 }
     }
 }
 
-impl Context {
-    fn model(&self) -> Bit {
-        Bit(((self.fast + self.slow) / 2).clamp(48, ONE - 48))
+impl Counter {
+    /// The probability of a one, of 65536, away from both ends.
+    pub fn one(self) -> u32 {
+        (self.one >> 6).clamp(16, ONE - 16)
     }
 
-    fn learn(&mut self, bit: bool) {
-        // The first bits move the estimates further: a context that is used rarely should not start from nothing each time.
-        let fast = (self.seen as u32 + 2).min(5);
-        let slow = (self.seen as u32 + 2).min(8);
-        self.seen = self.seen.saturating_add(1);
-        for (estimate, rate) in [(&mut self.fast, fast), (&mut self.slow, slow)] {
-            if bit {
-                *estimate -= *estimate >> rate;
-            } else {
-                *estimate += (ONE - *estimate) >> rate;
-            }
-        }
+    /// Moves toward the bit by one over the number of bits seen, and by no less than one over `limit`: the mean of them all while they
+    /// are few, of the last ones after that.
+    pub fn learn(&mut self, bit: bool, limit: u16) {
+        let wanted = if bit { (1 << 22) - 1 } else { 0 };
+        let step = (wanted - self.one as i64) * RECIPROCALS[self.seen as usize] as i64;
+        self.one = (self.one as i64 + (step >> 16)) as u32;
+        self.seen = (self.seen + 1).min(limit.min(LONGEST as u16 - 1));
+    }
+
+    /// Codes one bit with this counter alone.
+    pub fn code(&mut self, bits: &mut impl Bits, bit: bool, limit: u16) -> Option<bool> {
+        let bit = bits.code(self.one(), bit)?;
+        self.learn(bit, limit);
+        Some(bit)
     }
 }
 
+const LONGEST: usize = 1024;
+/// 65536 / (n + 2): after one bit the estimate is 3/4, as Krichevsky and Trofimov (1981) have it.
+static RECIPROCALS: [u32; LONGEST] = {
+    let mut table = [0; LONGEST];
+    let mut n = 0;
+    while n < LONGEST {
+        table[n] = (ONE * 2) / (2 * n as u32 + 4);
+        n += 1;
+    }
+    table
+};
+
+/// The probability of a one.
 #[derive(Clone, Copy)]
 struct Bit(u32);
 
@@ -53,15 +77,15 @@ impl EntropyModel<PRECISION> for Bit {
 
 impl EncoderModel<PRECISION> for Bit {
     fn left_cumulative_and_probability(&self, symbol: impl Borrow<bool>) -> Option<(u32, NonZeroU32)> {
-        let (left, width) = if *symbol.borrow() { (self.0, ONE - self.0) } else { (0, self.0) };
+        let (left, width) = if *symbol.borrow() { (0, self.0) } else { (self.0, ONE - self.0) };
         Some((left, NonZeroU32::new(width)?))
     }
 }
 
 impl DecoderModel<PRECISION> for Bit {
     fn quantile_function(&self, quantile: u32) -> (bool, u32, NonZeroU32) {
-        // The context clamps its probability away from both ends.
-        let (bit, left, width) = if quantile < self.0 { (false, 0, self.0) } else { (true, self.0, ONE - self.0) };
+        // Probabilities stay away from both ends.
+        let (bit, left, width) = if quantile < self.0 { (true, 0, self.0) } else { (false, self.0, ONE - self.0) };
         (bit, left, NonZeroU32::new(width).unwrap_or(NonZeroU32::MIN))
     }
 }
@@ -74,15 +98,6 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub fn bit(&mut self, context: &mut Context, bit: bool) {
-        // Encoding into memory can't fail, and the model gives every bit a probability.
-        let model = context.model();
-        let _ = self.coder.encode_symbol(bit, model);
-        let chance = if bit { ONE - model.0 } else { model.0 };
-        self.bits -= (chance as f64 / ONE as f64).log2();
-        context.learn(bit);
-    }
-
     /// What has been written so far, in bits (fractions included).
     pub fn bits(&self) -> f64 {
         self.bits
@@ -96,6 +111,16 @@ impl Encoder {
             bytes.pop();
         }
         bytes
+    }
+}
+
+impl Bits for Encoder {
+    fn code(&mut self, one: u32, bit: bool) -> Option<bool> {
+        // Encoding into memory can't fail, and either bit has a probability.
+        let _ = self.coder.encode_symbol(bit, Bit(one));
+        let chance = if bit { one } else { ONE - one };
+        self.bits -= (chance as f64 / ONE as f64).log2();
+        Some(bit)
     }
 }
 
@@ -114,10 +139,10 @@ impl Decoder {
             .collect();
         DefaultRangeDecoder::from_compressed(words).ok().map(Self)
     }
+}
 
-    pub fn bit(&mut self, context: &mut Context) -> Option<bool> {
-        let bit = self.0.decode_symbol(context.model()).ok()?;
-        context.learn(bit);
-        Some(bit)
+impl Bits for Decoder {
+    fn code(&mut self, one: u32, _bit: bool) -> Option<bool> {
+        self.0.decode_symbol(Bit(one)).ok()
     }
 }

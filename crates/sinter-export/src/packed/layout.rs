@@ -1,10 +1,12 @@
-//! The header of a packed file.
+//! The header of a packed file, and how numbers of bytes are written.
 
 use serde::{Deserialize, Serialize};
 use sinter_model::{ElementType, Graph, GridShape, Levels, NmPattern, Role};
 
+use super::symbols::Layout;
+
 pub(super) const MAGIC: &[u8; 6] = b"SINTER";
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Everything but the tensors' values.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,42 +31,93 @@ pub(super) struct TensorEntry {
     pub coding: Coding,
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<GridEntry>,
-    /// The zeros are a mask.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<MaskEntry>,
-    /// The table is a codebook.
-    #[serde(rename = "k", default, skip_serializing_if = "std::ops::Not::not")]
-    pub codebook: bool,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub codebook: Option<CodebookEntry>,
+    /// Values count as float16.
+    #[serde(rename = "h", default, skip_serializing_if = "std::ops::Not::not")]
+    pub half: bool,
 }
 
 /// How a tensor's values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Coding {
     /// Little-endian elements in the raw part.
     #[serde(rename = "raw")]
     Raw(ElementType),
-    /// A table of so many values in the raw part (float32), and coded indices.
+    /// A coded list of floats.
+    #[serde(rename = "f")]
+    Floats,
+    /// Coded flags of the non-zero elements, and those as float32 in the raw part.
+    #[serde(rename = "s")]
+    Sparse(Symbols),
+    /// A coded table of floats (the centroids), and coded indices into it.
     #[serde(rename = "t")]
-    Table(usize),
-    /// A table of so many grid integers among the coded symbols, and coded indices.
+    Table(Symbols),
+    /// A coded table of grid integers, and coded indices into it.
     #[serde(rename = "i")]
-    IntegerTable(usize),
+    IntegerTable(Symbols),
     /// Coded grid integers.
     #[serde(rename = "v")]
     Integers,
-    /// Coded mask bits, and the non-zero elements as float32 in the raw part.
-    #[serde(rename = "s")]
-    Sparse,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// The values that indices have, and how they are coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Symbols {
+    #[serde(rename = "v")]
+    pub values: usize,
+    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    pub zeros: bool,
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    pub stride: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+impl Symbols {
+    /// The layout of `count` indices in rows of `columns`.
+    pub fn layout(self, columns: usize) -> Layout {
+        Layout { values: self.values, zeros: self.zeros, columns, stride: self.stride }
+    }
+}
+
+/// A mask: what is zero. Over vector centroids and where a kept weight may be zero, it is stored before the indices.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct MaskEntry {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nm: Option<NmPattern>,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<NmPattern>,
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Symbols>,
 }
 
-/// A grid without its scales, which lie in the raw part.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What the indices of a codebook mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CodebookEntry {
+    /// Weights to a centroid.
+    #[serde(rename = "d", default = "one", skip_serializing_if = "is_one")]
+    pub dim: usize,
+    /// Each index of this axis has a table of its own.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub axis: Option<usize>,
+    /// The table's name, where several tensors share it; the first of them brings it.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+/// A grid without its scales.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct GridEntry {
     #[serde(rename = "b")]
     pub bits: u8,
@@ -76,6 +129,9 @@ pub(super) struct GridEntry {
     pub scales: usize,
     #[serde(rename = "z", default, skip_serializing_if = "Vec::is_empty")]
     pub zero_points: Vec<i64>,
+    /// Scales that are not stored: those of this activation times those of this weight.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<(String, String)>,
 }
 
 impl GridEntry {
@@ -96,8 +152,36 @@ pub(super) fn level_code(levels: Levels) -> u8 {
     }
 }
 
+/// Elements of a row: all but the first axis.
+pub(super) fn columns(shape: &[i64]) -> usize {
+    shape.iter().skip(1).map(|&n| n.max(1) as usize).product()
+}
+
 pub(super) fn crc(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()
+}
+
+/// Seven bits a byte, the lowest first; the eighth says that more follow.
+pub(super) fn write_length(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 128 {
+        out.push(n as u8 | 128);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// The inverse of [`write_length`]; what was read is cut off.
+pub(super) fn read_length(from: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..63).step_by(7) {
+        let (&byte, rest) = from.split_first()?;
+        *from = rest;
+        n |= (byte as u64 & 127) << shift;
+        if byte < 128 {
+            return Some(n);
+        }
+    }
+    None
 }

@@ -1,26 +1,33 @@
 //! The packed file: a model in as few bytes as its encoding chains allow.
 //!
-//! Layout, little-endian:
+//! Layout; a length has seven bits a byte, the lowest first, and the eighth bit says that more follow:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 6 | `SINTER` |
-//! | 1 | version of the format, 1 |
-//! | 4 | length of the header |
-//! | … | header: JSON, deflated: graph, activation grids, and for every tensor its name, shape and chain |
-//! | 4 | length of the raw part |
-//! | … | raw part: tensors without an encoding, tables of values, scales; deflated where that helps (first byte 1, else 0) |
-//! | 4 | length of the coded part |
-//! | … | coded part: symbols of encoded tensors, range coded with adaptive contexts |
-//! | 4 | CRC-32 of all before |
+//! | 1 | version of the format, 2 |
+//! | length | of the header's text |
+//! | length | of the raw part |
+//! | length, lengths | the number of pieces, and the length of each |
+//! | … | raw part: elements of tensors without an encoding, and kept weights of sparse float tensors, little-endian; first byte 1: deflated, 0: as they are |
+//! | … | the pieces, one after the other: symbols of large tensors |
+//! | … | the common stream: the header's text, then what is left of the tensors in the order of their names: scales, tables, symbols |
+//! | 4 | CRC-32 of all before, little-endian |
 //!
-//! A tensor with a chain is stored as symbols: indices into a table of its distinct values (integers of the grid, or float32). Reading
-//! gives back the very same effective weights, bit for bit, with mask, codebook and grid.
+//! Pieces and common stream are range coded, bit by bit, with adaptive probabilities. The header is JSON: the graph, and for every tensor
+//! its name, shape and chain; its coder has read a typical header before (`primer.txt`), so topology costs little more than what is its
+//! own. A tensor with a chain is stored as symbols: indices into a table of centroids (16 bits each) or of grid integers. Symbols of
+//! small tensors are coded in contexts of their row, their column and its neighbours, mixed by how well each predicts; those of large
+//! ones in fewer contexts and in pieces that are read in parallel. Scales that are the product of two others are not stored.
+//!
+//! Reading gives back the very same effective weights, bit for bit, with mask, codebook and grid.
 
 mod coder;
 mod layout;
+mod mixing;
 mod read;
 mod symbols;
+mod text;
 mod write;
 
 pub use read::unpack;
@@ -31,7 +38,7 @@ pub use write::{Packed, pack};
 pub enum PackError {
     #[error("this is no packed Sinter model")]
     Magic,
-    #[error("the packed model has format version {0}, this Sinter reads version 1: use a newer Sinter")]
+    #[error("the packed model has format version {0}, this Sinter reads version 2: use the Sinter that wrote it")]
     Version(u8),
     #[error("the packed model is damaged or truncated: {0}")]
     Damaged(String),
@@ -39,4 +46,19 @@ pub enum PackError {
     Weight { weight: String, source: sinter_model::OpError },
     #[error("weight `{weight}` can't be packed: {reason}")]
     Unpackable { weight: String, reason: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sinter_model::zoo::ZooModel;
+
+    #[test]
+    fn topology_costs_little() {
+        for (zoo, most) in [(ZooModel::Lenet300100, 260.0), (ZooModel::Lenet5, 260.0), (ZooModel::Resnet8, 900.0)] {
+            let model = zoo.build(&zoo.default_input(), 10).unwrap();
+            let header = pack(&model).unwrap().header;
+            assert!(header < most, "{}: {header} bytes", zoo.name());
+        }
+    }
 }

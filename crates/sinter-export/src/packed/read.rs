@@ -1,18 +1,22 @@
 //! Bytes to model. Nothing that the file says is believed before it is checked against what the file holds.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use flate2::read::DeflateDecoder;
-use sinter_model::{Codebook, ElementType, Grid, Mask, Model, OpError, Weight, to_f32s};
-use tch::Tensor;
+use rayon::prelude::*;
+use sinter_model::{Chain, Codebook, ElementType, Grid, Mask, Model, OpError, Weight};
+use tch::{Kind, Tensor};
 
 use super::PackError;
 use super::coder::Decoder;
-use super::layout::{Coding, GridEntry, Header, MAGIC, TensorEntry, VERSION, crc};
-use super::symbols::{IndexCoder, IntegerCoder};
+use super::layout::{CodebookEntry, Coding, GridEntry, Header, MAGIC, Symbols, TensorEntry, VERSION, columns, crc, read_length};
+use super::symbols::{FloatCoder, IntegerCoder, MixedIndices, PIECE, PlainIndices};
+use super::text::TextCoder;
+use super::write::product;
 
-/// Coded elements for each byte of the coded part: the least that the coder spends on a symbol is 1/946 bit.
-const ELEMENTS_PER_BYTE: usize = 8192;
+/// Coded elements for each coded byte: the least that the coder spends on a symbol is 1/2838 bit.
+const ELEMENTS_PER_BYTE: usize = 32_768;
 /// A deflated part grows by at most so much.
 const DEFLATE_RATIO: usize = 1100;
 
@@ -34,22 +38,30 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
         return damaged("its checksum does not match");
     }
     let mut rest = &body[MAGIC.len() + 1..];
-    let mut part = || -> Result<&[u8], PackError> {
-        let Some((length, after)) = rest.split_first_chunk::<4>() else { return damaged("a part is missing") };
-        let length = u32::from_le_bytes(*length) as usize;
-        let Some((part, after)) = after.split_at_checked(length) else { return damaged("a part is cut off") };
+    let mut length = || read_length(&mut rest).map(|n| n as usize).ok_or_else(|| PackError::Damaged("a length is missing".into()));
+    let (header, raw, count) = (length()?, length()?, length()?);
+    if count > bytes.len() {
+        return damaged("it counts more pieces than bytes");
+    }
+    let lengths = (0..count).map(|_| length()).collect::<Result<Vec<_>, _>>()?;
+    let mut part = |length: usize| -> Result<&[u8], PackError> {
+        let Some((part, after)) = rest.split_at_checked(length) else { return damaged("a part is cut off") };
         rest = after;
         Ok(part)
     };
-    let (header, raw, coded) = (inflate(part()?)?, part()?, part()?);
-    let raw = match raw.split_first() {
+    let raw = match part(raw)?.split_first() {
+        None => vec![],
         Some((0, raw)) => raw.to_vec(),
         Some((1, raw)) => inflate(raw)?,
         _ => return damaged("the raw part has an unknown form"),
     };
-    let header: Header = serde_json::from_slice(&header).map_err(|e| PackError::Damaged(format!("header: {e}")))?;
-    let Some(decoder) = Decoder::new(coded) else { return damaged("the coded part is unreadable") };
-    let mut reader = Reader { raw: &raw, decoder, left: ELEMENTS_PER_BYTE * (coded.len() + 8) };
+    let pieces = lengths.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    let coded = rest;
+    let Some(mut decoder) = Decoder::new(coded) else { return damaged("the coded part is unreadable") };
+    let left = ELEMENTS_PER_BYTE.saturating_mul(coded.len() + 8);
+    let header = read_header(&mut decoder, header, left)?;
+    let mut reader =
+        Reader { raw: &raw, decoder, floats: FloatCoder::new(), pieces: &pieces, tables: BTreeMap::new(), left, products: vec![] };
     let mut model = Model { name: header.name, graph: header.graph, ..Model::default() };
     for entry in &header.tensors {
         let weight = reader.tensor(entry)?;
@@ -59,7 +71,23 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
         let grid = reader.grid(entry, name)?;
         model.activations.insert(name.clone(), grid);
     }
+    for (name, entry) in std::mem::take(&mut reader.products) {
+        let grid = product_grid(&model, &name, &entry)?;
+        if let Some(weight) = model.weights.get_mut(&name) {
+            weight.quantize(grid).map_err(at(&name))?;
+        }
+    }
     Ok(model)
+}
+
+fn read_header(decoder: &mut Decoder, length: usize, most: usize) -> Result<Header, PackError> {
+    if length > most {
+        return damaged("its header is impossibly long");
+    }
+    let mut coder = TextCoder::new();
+    let text = (0..length).map(|_| coder.byte(decoder, 0)).collect::<Option<Vec<u8>>>();
+    let Some(text) = text else { return damaged("the header is unreadable") };
+    serde_json::from_slice(&text).map_err(|e| PackError::Damaged(format!("header: {e}")))
 }
 
 fn inflate(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
@@ -72,11 +100,34 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
     }
 }
 
+/// The grid whose scales are a product.
+fn product_grid(model: &Model, name: &str, entry: &GridEntry) -> Result<Grid, PackError> {
+    let fail = || PackError::Damaged(format!("the scales of `{name}` are the product of nothing"));
+    let (activation, weight) = entry.product.as_ref().ok_or_else(fail)?;
+    let x = model.activations.get(activation).ok_or_else(fail)?.scales().map_err(at(name))?;
+    let w = model.weights.get(weight).and_then(Weight::grid).ok_or_else(fail)?.scales().map_err(at(name))?;
+    let scales = product(&x, &w).filter(|s| s.len() == entry.scales).ok_or_else(fail)?;
+    grid(entry, &scales, name)
+}
+
+fn grid(entry: &GridEntry, scales: &[f32], name: &str) -> Result<Grid, PackError> {
+    let Some(levels) = entry.levels() else { return damaged(format!("the grid of `{name}` is unknown")) };
+    let zeros = if entry.zero_points.is_empty() { vec![0; scales.len()] } else { entry.zero_points.clone() };
+    Grid::new(entry.bits, levels, entry.shape(), scales, &zeros).map_err(at(name))
+}
+
 struct Reader<'a> {
     raw: &'a [u8],
     decoder: Decoder,
-    /// Coded elements that the file can still hold.
+    floats: FloatCoder,
+    /// Pieces of large tensors that are not read yet.
+    pieces: &'a [&'a [u8]],
+    /// Shared tables that were read.
+    tables: BTreeMap<String, Vec<f32>>,
+    /// Coded elements that the common stream can still hold.
     left: usize,
+    /// Grids that can be made when all else is there, by tensor.
+    products: Vec<(String, GridEntry)>,
 }
 
 impl Reader<'_> {
@@ -87,80 +138,132 @@ impl Reader<'_> {
         Ok(taken)
     }
 
+    /// Takes elements of the common stream off what it can hold.
+    fn spend(&mut self, count: usize) -> Result<(), PackError> {
+        match self.left.checked_sub(count) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => damaged("it claims more values than it holds"),
+        }
+    }
+
     fn floats(&mut self, count: usize) -> Result<Vec<f32>, PackError> {
-        let bytes = self.take(count, 4)?;
-        Ok(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
+        // At least one bit of each is even.
+        self.spend(count.saturating_mul(1024))?;
+        match self.floats.code(&mut self.decoder, &vec![0.0; count]) {
+            Some(values) => Ok(values),
+            None => damaged("a number is unreadable"),
+        }
     }
 
     fn grid(&mut self, entry: &GridEntry, name: &str) -> Result<Grid, PackError> {
         let scales = self.floats(entry.scales)?;
-        let Some(levels) = entry.levels() else { return damaged(format!("the grid of `{name}` is unknown")) };
-        let zeros = if entry.zero_points.is_empty() { vec![0; scales.len()] } else { entry.zero_points.clone() };
-        Grid::new(entry.bits, levels, entry.shape(), &scales, &zeros).map_err(at(name))
+        grid(entry, &scales, name)
     }
 
     fn tensor(&mut self, entry: &TensorEntry) -> Result<Weight, PackError> {
         let name = &entry.name;
-        let count = entry.shape.iter().try_fold(1usize, |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
-        let impossible = || damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
-        let Some(count) = count else { return impossible() };
-        if !matches!(entry.coding, Coding::Raw(_)) {
-            let Some(left) = self.left.checked_sub(count) else { return impossible() };
-            self.left = left;
-        }
-        if entry.grid.as_ref().is_some_and(|g| g.axis.is_some_and(|a| entry.shape.get(a) != Some(&(g.scales as i64)))) {
+        let Some(count) = elements(&entry.shape) else { return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape)) };
+        let scales = |g: &GridEntry| g.axis.is_some_and(|a| entry.shape.get(a) != Some(&(g.scales as i64)));
+        if entry.grid.as_ref().is_some_and(scales) {
             return damaged(format!("the grid of `{name}` does not fit its shape {:?}", entry.shape));
         }
-        let grid = entry.grid.as_ref().map(|g| self.grid(g, name)).transpose()?;
+        let grid = match &entry.grid {
+            Some(g) if g.product.is_some() => {
+                self.products.push((name.clone(), g.clone()));
+                None
+            }
+            Some(g) => Some(self.grid(g, name)?),
+            None => None,
+        };
         let shaped = |t: Result<Tensor, tch::TchError>| -> Result<Tensor, PackError> {
             t.and_then(|t| t.f_reshape(&entry.shape[..])).map_err(|e| at(name)(e.into()))
         };
-        let mut table: Option<(Vec<f32>, Vec<i64>)> = None;
-        let value = match entry.coding {
-            Coding::Raw(element) => self.raw_tensor(entry, element, count)?,
-            Coding::Sparse => {
-                let mut flags = IndexCoder::new(2, Some(0));
-                let kept = (0..count).map(|_| self.index(&mut flags, 2).map(|i| i != 0)).collect::<Result<Vec<bool>, _>>()?;
-                let stored = self.floats(kept.iter().filter(|k| **k).count())?;
-                let mut stored = stored.into_iter();
-                let values: Vec<f32> = kept.iter().map(|&k| if k { stored.next().unwrap_or(0.0) } else { 0.0 }).collect();
-                shaped(Tensor::f_from_slice(&values))?
-            }
-            Coding::Table(k) => {
-                let values = self.floats(k)?;
-                let zero = values.iter().position(|&v| v == 0.0).map(|z| z as u32);
-                let indices = self.indices(count, k, zero)?;
-                let flat: Vec<f32> = indices.iter().map(|&i| values[i as usize]).collect();
-                table = Some((values, indices));
-                shaped(Tensor::f_from_slice(&flat))?
-            }
-            Coding::IntegerTable(_) | Coding::Integers => {
-                let Some(grid) = &grid else { return damaged(format!("`{name}` holds integers but no grid")) };
-                let (integers, indices) = self.integers(entry.coding, count)?;
-                let q = shaped(Tensor::f_from_slice(&integers))?;
-                let value = grid.dequantize(&q).map_err(at(name))?;
-                if let (true, Some(indices)) = (entry.codebook, indices) {
-                    table = Some((representatives(&value, &indices).map_err(at(name))?, indices));
-                }
-                value
-            }
-        };
-        let mask = match entry.mask {
-            Some(m) => {
-                let keep = value.f_ne(0).map_err(|e| at(name)(e.into()))?;
-                Some(Mask::new(&keep, m.nm).map_err(at(name))?)
+        let mut keep = match entry.mask.and_then(|m| m.flags) {
+            Some(symbols) => {
+                let flags = self.indices(symbols, &entry.shape, count)?;
+                Some(shaped(Tensor::f_from_slice(&flags.iter().map(|&f| f as f32).collect::<Vec<_>>()))?)
             }
             None => None,
         };
-        let codebook = match (entry.codebook, table) {
-            (true, Some((values, indices))) => {
-                let indices = shaped(Tensor::f_from_slice(&indices))?;
-                let zero = values.iter().position(|&v| v == 0.0).filter(|_| mask.is_some());
-                Some(Codebook::new(&Tensor::from_slice(&values), &indices, zero).map_err(at(name))?)
+        let mut codebook = None;
+        let latent = match &entry.coding {
+            Coding::Raw(element) => self.raw_tensor(entry, *element, count)?,
+            Coding::Floats => shaped(Tensor::f_from_slice(&self.floats(count)?))?,
+            Coding::Sparse(symbols) => {
+                let kept = self.indices(*symbols, &entry.shape, count)?;
+                let bytes = self.take(kept.iter().filter(|k| **k != 0).count(), 4)?;
+                let mut stored = bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+                let values: Vec<f32> = kept.iter().map(|&k| if k != 0 { stored.next().unwrap_or(0.0) } else { 0.0 }).collect();
+                shaped(Tensor::f_from_slice(&values))?
             }
+            Coding::Table(symbols) => {
+                let Some(meta) = &entry.codebook else { return damaged(format!("`{name}` has a table and no codebook")) };
+                let book = self.codebook(meta, *symbols, entry, count)?;
+                let blank = shaped(Tensor::f_zeros([count as i64], (Kind::Float, tch::Device::Cpu)))?;
+                let value = book.apply(&blank).map_err(at(name))?;
+                codebook = Some(book);
+                value
+            }
+            coding @ (Coding::IntegerTable(_) | Coding::Integers) => {
+                let Some(grid) = &grid else { return damaged(format!("`{name}` has integers and no grid")) };
+                let integers = self.integers(coding, &entry.shape, count)?;
+                grid.dequantize(&shaped(Tensor::f_from_slice(&integers))?).map_err(at(name))?
+            }
+        };
+        if entry.mask.is_some() && keep.is_none() {
+            keep = Some(latent.f_ne(0).map_err(|e| at(name)(e.into()))?);
+        }
+        let mask = match (entry.mask, keep) {
+            (Some(m), Some(keep)) => Some(Mask::new(&keep, m.pattern).map_err(at(name))?),
             _ => None,
         };
-        Ok(Weight::from_parts(entry.role, value, mask, codebook, grid))
+        let chain = Chain { mask, codebook, half: entry.half, grid };
+        Ok(Weight::from_parts(entry.role, latent, chain))
+    }
+
+    fn codebook(&mut self, meta: &CodebookEntry, symbols: Symbols, entry: &TensorEntry, count: usize) -> Result<Codebook, PackError> {
+        let name = &entry.name;
+        let unfit = || damaged(format!("the codebook of `{name}` does not fit its shape {:?}", entry.shape));
+        let tables = match meta.axis {
+            Some(axis) => entry.shape.get(axis).copied().unwrap_or(0) as usize,
+            None => 1,
+        };
+        let first = entry.shape.first().copied().unwrap_or(1).max(1);
+        if meta.dim == 0 || tables == 0 || count % meta.dim != 0 || (meta.dim > 1 && (count / meta.dim) % first as usize != 0) {
+            return unfit();
+        }
+        let runs = count / meta.dim;
+        let rows = if meta.dim > 1 { vec![first, (runs / first as usize) as i64] } else { entry.shape.clone() };
+        let Some(length) = tables.checked_mul(symbols.values).and_then(|n| n.checked_mul(meta.dim)) else { return unfit() };
+        let table = match meta.shared.as_ref().and_then(|t| self.tables.get(t)) {
+            Some(table) if table.len() == length => table.clone(),
+            Some(_) => return unfit(),
+            None => self.floats(length)?,
+        };
+        if let Some(shared) = &meta.shared {
+            self.tables.insert(shared.clone(), table.clone());
+        }
+        let mut indices: Vec<i64> = self.indices(symbols, &rows, runs)?.into_iter().map(i64::from).collect();
+        if let Some(axis) = meta.axis {
+            let inner: usize = entry.shape[axis + 1..].iter().map(|&n| n as usize).product();
+            indices.iter_mut().enumerate().for_each(|(i, v)| *v += ((i / inner.max(1)) % tables * symbols.values) as i64);
+        }
+        // A masked weight's centroid at zero, the first of its table, stays there.
+        let zero = |t: &usize| entry.mask.is_some() && meta.dim == 1 && table.get(t * symbols.values) == Some(&0.0);
+        let pinned = (0..tables).filter(zero).map(|t| t * symbols.values).collect();
+        let make = || -> Result<Codebook, OpError> {
+            let centroids = Tensor::f_from_slice(&table)?.f_reshape([-1, meta.dim as i64])?;
+            let book = Codebook::new(&centroids, &Tensor::f_from_slice(&indices)?.f_reshape(&rows[..])?, pinned)?;
+            let book = book.shared(meta.shared.clone());
+            match meta.axis {
+                Some(axis) => book.by_channel(axis),
+                None => Ok(book),
+            }
+        };
+        make().map_err(at(name))
     }
 
     fn raw_tensor(&mut self, entry: &TensorEntry, element: ElementType, count: usize) -> Result<Tensor, PackError> {
@@ -168,54 +271,74 @@ impl Reader<'_> {
         Tensor::f_from_data_size(bytes, &entry.shape, element.kind()).map_err(|e| at(&entry.name)(e.into()))
     }
 
-    fn index(&mut self, coder: &mut IndexCoder, count: usize) -> Result<u32, PackError> {
-        match coder.code(&mut self.decoder, 0) {
-            Some(i) if (i as usize) < count => Ok(i),
+    /// Indices below `symbols.values` of a tensor of this shape.
+    fn indices(&mut self, symbols: Symbols, shape: &[i64], count: usize) -> Result<Vec<u32>, PackError> {
+        if symbols.values == 0 && count > 0 {
+            return damaged("a table is empty");
+        }
+        if symbols.values > 1 << 17 || symbols.stride > 64 * 64 {
+            return damaged("a table is impossibly long");
+        }
+        let layout = symbols.layout(columns(shape));
+        let found = if layout.is_mixed(count) {
+            self.spend(count)?;
+            let mut coder = MixedIndices::new(layout);
+            (0..count).map(|_| coder.code(&mut self.decoder, 0)).collect::<Option<Vec<u32>>>()
+        } else {
+            let Some((own, rest)) = self.pieces.split_at_checked(count.div_ceil(PIECE)) else { return damaged("a piece is missing") };
+            self.pieces = rest;
+            let lengths = (0..own.len()).map(|i| PIECE.min(count - i * PIECE));
+            if own.iter().zip(lengths).any(|(piece, n)| n > ELEMENTS_PER_BYTE * (piece.len() + 8)) {
+                return damaged("a piece claims more values than it holds");
+            }
+            let mut all = vec![0u32; count];
+            let read = all.par_chunks_mut(PIECE).zip(own).map(|(out, piece)| {
+                let mut decoder = Decoder::new(piece)?;
+                let mut coder = PlainIndices::new(layout);
+                for place in out {
+                    *place = coder.code(&mut decoder, 0)?;
+                }
+                Some(())
+            });
+            read.collect::<Option<Vec<()>>>().map(|_| all)
+        };
+        match found {
+            Some(found) if found.iter().all(|&i| (i as usize) < symbols.values) => Ok(found),
             _ => damaged("a symbol is out of range"),
         }
     }
 
-    fn indices(&mut self, count: usize, values: usize, zero: Option<u32>) -> Result<Vec<i64>, PackError> {
-        if values == 0 && count > 0 {
-            return damaged("a table is empty");
-        }
-        let mut coder = IndexCoder::new(values.max(1), zero);
-        (0..count).map(|_| self.index(&mut coder, values).map(i64::from)).collect()
-    }
-
-    /// The integers, and the indices where they came by table.
-    fn integers(&mut self, coding: Coding, count: usize) -> Result<(Vec<i64>, Option<Vec<i64>>), PackError> {
+    fn integers(&mut self, coding: &Coding, shape: &[i64], count: usize) -> Result<Vec<i64>, PackError> {
         let mut coder = IntegerCoder::new();
         let mut next = |decoder: &mut Decoder| match coder.code(decoder, 0) {
             Some(v) => Ok(v),
             None => damaged("an integer is unreadable"),
         };
-        let Coding::IntegerTable(k) = coding else {
-            return Ok(((0..count).map(|_| next(&mut self.decoder)).collect::<Result<_, _>>()?, None));
+        let Coding::IntegerTable(symbols) = coding else {
+            self.spend(count)?;
+            return (0..count).map(|_| next(&mut self.decoder)).collect();
         };
-        if k > count {
+        if symbols.values > count {
             return damaged("a table is impossibly long");
         }
+        self.spend(symbols.values)?;
         let mut table = Vec::new();
         let mut previous = 0i64;
-        for _ in 0..k {
+        for _ in 0..symbols.values {
             let Some(v) = previous.checked_add(next(&mut self.decoder)?) else { return damaged("an integer overflows") };
             table.push(v);
             previous = v;
         }
-        let zero = table.iter().position(|&v| v == 0).map(|z| z as u32);
-        let indices = self.indices(count, k, zero)?;
-        Ok((indices.iter().map(|&i| table[i as usize]).collect(), Some(indices)))
+        if let Some(zero) = table.iter().position(|&v| v == 0) {
+            table[..=zero].rotate_right(1);
+        }
+        Ok(self.indices(*symbols, shape, count)?.into_iter().map(|i| table[i as usize]).collect())
     }
 }
 
-/// The value that each index stands for. A codebook lies under a grid of one scale, so one index has one value.
-fn representatives(value: &Tensor, indices: &[i64]) -> Result<Vec<f32>, OpError> {
-    let values = to_f32s(value)?;
-    let count = indices.iter().max().map_or(1, |&m| m as usize + 1);
-    let mut table = vec![0.0; count];
-    indices.iter().zip(&values).for_each(|(&i, &v)| table[i as usize] = v);
-    Ok(table)
+/// The number of elements of a shape.
+fn elements(shape: &[i64]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |a, &n| a.checked_mul(usize::try_from(n).ok()?))
 }
 
 fn at(name: &str) -> impl Fn(OpError) -> PackError + '_ {

@@ -4,6 +4,6 @@ mod codebook;
 mod grid;
 mod mask;
 
-pub use codebook::Codebook;
+pub use codebook::{Assignment, Codebook};
 pub use grid::{Grid, GridShape, Levels};
 pub use mask::{Mask, NmPattern};

@@ -106,6 +106,22 @@ impl Operator for Conv {
         Some(WeightSlot { input: 1, bias: Some(2), out_axis: 0, in_axis: 1 })
     }
 
+    fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
+        let (x, w) = (inputs.get(0)?, inputs.get(1)?);
+        if self.groups != 1 || w.dim() != x.dim() || !(3..=4).contains(&x.dim()) {
+            return Ok(None);
+        }
+        let window = self.window.resolve(&x.size()[2..], &w.size()[2..])?;
+        let (x, padding) = window.pad_for_convolution(x)?;
+        // One spatial axis is two of which the first has length 1.
+        let flat = x.dim() == 3;
+        let two = |values: &[i64], one: i64| if flat { [one, values[0]] } else { [values[0], values[1]] };
+        let x = if flat { x.f_unsqueeze(2)? } else { x };
+        let patches = x.f_im2col(two(&w.size()[2..], 1), two(&window.dilations, 1), two(&padding, 0), two(&window.strides, 1))?;
+        let fan_in = patches.size()[1];
+        Ok(Some(patches.f_transpose(1, 2)?.f_reshape([-1, fan_in])?))
+    }
+
     fn adapt(&self, attributes: &Attributes, old: &IoShapes, new: &IoShapes) -> Adapted {
         let channels = new.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1)).copied();
         match channels {

@@ -74,6 +74,11 @@ impl Operator for Gemm {
         let out_axis = !self.transpose_b as usize;
         Some(WeightSlot { input: 1, bias: Some(2), out_axis, in_axis: 1 - out_axis })
     }
+
+    fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
+        let a = inputs.get(0)?;
+        Ok(Some(if self.transpose_a { a.f_tr()? } else { a.shallow_clone() }))
+    }
 }
 
 /// NumPy's matmul: stacks of matrices with broadcasting.
@@ -119,6 +124,11 @@ impl Operator for MatMul {
             Some(Some(shape)) if shape.len() == 2 => Some(WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 0 }),
             _ => None,
         }
+    }
+
+    fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
+        let (a, b) = (inputs.get(0)?, inputs.get(1)?);
+        Ok(if b.dim() == 2 { Some(a.f_reshape([-1, b.size()[0]])?) } else { None })
     }
 }
 
