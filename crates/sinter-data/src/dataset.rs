@@ -40,6 +40,8 @@ pub struct Split {
 pub struct Batch {
     pub x: Tensor,
     pub y: Option<Tensor>,
+    /// Where each sample stands in the split.
+    pub places: Vec<i64>,
 }
 
 /// In which order, and for what, a split is read.
@@ -184,21 +186,27 @@ impl Split {
 
     /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for.
     pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
-        let mut indices = self.indices.to_vec();
+        let mut places: Vec<usize> = (0..self.len()).collect();
         if let Order::Shuffled(seed) = order {
-            fastrand::Rng::with_seed(seed).shuffle(&mut indices);
+            fastrand::Rng::with_seed(seed).shuffle(&mut places);
         }
         let size = size.max(1);
-        let count = indices.len().div_ceil(size);
-        (0..count).map(move |b| self.read(&indices[b * size..((b + 1) * size).min(indices.len())], order))
+        let count = places.len().div_ceil(size);
+        (0..count).map(move |b| self.read(&places[b * size..((b + 1) * size).min(places.len())], order))
     }
 
-    fn read(&self, indices: &[usize], order: Order) -> Result<Batch, DataError> {
+    /// Whether training batches differ from epoch to epoch.
+    pub fn is_augmented(&self) -> bool {
+        !self.augment.is_none()
+    }
+
+    fn read(&self, places: &[usize], order: Order) -> Result<Batch, DataError> {
+        let indices: Vec<usize> = places.iter().map(|&p| self.indices[p]).collect();
         let shape = self.shape();
         let len = shape.iter().product::<i64>() as usize;
         let plane = len / self.normalize.factor.len().max(1);
         let mut values = vec![0f32; len * indices.len()];
-        values.par_chunks_mut(len.max(1)).zip(indices).try_for_each(|(out, &index)| {
+        values.par_chunks_mut(len.max(1)).zip(&indices).try_for_each(|(out, &index)| {
             self.source.read(index, out)?;
             for (c, part) in out.chunks_mut(plane.max(1)).enumerate() {
                 let (factor, shift) = (self.normalize.factor[c], self.normalize.shift[c]);
@@ -222,6 +230,7 @@ impl Split {
             }
             false => None,
         };
-        Ok(Batch { x, y })
+        let places = places.iter().map(|&p| p as i64).collect();
+        Ok(Batch { x, y, places })
     }
 }

@@ -30,10 +30,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads and checks everything; nothing is written.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads and checks everything; nothing is written. A `seed` takes the place of the pipeline's own.
+    pub fn read(path: &Path, seed: Option<u64>) -> Result<Self, ConfigError> {
         let source = Source::read(path)?;
-        let config: PipelineConfig = source.parse()?;
+        let mut config: PipelineConfig = source.parse()?;
+        config.seed = seed.unwrap_or(config.seed);
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         check_name(&config, &source)?;
         let data_path = folder.join(&config.data);

@@ -18,6 +18,14 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
     if groups.is_empty() {
         return Err(StageError::config("structured", "no layer has channels that can be removed"));
     }
+    let vectors = |name: &&String| model.weights[*name].codebook().is_some_and(|c| c.dim() > 1);
+    if let Some(name) = model.weights.keys().find(vectors) {
+        return Err(StageError::Config {
+            key: "structured".into(),
+            reason: format!("weight `{name}` has centroids of several weights each, which can't lose single ones"),
+            help: Some("put the structured `prune` stage before `cluster`".into()),
+        });
+    }
     let in_round = |r: f64| 1.0 - (1.0 - r).powf(1.0 / rounds.max(1) as f64);
     let scores = scores(model, config.criterion, &groups, context)?;
     let own = own_ratios(model, config, &groups);

@@ -11,7 +11,7 @@ use tch::{Device, Tensor};
 
 use crate::event::Event;
 use crate::guide::{Guide, Unguided};
-use crate::loss::{Objective, Teaching, expose_logits};
+use crate::loss::{Objective, Teacher, Teaching, expose_logits};
 use crate::metrics::evaluate;
 use crate::stage::{Context, StageError, TeacherRef};
 
@@ -117,15 +117,9 @@ impl FitConfig {
     }
 
     /// The loss that the configuration describes.
-    fn objective(&self, context: &Context) -> Result<Objective, StageError> {
-        let teaching = match &self.distill {
-            Some(d) => {
-                let teacher = (context.teacher)(&d.teacher)?;
-                Some(Teaching { teacher, temperature: d.temperature, alpha: d.alpha })
-            }
-            None => None,
-        };
-        Ok(Objective { task: context.data.task, teaching, label_smoothing: self.label_smoothing })
+    fn objective(&self, context: &Context) -> Objective {
+        let teaching = self.distill.as_ref().map(|d| Teaching { temperature: d.temperature, alpha: d.alpha });
+        Objective { task: context.data.task, teaching, label_smoothing: self.label_smoothing }
     }
 }
 
@@ -232,11 +226,11 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
     if config.epochs == 0 {
         return guide.finish(model);
     }
-    let mut objective = config.objective(context)?;
+    let objective = config.objective(context);
     let hidden = expose_logits(model, objective.task);
-    if let Some(teaching) = &mut objective.teaching {
-        expose_logits(&mut teaching.teacher, objective.task);
-    }
+    let train = &context.data.train;
+    let asked = config.distill.as_ref().map(|d| Teacher::new((context.teacher)(&d.teacher)?, train, objective.task));
+    let teacher = asked.transpose()?;
     let store = nn::VarStore::new(Device::Cpu);
     attach(model, &store)?;
     let mut optimizer = match config.optimizer {
@@ -248,9 +242,7 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
             sgd.build(&store, config.lr)?
         }
     };
-    let train = &context.data.train;
     let steps = train.len().div_ceil(config.batch_size);
-    let teacher = objective.teaching.as_ref().map(|t| tch::no_grad(|| Runner::new(&t.teacher))).transpose()?;
     let mut best: Option<(f64, Model)> = None;
     let mut waited = 0;
     for epoch in 0..config.epochs {
@@ -268,10 +260,7 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
             guide.before_step(model, done)?;
             // The effective weights follow the latent ones, so they are computed anew at every step.
             let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], Mode::Train)?.swap_remove(0);
-            let taught = match &teacher {
-                Some(runner) => Some(tch::no_grad(|| runner.run(&[batch.x.shallow_clone()], Mode::Predict))?.swap_remove(0)),
-                None => None,
-            };
+            let taught = teacher.as_ref().map(|t| t.answer(&batch)).transpose()?;
             let mut loss = objective.loss(&output, &batch, taught.as_ref())?;
             if let Some(penalty) = guide.penalty(model, done)? {
                 loss = loss.f_add(&penalty)?;

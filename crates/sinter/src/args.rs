@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// The folder of all runs; this run's is OUT/NAME/HASH.
     #[arg(long, default_value = "reports")]
     pub out: PathBuf,
+    /// Another seed than the pipeline's.
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Do every stage anew, whatever the cache holds.
     #[arg(long)]
     pub fresh: bool,

@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(args) => run_pipeline(&args),
         Command::Check { pipeline } => {
-            let plan = Plan::read(&pipeline).map_err(config)?;
+            let plan = Plan::read(&pipeline, None).map_err(config)?;
             let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
             println!(
                 "{} is fine: {} ({} parameters) on {} ({} / {} samples): {}",
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
-    let plan = Plan::read(&args.pipeline).map_err(config)?;
+    let plan = Plan::read(&args.pipeline, args.seed).map_err(config)?;
     let listener = Listener::new(args.quiet, args.json);
     let options = RunOptions { out: args.out.clone(), fresh: args.fresh };
     plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Everything that a contributor does is one `cargo xtask` word. Depends on neither libtorch nor polars, so it builds in seconds.
 
+mod bench;
 mod setup;
 mod shell;
 
@@ -12,6 +13,8 @@ cargo xtask WORD
   setup [--cuda] [--data DIR]   fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
+  bench [kernels|mnist|cifar] [--data DIR] [--exact]
+                                install peers, then run benchmarks beside them; DIR holds mnist/, cifar10-images.tar and ic_resnet8.onnx
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
 An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         "demo" => setup_options(&rest).and_then(|o| setup::all(&o)).and_then(|()| demo()),
         "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
+        "bench" => bench_options(&rest).and_then(|o| bench::all(&o)),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -50,6 +54,19 @@ fn setup_options(args: &[String]) -> Result<setup::Options, String> {
             "--cuda" => options.cuda = true,
             "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
             other => return Err(format!("`{other}` is not an option of setup\n\n{HELP}")),
+        }
+    }
+    Ok(options)
+}
+
+fn bench_options(args: &[String]) -> Result<bench::Options, String> {
+    let mut options = bench::Options::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--exact" => options.exact = true,
+            "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
+            word => options.words.push(word.to_string()),
         }
     }
     Ok(options)

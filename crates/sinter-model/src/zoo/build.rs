@@ -10,7 +10,8 @@ use crate::graph::{Dim, Graph, Node, ValueInfo};
 use crate::model::Model;
 use crate::weight::{Role, Weight};
 
-pub(super) struct Builder {
+/// Adds nodes one by one and knows the shapes so far. Each method returns the name of the value that it makes.
+pub struct Builder {
     model: Model,
     /// Channels (or features) of each value so far.
     channels: BTreeMap<String, i64>,
@@ -21,6 +22,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
+    /// A graph with one input named `input`, of this shape without the batch.
     pub fn new(name: &str, input: &[i64]) -> Self {
         let mut shape = vec![Dim::Free("batch".into())];
         shape.extend(input.iter().map(|&n| Dim::Fixed(n)));
@@ -35,6 +37,7 @@ impl Builder {
         }
     }
 
+    /// Channels (or features) of a value.
     pub fn channels(&self, value: &str) -> i64 {
         self.channels.get(value).copied().unwrap_or(1)
     }
@@ -92,6 +95,7 @@ impl Builder {
     }
 
     #[allow(clippy::too_many_arguments)]
+    /// A convolution with a bias; `pad` is VALID or SAME_UPPER.
     pub fn conv(&mut self, name: &str, x: &str, out: i64, kernel: [i64; 2], stride: i64, groups: i64, pad: &str) -> String {
         let weight = self.random(format!("{name}.weight"), &[out, self.channels(x) / groups, kernel[0], kernel[1]]);
         let bias = self.filled(format!("{name}.bias"), Role::Parameter, out, 0.0);
@@ -121,17 +125,20 @@ impl Builder {
         self.node(name, "Conv", attributes, inputs, out, spatial)
     }
 
+    /// A padded convolution and its batch normalisation.
     pub fn conv_bn(&mut self, name: &str, x: &str, out: i64, kernel: [i64; 2], stride: i64, groups: i64) -> String {
         let weight = self.random(format!("{name}.weight"), &[out, self.channels(x) / groups, kernel[0], kernel[1]]);
         let y = self.conv_node(name, &[x, &weight], out, kernel, stride, groups, "SAME_UPPER");
         self.batch_norm(&format!("{name}.bn"), &y)
     }
 
+    /// The same and ReLU.
     pub fn conv_bn_relu(&mut self, name: &str, x: &str, out: i64, kernel: [i64; 2], stride: i64, groups: i64) -> String {
         let y = self.conv_bn(name, x, out, kernel, stride, groups);
         self.relu(&y)
     }
 
+    /// Batch normalisation.
     pub fn batch_norm(&mut self, name: &str, x: &str) -> String {
         let c = self.channels(x);
         let scale = self.filled(format!("{name}.scale"), Role::Parameter, c, 1.0);
@@ -142,27 +149,32 @@ impl Builder {
         self.node(name, "BatchNormalization", Attributes::new(), &[x, &scale, &bias, &mean, &var], c, spatial)
     }
 
+    /// A dense layer with a bias.
     pub fn dense(&mut self, name: &str, x: &str, out: i64) -> String {
         let weight = self.random(format!("{name}.weight"), &[out, self.channels(x)]);
         let bias = self.filled(format!("{name}.bias"), Role::Parameter, out, 0.0);
         self.node(name, "Gemm", Attributes::new().int("transB", 1), &[x, &weight, &bias], out, vec![])
     }
 
+    /// A dense layer without.
     pub fn dense_without_bias(&mut self, name: &str, x: &str, out: i64) -> String {
         let weight = self.random(format!("{name}.weight"), &[out, self.channels(x)]);
         self.node(name, "Gemm", Attributes::new().int("transB", 1), &[x, &weight], out, vec![])
     }
 
+    /// ReLU.
     pub fn relu(&mut self, x: &str) -> String {
         let (name, channels, spatial) = (self.unnamed("Relu"), self.channels(x), self.lengths(x));
         self.node(&name, "Relu", Attributes::new(), &[x], channels, spatial)
     }
 
+    /// The sum of two values of one shape.
     pub fn add(&mut self, name: &str, a: &str, b: &str) -> String {
         let (channels, spatial) = (self.channels(a), self.lengths(a));
         self.node(name, "Add", Attributes::new(), &[a, b], channels, spatial)
     }
 
+    /// Max pooling over squares that do not overlap.
     pub fn max_pool(&mut self, x: &str, size: i64) -> String {
         let name = self.unnamed("MaxPool");
         let attributes = Attributes::new().ints("kernel_shape", &[size, size]).ints("strides", &[size, size]);
@@ -171,17 +183,20 @@ impl Builder {
         self.node(&name, "MaxPool", attributes, &[x], channels, spatial)
     }
 
+    /// The mean over all positions.
     pub fn global_average(&mut self, x: &str) -> String {
         let (name, channels) = (self.unnamed("GlobalAveragePool"), self.channels(x));
         self.node(&name, "GlobalAveragePool", Attributes::new(), &[x], channels, vec![1, 1])
     }
 
+    /// All but the batch in one axis.
     pub fn flatten(&mut self, x: &str) -> String {
         let name = self.unnamed("Flatten");
         let features = self.channels(x) * self.lengths(x).iter().product::<i64>();
         self.node(&name, "Flatten", Attributes::new().int("axis", 1), &[x], features, vec![])
     }
 
+    /// The model, with this value as its output. Errors with the first thing that went wrong.
     pub fn finish(mut self, x: &str) -> OpResult<Model> {
         if let Some(error) = self.failed {
             return Err(error);

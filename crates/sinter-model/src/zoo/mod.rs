@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::OpResult;
 use crate::model::Model;
-use build::Builder;
+pub use build::Builder;
 
 /// The name of a built-in architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,115 @@
+"""What peers need for the same work on the same arrays. Prints one JSON object a line: {"name", "seconds", "value"}."""
+
+import json
+import lzma
+import sys
+import time
+import zlib
+
+import numpy as np
+
+
+def told(name, seconds, value=None):
+    print(json.dumps({"name": name, "seconds": seconds, "value": value}), flush=True)
+
+
+def best(work, times):
+    """The least time of several runs, and what the last one gave."""
+    least, result = float("inf"), None
+    for _ in range(times):
+        start = time.perf_counter()
+        result = work()
+        least = min(least, time.perf_counter() - start)
+    return least, result
+
+
+def inertia(values, centroids):
+    """The sum of squared distances to the nearest centroid, the same way for everyone."""
+    centroids = np.sort(np.asarray(centroids, dtype=np.float64).ravel())
+    middles = (centroids[1:] + centroids[:-1]) / 2
+    nearest = centroids[np.searchsorted(middles, values)]
+    return float(((values - nearest) ** 2).sum())
+
+
+def kmeans(path, k, exact):
+    import faiss
+    from sklearn.cluster import KMeans
+
+    values = np.fromfile(path, dtype=np.float32)
+    wide = values.astype(np.float64)
+    column = values.reshape(-1, 1)
+    seconds, fitted = best(lambda: KMeans(k, n_init=1, max_iter=20, random_state=0).fit(column), 1)
+    told("scikit-learn", seconds, inertia(wide, fitted.cluster_centers_))
+
+    def with_faiss():
+        means = faiss.Kmeans(1, k, niter=25, seed=1, max_points_per_centroid=10**9)
+        means.train(column)
+        return means
+
+    seconds, fitted = best(with_faiss, 1)
+    told("faiss", seconds, inertia(wide, fitted.centroids))
+    if exact:
+        import ckwrap
+
+        seconds, fitted = best(lambda: ckwrap.ckmeans(wide, k), 1)
+        told("ckwrap (exact)", seconds, inertia(wide, fitted.centers))
+
+
+def masks(path, side):
+    import torch
+
+    weight = torch.from_numpy(np.fromfile(path, dtype=np.float32)).reshape(side, side)
+
+    def two_of_four():
+        runs = weight.abs().reshape(-1, 4)
+        keep = torch.zeros_like(runs)
+        keep.scatter_(1, runs.topk(2, dim=1).indices, 1.0)
+        return keep.reshape(side, side)
+
+    def magnitude():
+        # As torch.nn.utils.prune.L1Unstructured.compute_mask does it.
+        keep = torch.ones_like(weight)
+        lowest = torch.topk(weight.abs().reshape(-1), k=round(0.9 * weight.numel()), largest=False)
+        keep.reshape(-1)[lowest.indices] = 0
+        return keep
+
+    for name, work in (("torch topk 2:4", two_of_four), ("torch prune 90 %", magnitude)):
+        seconds, keep = best(work, 3)
+        told(name, seconds, float(keep.sum()))
+
+
+def coding(path):
+    import nncodec.tensor as nnc
+
+    values = np.fromfile(path, dtype=np.int8)
+    start = time.perf_counter()
+    packed = nnc.encode(values.astype(np.int32).reshape(1024, -1))
+    told("DeepCABAC (nncodec)", time.perf_counter() - start, len(packed))
+    nibbles = (values.astype(np.uint8) & 15).reshape(-1, 2)
+    nibbles = (nibbles[:, 0] | nibbles[:, 1] << 4).tobytes()
+    start = time.perf_counter()
+    packed = min((lzma.compress(data, preset=9 | lzma.PRESET_EXTREME) for data in (values.tobytes(), nibbles)), key=len)
+    told("xz -9e", time.perf_counter() - start, len(packed))
+    start = time.perf_counter()
+    packed = min((zlib.compress(data, 9) for data in (values.tobytes(), nibbles)), key=len)
+    told("zip (deflate -9)", time.perf_counter() - start, len(packed))
+
+
+def archive(path):
+    """What general archivers make of a whole file."""
+    data = open(path, "rb").read()
+    for name, work in (("xz -9e", lambda: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)), ("zip", lambda: zlib.compress(data, 9))):
+        seconds, packed = best(work, 1)
+        told(name, seconds, len(packed))
+
+
+if __name__ == "__main__":
+    work, path, *rest = sys.argv[1:]
+    if work == "kmeans":
+        kmeans(path, int(rest[0]), rest[1] == "exact")
+    elif work == "masks":
+        masks(path, int(rest[0]))
+    elif work == "coding":
+        coding(path)
+    else:
+        archive(path)

@@ -1,0 +1,91 @@
+//! Benchmarks beside peers: the peers are installed into an environment of their own.
+
+use std::path::{Path, PathBuf};
+
+use crate::setup::{self, root};
+use crate::{cargo, shell};
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// `kernels`, `mnist`, `cifar`; all without a word.
+    pub words: Vec<String>,
+    /// A folder with `mnist/`, `cifar10-images.tar` and `ic_resnet8.onnx` (here or under `../models`).
+    pub data: Option<PathBuf>,
+    pub exact: bool,
+}
+
+const MNIST: [&str; 4] = [
+    "pipelines/deep-compression-lenet-300-100.yaml",
+    "pipelines/deep-compression-lenet-300-100-tiny.yaml",
+    "pipelines/deep-compression-lenet5.yaml",
+    "pipelines/deep-compression-lenet5-tiny.yaml",
+];
+const CIFAR: [&str; 4] = [
+    "bench/pipelines/resnet8-dense.yaml",
+    "bench/pipelines/resnet8-2-of-4.yaml",
+    "bench/pipelines/resnet8-80-sparse.yaml",
+    "bench/pipelines/resnet8-half-macs.yaml",
+];
+
+/// Builds, installs the peers and runs the benchmarks.
+pub fn all(options: &Options) -> Result<(), String> {
+    let wants = |word: &str| options.words.is_empty() || options.words.iter().any(|w| w == word);
+    if let Some(unknown) = options.words.iter().find(|w| !["kernels", "mnist", "cifar"].contains(&w.as_str())) {
+        return Err(format!("`{unknown}` is no benchmark: there are kernels, mnist and cifar"));
+    }
+    setup::all(&setup::Options::default())?;
+    let python = environment()?;
+    shell::run(&cargo(), &["build", "--release", "--package", "sinter-bench"], &root())?;
+    let bench = |args: &[&str]| shell::run("target/release/sinter-bench", &[&["--python", &python], args].concat(), &root());
+    if wants("kernels") {
+        let mut args = vec!["kernels", "--scratch", "target/bench"];
+        args.extend(options.exact.then_some("--exact"));
+        bench(&args)?;
+    }
+    if wants("mnist") || wants("cifar") {
+        shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
+    }
+    let run = ["pipelines", "--sinter", "target/debug/sinter", "--out", "reports/bench"];
+    if wants("mnist") {
+        data(options, "mnist", &["mnist"])?;
+        bench(&[&run[..], &MNIST].concat())?;
+    }
+    if wants("cifar") {
+        data(options, "cifar10-images.tar", &["cifar10-images.tar"])?;
+        data(options, "ic_resnet8.onnx", &["ic_resnet8.onnx", "../models/ic_resnet8.onnx"])?;
+        bench(&[&run[..], &["--seeds", "1"], &CIFAR].concat())?;
+    }
+    Ok(())
+}
+
+/// The Python with the peers, made anew when the list of peers changes.
+fn environment() -> Result<String, String> {
+    let (root, place) = (root(), root().join(".cache/bench-peers"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let wanted = read(&root.join("bench/requirements.txt"));
+    let python = place.join("bin/python").display().to_string();
+    if read(&place.join("installed.txt")) == wanted {
+        return Ok(python);
+    }
+    println!("installing peers into {}", place.display());
+    shell::run("python3", &["-m", "venv", "--clear", &place.display().to_string()], &root)
+        .map_err(|e| format!("{e}; peers need Python with its venv module"))?;
+    shell::run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "bench/requirements.txt"], &root)?;
+    std::fs::write(place.join("installed.txt"), wanted).map_err(|e| e.to_string())?;
+    Ok(python)
+}
+
+/// Makes data that no package brings appear in `.cache`.
+fn data(options: &Options, name: &str, places: &[&str]) -> Result<(), String> {
+    let to = root().join(".cache").join(name);
+    if to.exists() {
+        return Ok(());
+    }
+    let found = options.data.iter().flat_map(|folder| places.iter().map(move |p| folder.join(p))).find(|p| p.exists());
+    let found = found.and_then(|p| p.canonicalize().ok());
+    let Some(from) = found else {
+        return Err(format!("{name} is missing: put it into .cache, or name a folder that holds it with `--data DIR`"));
+    };
+    std::os::unix::fs::symlink(&from, &to).map_err(|e| format!("{}: {e}", to.display()))
+}
