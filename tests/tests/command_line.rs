@@ -113,6 +113,53 @@ fn every_figure_of_the_stage_table_is_in_the_parquet_and_on_the_page() {
 }
 
 #[test]
+fn a_sensitivity_scan_is_told_and_remembered() {
+    use polars::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    write_bars(folder.path(), 400, 200);
+    let stages = |share: u32| {
+        format!("stages:\n  - train: {{ epochs: 2 }}\n  - prune: {{ unstructured: {{ sparsity: {share}%, scope: sensitivity }} }}\nexport: [packed]\n")
+    };
+    write_pipeline(folder.path(), "scan", &stages(70));
+    assert!(sinter(folder.path(), &["run", "scan.yaml", "--quiet"]).status.success());
+    let run = only_run(folder.path(), "scan");
+    let record = RunRecord::read(&run).unwrap();
+    let file = std::fs::File::open(run.join("sensitivity.parquet")).unwrap();
+    assert_eq!(ParquetReader::new(file).finish().unwrap().height(), 3 * 7);
+    assert!(run.join("charts/sensitivity.svg").exists());
+    let last = record.last().unwrap();
+    let pruned: f64 = record.layers.iter().filter(|l| l.stage_index == 2).map(|l| l.sparsity * l.parameters as f64).sum();
+    let weights: f64 = record.layers.iter().filter(|l| l.stage_index == 2).map(|l| l.parameters as f64).sum();
+    assert!((pruned / weights - 0.7).abs() < 0.01, "{last:?}");
+    // Another share takes the curves of the first scan: a changed memory shows in it.
+    let cache = folder.path().join("reports/.cache");
+    let memory = std::fs::read_dir(cache).unwrap().map(|e| e.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".memory.json"));
+    let memory = memory.unwrap();
+    let text = std::fs::read_to_string(&memory).unwrap();
+    let mut curves: serde_json::Value = serde_json::from_str(&text).unwrap();
+    curves[0]["lost"] = serde_json::json!([9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]);
+    std::fs::write(&memory, curves.to_string()).unwrap();
+    std::fs::remove_dir_all(folder.path().join("reports/scan")).unwrap();
+    write_pipeline(folder.path(), "scan", &stages(40));
+    assert!(sinter(folder.path(), &["run", "scan.yaml", "--quiet"]).status.success());
+    let told = RunRecord::read(&only_run(folder.path(), "scan")).unwrap().sensitivity;
+    assert_eq!(told[0].lost, 9.0);
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_bars(folder.path(), 100, 50);
+    write_pipeline(folder.path(), "seeds", "stages:\n  - train: { epochs: 1 }\nexport: [packed]\n");
+    for seed in ["1", "2"] {
+        assert!(sinter(folder.path(), &["run", "seeds.yaml", "--quiet", "--seed", seed]).status.success());
+    }
+    let runs = std::fs::read_dir(folder.path().join("reports/seeds")).unwrap();
+    let seeds: Vec<u64> = runs.map(|r| RunRecord::read(&r.unwrap().path()).unwrap().seed).collect();
+    assert!(seeds.len() == 2 && seeds.contains(&1) && seeds.contains(&2), "{seeds:?}");
+}
+
+#[test]
 fn a_killed_run_ends_with_the_same_figures() {
     let folder = tempfile::tempdir().unwrap();
     write_bars(folder.path(), 3000, 500);
@@ -186,7 +233,7 @@ fn wrong_keys_and_values_are_refused_with_their_place() {
     refused(
         at,
         "stages:\n  - prune: { finetune: { epochs: 1 } }\n",
-        &["exactly one of `structured`, `unstructured` and `pattern`"],
+        &["exactly one of `structured`, `unstructured`, `pattern` and `blocks`"],
     );
     refused(at, "stages:\n  - cluster: { centroids: 1 }\n", &["between 2 and 65536", "wrong.yaml:6:27"]);
     refused(at, "stages:\n  - quantize: { weights: int99 }\n", &["`int99` is not a grid", "wrong.yaml:6:26"]);
@@ -196,6 +243,23 @@ fn wrong_keys_and_values_are_refused_with_their_place() {
         "stages:\n  - prune: { unstructured: { sparsity: 50%, layers: [{ match: \"cnv*\", ratio: 10% }] } }\n",
         &["the layer pattern `cnv*` matches nothing", "the model's layers are fc1, fc2, fc3", "wrong.yaml:6:63"],
     );
+    let stage = |text: &str| format!("stages:\n  - {text}\n");
+    for (text, words) in [
+        ("prune: { unstructured: { sparsity: 50% }, schedule: { cubic: {} } }", ["add `finetune", "wrong.yaml:6:57"]),
+        ("prune: { pattern: \"2:4\", schedule: { cubic: {} }, finetune: { epochs: 1 } }", ["for single weights", "wrong.yaml:6:40"]),
+        ("prune: { unstructured: { sparsity: 50%, criterion: movement } }", ["only seen while the model trains", "wrong.yaml:6:56"]),
+        ("prune: { unstructured: { sparsity: 50%, criterion: obs, scope: global } }", ["each layer in one go", "wrong.yaml:6:56"]),
+        ("prune: { structured: { ratio: 50% }, criterion: wanda }", ["`criterion` goes with `pattern`", "wrong.yaml:6:53"]),
+        ("prune: { unstructured: { sparsity: 50%, block: [0, 4] } }", ["at least one row", "wrong.yaml:6:52"]),
+        ("prune: { structured: { ratio: 50%, scope: flops } }", ["unknown name `flops`", "wrong.yaml:6:47"]),
+        ("cluster: { centroids: 4, budget: 4 KiB }", ["leave `centroids` out", "wrong.yaml:6:38"]),
+        ("cluster: { scope: channel }", ["needs `centroids`", "wrong.yaml:6:14"]),
+        ("cluster: { centroids: 4, entropy: 0.1 }", ["works while fine-tuning", "wrong.yaml:6:39"]),
+        ("cluster: { centroids: 4, vector: 4, scope: shared }", ["go with `scope: layer`", "wrong.yaml:6:38"]),
+        ("cluster: { budget: a lot }", ["does not start with a number", "wrong.yaml:6:24"]),
+    ] {
+        refused(at, &stage(text), &words);
+    }
     refused(at, "stages: [\n", &["wrong.yaml"]);
     refused(at, "stages: []\nmodel: { zoo: lenet55 }\n", &["unknown name `lenet55`", "did you mean `lenet5`?"]);
 }
@@ -278,7 +342,7 @@ fn compare_and_unpack_refuse_what_is_no_run_and_no_model() {
     let output = sinter(folder.path(), &["compare", "nothing"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing is no run"));
-    std::fs::write(folder.path().join("x.sinter"), b"SINTER\x01rest").unwrap();
+    std::fs::write(folder.path().join("x.sinter"), b"SINTER\x02rest").unwrap();
     let output = sinter(folder.path(), &["unpack", "x.sinter"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("damaged or truncated"));

@@ -132,6 +132,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Hostile files: several bytes changed at once, lengths among them, under a right checksum.
+    #[test]
+    fn hostile_files_end_soon(changes in proptest::collection::vec((0.0..1.0f64, any::<u8>()), 1..8), head in any::<bool>()) {
+        let mut bytes = packed().to_vec();
+        let end = bytes.len() - 4;
+        for (place, value) in changes {
+            // Lengths stand at the beginning, after magic and version.
+            let span = if head { 16 } else { end - 7 };
+            bytes[7 + (span as f64 * place) as usize] = value;
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.sum().to_le_bytes());
+        let _ = unpack(&bytes);
+    }
+
+    #[test]
+    fn noise_is_an_error(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let mut bytes = [b"SINTER\x02", &noise[..]].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes);
+        bytes.extend(crc.sum().to_le_bytes());
+        prop_assert!(unpack(&bytes).is_err());
+    }
+}
+
 fn packed() -> &'static [u8] {
     static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     BYTES.get_or_init(|| {
@@ -169,5 +198,5 @@ fn quantized_gaussian_weights_come_near_their_entropy() {
     let mut model = ZooModel::Lenet300100.build(&[1, 4, 4], 3).unwrap();
     model.weights.insert("fc1.weight".into(), weight);
     let bits = pack(&model).unwrap().tensors["fc1.weight"] * 8.0 / n;
-    assert!(bits < entropy * 1.02, "{bits} bits a weight, entropy {entropy}");
+    assert!(bits < entropy * 1.01, "{bits} bits a weight, entropy {entropy}");
 }

@@ -163,3 +163,67 @@ pub fn groups(model: &Model) -> Result<Vec<Group>, ExecError> {
     };
     Ok(grouped.into_iter().map(|((_, axes), channels)| Group { layers: named(&axes), channels }).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sinter_model::{Attributes, Dim, ElementType, Graph, Role, ValueInfo, Weight};
+    use tch::{Device, Kind, Tensor};
+
+    /// Self-attention of two heads of four features over three tokens of eight.
+    fn attention() -> Model {
+        let mut model = Model::default();
+        let info = |name: &str| {
+            let shape = vec![Dim::Free("batch".into()), Dim::Fixed(3), Dim::Fixed(8)];
+            ValueInfo { name: name.into(), element: ElementType::Float, shape }
+        };
+        model.graph = Graph { inputs: vec![info("x")], outputs: vec![info("y")], nodes: vec![] };
+        let mut node = |name: &str, kind: &str, attributes: Attributes, inputs: &[&str]| {
+            let inputs = inputs.iter().map(|i| i.to_string()).collect();
+            model.graph.nodes.push(Node::new(name, kind, attributes, inputs, vec![name.into()]).unwrap());
+        };
+        for part in ["q", "k", "v"] {
+            node(&format!("{part}.all"), "MatMul", Attributes::new(), &["x", &format!("{part}.weight")]);
+            node(&format!("{part}.split"), "Reshape", Attributes::new(), &[&format!("{part}.all"), "heads"]);
+            let perm: &[i64] = if part == "k" { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] };
+            node(part, "Transpose", Attributes::new().ints("perm", perm), &[&format!("{part}.split")]);
+        }
+        node("scores", "MatMul", Attributes::new(), &["q", "k"]);
+        node("chances", "Softmax", Attributes::new().int("axis", -1), &["scores"]);
+        node("mixed", "MatMul", Attributes::new(), &["chances", "v"]);
+        node("back", "Transpose", Attributes::new().ints("perm", &[0, 2, 1, 3]), &["mixed"]);
+        node("joined", "Reshape", Attributes::new(), &["back", "features"]);
+        node("y", "MatMul", Attributes::new(), &["joined", "o.weight"]);
+        for part in ["q", "k", "v", "o"] {
+            let value = Tensor::randn([8, 8], (Kind::Float, Device::Cpu));
+            model.weights.insert(format!("{part}.weight"), Weight::new(Role::Parameter, value));
+        }
+        for (name, shape) in [("heads", vec![0i64, 0, 2, 4]), ("features", vec![0, 0, 8])] {
+            model.weights.insert(name.into(), Weight::new(Role::Constant, Tensor::from_slice(&shape)));
+        }
+        model
+    }
+
+    #[test]
+    fn attention_loses_whole_heads() {
+        let mut model = attention();
+        let found = groups(&model).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].layers, ["q.all", "k.all", "v.all"]);
+        assert_eq!(found[0].channels.len(), 2);
+        for head in &found[0].channels {
+            let of = |weight: &str| head.units.iter().filter(|u| u.name == weight).count();
+            assert_eq!([of("q.weight"), of("k.weight"), of("v.weight"), of("o.weight")], [4; 4]);
+        }
+        // Without the first head, the output is what the second gives alone.
+        let x = Tensor::randn([2, 3, 8], (Kind::Float, Device::Cpu));
+        let run = |m: &Model| sinter_exec::Runner::new(m).unwrap().run(&[x.shallow_clone()], sinter_model::Mode::Predict).unwrap().remove(0);
+        let mut alone = model.copy();
+        let output = alone.weights["o.weight"].latent().copy();
+        let _ = output.narrow(0, 0, 4).zero_();
+        alone.weight_mut("o.weight").unwrap().set_latent(output).unwrap();
+        crate::remove_channels(&mut model, &[&found[0].channels[0]]).unwrap();
+        assert_eq!(model.weights["q.weight"].size(), [8, 4]);
+        assert!((run(&model) - run(&alone)).abs().max().double_value(&[]) < 1e-5);
+    }
+}

@@ -7,7 +7,7 @@ use sinter_train::{Context, Guide, StageError};
 use tch::Tensor;
 
 use crate::config::{CubicConfig, WeightCriterion};
-use crate::scores::weight_scores;
+use crate::scores::{input_norms, weight_scores};
 use crate::select::{Shares, set_masks};
 
 /// How much of the past the running means of gradient terms keep.
@@ -26,7 +26,6 @@ pub(crate) struct Gradual<'a> {
 }
 
 impl<'a> Gradual<'a> {
-    /// `seen` holds what the criterion needs and training does not show: the norms of inputs.
     pub fn new(shares: Shares, criterion: WeightCriterion, schedule: &'a CubicConfig, context: &'a Context<'a>) -> Self {
         Self { shares, criterion, schedule, context, seen: BTreeMap::new(), step: 0, complete: false }
     }
@@ -36,7 +35,11 @@ impl<'a> Gradual<'a> {
     }
 
     fn prune(&mut self, model: &mut Model, progress: f64) -> Result<(), StageError> {
-        let seen = self.gathers().then_some(&self.seen);
+        if self.criterion == WeightCriterion::Wanda && self.seen.is_empty() {
+            // Inputs change little while masks grow: one look at them is enough.
+            self.seen = input_norms(model, self.context)?;
+        }
+        let seen = (!self.seen.is_empty()).then_some(&self.seen);
         let scores = tch::no_grad(|| weight_scores(model, &self.shares.layers, self.criterion, seen, self.context))?;
         set_masks(model, self.shares.masks(&scores, progress)?)
     }

@@ -67,7 +67,7 @@ pub(crate) fn weight_scores(
 }
 
 /// The Euclidean norm of each layer's inputs over training samples, of the weight's shape: constant over output channels.
-fn input_norms(model: &Model, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
+pub(crate) fn input_norms(model: &Model, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
     let mut sums: BTreeMap<String, (Layer, Tensor)> = BTreeMap::new();
     each_columns(model, SAMPLES, context, &mut |layer, rows| {
         let squares = rows.f_square()?.f_sum_dim_intlist(0, false, Kind::Float)?;

@@ -68,7 +68,7 @@ impl Grid {
     pub fn symmetric(bits: u8, shape: GridShape, magnitude: &[f32]) -> OpResult<Self> {
         let top = ((1i64 << (bits.clamp(2, 32) - 1)) - 1) as f32;
         let floor = magnitude.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
-        let scale: Vec<f32> = magnitude.iter().map(|&m| m.max(floor) / top).collect();
+        let scale: Vec<f32> = magnitude.iter().map(|&m| short(m.max(floor) / top)).collect();
         Self::new(bits, Levels::Symmetric, shape, &scale, &vec![0; scale.len()])
     }
 
@@ -83,10 +83,10 @@ impl Grid {
         }
         let (bottom, top) = integers(bits, levels);
         if levels == Levels::Symmetric {
-            let scale = high.max(-low) / top as f32;
+            let scale = short(high.max(-low) / top as f32);
             return Self::new(bits, levels, GridShape::Tensor, &[scale], &[0]);
         }
-        let scale = (high - low) / (top - bottom) as f32;
+        let scale = short((high - low) / (top - bottom) as f32);
         let zero_point = (bottom as f32 - low / scale).round_ties_even() as i64;
         Self::new(bits, levels, GridShape::Tensor, &[scale], &[zero_point.clamp(bottom, top)])
     }
@@ -197,6 +197,11 @@ impl Grid {
         let reach = if self.shape == GridShape::Tensor { "" } else { "/channel" };
         format!("{sign}int{}{reach}", self.bits)
     }
+}
+
+/// The next bfloat16, upward so that the range still fits: scales take 16 bits in a file, and products of two are exact in float32.
+fn short(scale: f32) -> f32 {
+    f32::from_bits((scale.to_bits() + 0xffff) & 0xffff_0000)
 }
 
 fn integers(bits: u8, levels: Levels) -> (i64, i64) {
