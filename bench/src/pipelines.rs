@@ -12,7 +12,17 @@ use crate::table::Table;
 /// Runs every pipeline with every seed (what an earlier benchmark did is not done again) and prints one table.
 pub fn all(peers: &Peers, sinter: &Path, out: &Path, seeds: &[u64], pipelines: &[PathBuf]) -> Outcome<()> {
     let heads = [
-        "pipeline", "seed", "dense", "compressed", "points lost", "packed", "of float32 parameters", "float32 ONNX, xz -9e", "and zip", "MACs", "sparsity",
+        "pipeline",
+        "seed",
+        "dense",
+        "compressed",
+        "points lost",
+        "packed",
+        "of float32 parameters",
+        "float32 ONNX, xz -9e",
+        "and zip",
+        "MACs",
+        "sparsity",
     ];
     let mut table = Table::new("pipelines; quality of the exported file in ONNX Runtime", &heads);
     for pipeline in pipelines {
@@ -28,7 +38,15 @@ pub fn all(peers: &Peers, sinter: &Path, out: &Path, seeds: &[u64], pipelines: &
 /// Runs a pipeline; the folder of the run.
 fn run(sinter: &Path, out: &Path, pipeline: &Path, seed: u64) -> Outcome<PathBuf> {
     eprintln!("{} with seed {seed}", pipeline.display());
-    let output = Command::new(sinter).arg("run").arg(pipeline).arg("--seed").arg(seed.to_string()).arg("--json").arg("--out").arg(out).output()?;
+    let output = Command::new(sinter)
+        .arg("run")
+        .arg(pipeline)
+        .arg("--seed")
+        .arg(seed.to_string())
+        .arg("--json")
+        .arg("--out")
+        .arg(out)
+        .output()?;
     if !output.status.success() {
         return Err(format!("{} failed:\n{}", pipeline.display(), String::from_utf8_lossy(&output.stderr)).into());
     }

@@ -118,7 +118,9 @@ fn a_sensitivity_scan_is_told_and_remembered() {
     let folder = tempfile::tempdir().unwrap();
     write_bars(folder.path(), 400, 200);
     let stages = |share: u32| {
-        format!("stages:\n  - train: {{ epochs: 2 }}\n  - prune: {{ unstructured: {{ sparsity: {share}%, scope: sensitivity }} }}\nexport: [packed]\n")
+        format!(
+            "stages:\n  - train: {{ epochs: 2 }}\n  - prune: {{ unstructured: {{ sparsity: {share}%, scope: sensitivity }} }}\nexport: [packed]\n"
+        )
     };
     write_pipeline(folder.path(), "scan", &stages(70));
     assert!(sinter(folder.path(), &["run", "scan.yaml", "--quiet"]).status.success());
@@ -133,7 +135,8 @@ fn a_sensitivity_scan_is_told_and_remembered() {
     assert!((pruned / weights - 0.7).abs() < 0.01, "{last:?}");
     // Another share takes the curves of the first scan: a changed memory shows in it.
     let cache = folder.path().join("reports/.cache");
-    let memory = std::fs::read_dir(cache).unwrap().map(|e| e.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".memory.json"));
+    let memory =
+        std::fs::read_dir(cache).unwrap().map(|e| e.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".memory.json"));
     let memory = memory.unwrap();
     let text = std::fs::read_to_string(&memory).unwrap();
     let mut curves: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -246,9 +249,18 @@ fn wrong_keys_and_values_are_refused_with_their_place() {
     let stage = |text: &str| format!("stages:\n  - {text}\n");
     for (text, words) in [
         ("prune: { unstructured: { sparsity: 50% }, schedule: { cubic: {} } }", ["add `finetune", "wrong.yaml:6:57"]),
-        ("prune: { pattern: \"2:4\", schedule: { cubic: {} }, finetune: { epochs: 1 } }", ["for single weights", "wrong.yaml:6:40"]),
-        ("prune: { unstructured: { sparsity: 50%, criterion: movement } }", ["only seen while the model trains", "wrong.yaml:6:56"]),
-        ("prune: { unstructured: { sparsity: 50%, criterion: obs, scope: global } }", ["each layer in one go", "wrong.yaml:6:56"]),
+        (
+            "prune: { pattern: \"2:4\", schedule: { cubic: {} }, finetune: { epochs: 1 } }",
+            ["for single weights", "wrong.yaml:6:40"],
+        ),
+        (
+            "prune: { unstructured: { sparsity: 50%, criterion: movement } }",
+            ["only seen while the model trains", "wrong.yaml:6:56"],
+        ),
+        (
+            "prune: { unstructured: { sparsity: 50%, criterion: obs, scope: global } }",
+            ["each layer in one go", "wrong.yaml:6:56"],
+        ),
         ("prune: { structured: { ratio: 50% }, criterion: wanda }", ["`criterion` goes with `pattern`", "wrong.yaml:6:53"]),
         ("prune: { unstructured: { sparsity: 50%, block: [0, 4] } }", ["at least one row", "wrong.yaml:6:52"]),
         ("prune: { structured: { ratio: 50%, scope: flops } }", ["unknown name `flops`", "wrong.yaml:6:47"]),

@@ -68,7 +68,8 @@ fn choices(layer: &Demand) -> Vec<Choice> {
         let mut counts = vec![0usize; centroids.len()];
         let middles: Vec<f32> = centroids.windows(2).map(|w| 0.5 * (w[0] + w[1])).collect();
         layer.values.iter().for_each(|&v| counts[middles.partition_point(|&m| m < v)] += 1);
-        let entropy: f64 = counts.iter().chain([&layer.zeros]).filter(|c| **c > 0).map(|&c| c as f64 * (all / c as f64).log2()).sum();
+        let entropy: f64 =
+            counts.iter().chain([&layer.zeros]).filter(|c| **c > 0).map(|&c| c as f64 * (all / c as f64).log2()).sum();
         let done = centroids.len() < k;
         choices.push(Choice { centroids: k, bits: entropy + 16.0 * (centroids.len() + 1) as f64, error: inertia });
         if done {

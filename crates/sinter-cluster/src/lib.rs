@@ -86,7 +86,12 @@ impl ClusterConfig {
     }
 
     /// The layers to cluster, in graph order, and the number of their centroids, zero included.
-    fn choose(&self, model: &Model, importance: &BTreeMap<String, Tensor>, context: &Context) -> Result<Vec<(Layer, usize)>, StageError> {
+    fn choose(
+        &self,
+        model: &Model,
+        importance: &BTreeMap<String, Tensor>,
+        context: &Context,
+    ) -> Result<Vec<(Layer, usize)>, StageError> {
         let Some(budget) = self.budget else {
             let layers = model.layers().into_iter().filter_map(|l| self.wanted(model, &l).map(|k| (l, k)));
             return Ok(layers.filter(|(_, k)| *k > 0).collect());
@@ -250,7 +255,13 @@ fn cluster_layer(
 }
 
 /// One table for each index of `axis`.
-fn channel_codebook(value: &Tensor, importance: Option<&Tensor>, keep: Option<&Tensor>, axis: usize, k: usize) -> OpResult<Codebook> {
+fn channel_codebook(
+    value: &Tensor,
+    importance: Option<&Tensor>,
+    keep: Option<&Tensor>,
+    axis: usize,
+    k: usize,
+) -> OpResult<Codebook> {
     let (mut tables, mut pinned, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let slice = |t: Option<&Tensor>, i: i64| t.map(|t| t.f_select(axis as i64, i)).transpose();
     for channel in 0..value.size()[axis] {

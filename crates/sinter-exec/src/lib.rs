@@ -109,7 +109,11 @@ impl<'a> Runner<'a> {
 
     /// Runs the graph and shows for every layer the rows that its weight multiplies (see [`sinter_model::Operator::columns`]); layers
     /// without any are left out.
-    pub fn run_columns(&self, inputs: &[Tensor], visit: &mut dyn FnMut(&Layer, &Tensor) -> Result<(), ExecError>) -> Result<(), ExecError> {
+    pub fn run_columns(
+        &self,
+        inputs: &[Tensor],
+        visit: &mut dyn FnMut(&Layer, &Tensor) -> Result<(), ExecError>,
+    ) -> Result<(), ExecError> {
         let layers = self.model.layers();
         let nodes = &self.model.graph.nodes;
         let mut wanted: HashMap<&str, Vec<&Layer>> = HashMap::new();

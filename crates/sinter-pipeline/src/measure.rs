@@ -109,8 +109,13 @@ fn what(plan: &Plan, index: usize) -> String {
     // With that scope the share is not one of what is removed.
     let counted = |scope: &[&str], what: &'static str| if get(scope).is_some_and(|s| s == "macs") { "MACs" } else { what };
     let mut parts = vec![name.to_string()];
-    parts.extend(get(&["structured", "ratio"]).map(|r| format!("{} of the {}", percent(r), counted(&["structured", "scope"], "channels"))));
-    parts.extend(get(&["unstructured", "sparsity"]).map(|r| format!("{} of the {}", percent(r), counted(&["unstructured", "scope"], "weights"))));
+    parts.extend(
+        get(&["structured", "ratio"]).map(|r| format!("{} of the {}", percent(r), counted(&["structured", "scope"], "channels"))),
+    );
+    parts.extend(
+        get(&["unstructured", "sparsity"])
+            .map(|r| format!("{} of the {}", percent(r), counted(&["unstructured", "scope"], "weights"))),
+    );
     parts.extend(get(&["pattern"]).map(|p| format!("to {}", text(p))));
     parts.extend(get(&["blocks"]).map(|b| format!("{} residual blocks", text(b))));
     parts.extend(get(&["centroids"]).map(|c| format!("to {} values", text(c))));

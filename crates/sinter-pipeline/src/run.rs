@@ -10,7 +10,7 @@ use sinter_export::{PackError, QdqError, RuntimeError};
 use sinter_model::{Model, ModelError, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
-use sinter_train::{Context, Memory, Event, Events, StageError, TeacherRef};
+use sinter_train::{Context, Event, Events, Memory, StageError, TeacherRef};
 
 use crate::artifacts;
 use crate::checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};

@@ -217,7 +217,9 @@ mod tests {
         }
         // Without the first head, the output is what the second gives alone.
         let x = Tensor::randn([2, 3, 8], (Kind::Float, Device::Cpu));
-        let run = |m: &Model| sinter_exec::Runner::new(m).unwrap().run(&[x.shallow_clone()], sinter_model::Mode::Predict).unwrap().remove(0);
+        let run = |m: &Model| {
+            sinter_exec::Runner::new(m).unwrap().run(&[x.shallow_clone()], sinter_model::Mode::Predict).unwrap().remove(0)
+        };
         let mut alone = model.copy();
         let output = alone.weights["o.weight"].latent().copy();
         let _ = output.narrow(0, 0, 4).zero_();

@@ -254,7 +254,9 @@ impl PruneConfig {
         if kinds != 1 {
             return Err(StageError::Config {
                 key: String::new(),
-                reason: format!("prune needs exactly one of `structured`, `unstructured`, `pattern` and `blocks`, it has {kinds}"),
+                reason: format!(
+                    "prune needs exactly one of `structured`, `unstructured`, `pattern` and `blocks`, it has {kinds}"
+                ),
                 help: Some("write one `prune` stage for each kind".into()),
             });
         }
@@ -304,7 +306,11 @@ impl PruneConfig {
         }
         match &self.schedule {
             Schedule::Cubic(_) if self.unstructured.is_none() => {
-                return help("schedule", "the cubic schedule is for single weights", "use `schedule: { iterative: { rounds: 4 } }`");
+                return help(
+                    "schedule",
+                    "the cubic schedule is for single weights",
+                    "use `schedule: { iterative: { rounds: 4 } }`",
+                );
             }
             Schedule::Cubic(c) if c.every == 0 => return help("schedule.cubic.every", "`every` counts steps", "at least 1"),
             Schedule::Iterative(i) if i.rounds == 0 => {
@@ -325,7 +331,10 @@ impl PruneConfig {
             return help(key, "movement is only seen while the model trains", "add `schedule: { cubic: {} }` and `finetune`");
         }
         if criterion == WeightCriterion::Obs {
-            let apart = self.unstructured.as_ref().is_some_and(|u| !matches!(u.scope, Scope::Layer | Scope::Sensitivity) || u.block != [1, 1]);
+            let apart = self
+                .unstructured
+                .as_ref()
+                .is_some_and(|u| !matches!(u.scope, Scope::Layer | Scope::Sensitivity) || u.block != [1, 1]);
             if gradual || apart {
                 let reason = "obs prunes each layer in one go, weight by weight";
                 return help(key, reason, "use `scope: layer` without `block`, one-shot or iterative");

@@ -107,7 +107,12 @@ impl PruneConfig {
     }
 
     /// The shares that a sensitivity scan gives, by layer; none where none was asked for.
-    fn scanned(&self, model: &Model, config: &UnstructuredConfig, context: &Context) -> Result<BTreeMap<String, f64>, StageError> {
+    fn scanned(
+        &self,
+        model: &Model,
+        config: &UnstructuredConfig,
+        context: &Context,
+    ) -> Result<BTreeMap<String, f64>, StageError> {
         if config.scope != Scope::Sensitivity {
             return Ok(BTreeMap::new());
         }
@@ -134,11 +139,20 @@ impl PruneConfig {
         Ok(sensitivity::allocate(&curves, config.sparsity.get()))
     }
 
-    fn prune_weights(&self, model: &mut Model, config: &UnstructuredConfig, progress: f64, context: &Context) -> Result<(), StageError> {
+    fn prune_weights(
+        &self,
+        model: &mut Model,
+        config: &UnstructuredConfig,
+        progress: f64,
+        context: &Context,
+    ) -> Result<(), StageError> {
         let shares = Shares::new(model, config, &self.scanned(model, config, context)?)?;
         if config.criterion == WeightCriterion::Obs {
-            let targets: Vec<(Layer, obs::Target)> =
-                shares.each().map(|(l, s)| (l.clone(), obs::Target::Sparsity(s * progress))).filter(|(_, t)| t.is_some()).collect();
+            let targets: Vec<(Layer, obs::Target)> = shares
+                .each()
+                .map(|(l, s)| (l.clone(), obs::Target::Sparsity(s * progress)))
+                .filter(|(_, t)| t.is_some())
+                .collect();
             return obs::prune(model, &targets, context);
         }
         let scores = scores::weight_scores(model, &shares.layers, config.criterion, None, context)?;
@@ -146,7 +160,14 @@ impl PruneConfig {
     }
 
     /// N:M, layer by layer. In rounds, each run loses its weights one after the other.
-    fn prune_pattern(&self, model: &mut Model, pattern: NmText, round: usize, rounds: usize, context: &Context) -> Result<(), StageError> {
+    fn prune_pattern(
+        &self,
+        model: &mut Model,
+        pattern: NmText,
+        round: usize,
+        rounds: usize,
+        context: &Context,
+    ) -> Result<(), StageError> {
         let n = pattern.m - ((pattern.m - pattern.n) * round).div_ceil(rounds);
         let mut chosen = Vec::new();
         for layer in model.layers() {

@@ -69,7 +69,8 @@ fn largest(values: &[f32], drop: usize) -> Vec<u8> {
         below += counts[edge] as usize;
         edge += 1;
     }
-    let mut inside: Vec<u32> = values.par_chunks(CHUNK).flat_map_iter(|p| p.iter().filter(|v| bin(**v) == edge).map(|v| key(*v))).collect();
+    let mut inside: Vec<u32> =
+        values.par_chunks(CHUNK).flat_map_iter(|p| p.iter().filter(|v| bin(**v) == edge).map(|v| key(*v))).collect();
     let (less, &mut threshold, _) = inside.select_nth_unstable(drop - 1 - below);
     // Of those at the threshold the first go, as many as are still to go.
     let mut left = drop - below - less.iter().filter(|k| **k < threshold).count();

@@ -87,7 +87,8 @@ pub(crate) fn allocate(curves: &[Curve], whole: f64) -> BTreeMap<String, f64> {
     let shares = at(high);
     // Layers that bear anything stop at the last share of the scan; what is still due is spread over all.
     let (reached, names) = (reached(&shares), curves.iter().map(|c| c.name.clone()));
-    let stretch = |s: f64| if reached < whole { 1.0 - (1.0 - s) * (1.0 - whole) / (1.0 - reached) } else { s * whole / reached.max(1e-12) };
+    let stretch =
+        |s: f64| if reached < whole { 1.0 - (1.0 - s) * (1.0 - whole) / (1.0 - reached) } else { s * whole / reached.max(1e-12) };
     names.zip(shares).map(|(n, s)| (n, stretch(s).clamp(0.0, 1.0))).collect()
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
         Scope::Global | Scope::Macs => {
             // Layers with a share of their own stand apart; the others compete. Scores are compared after dividing by their group's
             // mean, since layers differ in scale, and per multiply-accumulate where those are what shall shrink.
-            let apart: Vec<Vec<usize>> = (0..groups.len()).map(|g| own[g].map_or(vec![], |r| least(&scores[g], in_round(r)))).collect();
+            let apart: Vec<Vec<usize>> =
+                (0..groups.len()).map(|g| own[g].map_or(vec![], |r| least(&scores[g], in_round(r)))).collect();
             let prices = if config.scope == Scope::Macs { channel_macs(model, &groups)? } else { vec![] };
             let mut order: Vec<(f64, usize, usize)> = Vec::new();
             for (g, s) in scores.iter().enumerate().filter(|(g, _)| own[*g].is_none()) {

@@ -26,7 +26,13 @@ pub fn fisher(model: &Model, samples: usize, context: &Context) -> Result<BTreeM
 type Term<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<Tensor, StageError>;
 
 /// The mean over batches of a term of each parameter's value and gradient.
-fn gather(model: &Model, samples: usize, batch: usize, context: &Context, term: Term) -> Result<BTreeMap<String, Tensor>, StageError> {
+fn gather(
+    model: &Model,
+    samples: usize,
+    batch: usize,
+    context: &Context,
+    term: Term,
+) -> Result<BTreeMap<String, Tensor>, StageError> {
     let mut probe = model.copy();
     for weight in probe.weights.values_mut().filter(|w| w.role == Role::Parameter && w.latent().is_floating_point()) {
         let leaf = weight.latent().f_detach()?.f_set_requires_grad(true)?;

@@ -71,7 +71,11 @@ fn environment() -> Result<String, String> {
     println!("installing peers into {}", place.display());
     shell::run("python3", &["-m", "venv", "--clear", &place.display().to_string()], &root)
         .map_err(|e| format!("{e}; peers need Python with its venv module"))?;
-    shell::run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "bench/requirements.txt"], &root)?;
+    shell::run(
+        &python,
+        &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "bench/requirements.txt"],
+        &root,
+    )?;
     std::fs::write(place.join("installed.txt"), wanted).map_err(|e| e.to_string())?;
     Ok(python)
 }

@@ -38,7 +38,8 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
         return damaged("its checksum does not match");
     }
     let mut rest = &body[MAGIC.len() + 1..];
-    let mut length = || read_length(&mut rest).map(|n| n as usize).ok_or_else(|| PackError::Damaged("a length is missing".into()));
+    let mut length =
+        || read_length(&mut rest).map(|n| n as usize).ok_or_else(|| PackError::Damaged("a length is missing".into()));
     let (header, raw, count) = (length()?, length()?, length()?);
     if count > bytes.len() {
         return damaged("it counts more pieces than bytes");
@@ -60,8 +61,15 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
     let Some(mut decoder) = Decoder::new(coded) else { return damaged("the coded part is unreadable") };
     let left = ELEMENTS_PER_BYTE.saturating_mul(coded.len() + 8);
     let header = read_header(&mut decoder, header, left)?;
-    let mut reader =
-        Reader { raw: &raw, decoder, floats: FloatCoder::new(), pieces: &pieces, tables: BTreeMap::new(), left, products: vec![] };
+    let mut reader = Reader {
+        raw: &raw,
+        decoder,
+        floats: FloatCoder::new(),
+        pieces: &pieces,
+        tables: BTreeMap::new(),
+        left,
+        products: vec![],
+    };
     let mut model = Model { name: header.name, graph: header.graph, ..Model::default() };
     for entry in &header.tensors {
         let weight = reader.tensor(entry)?;
@@ -165,7 +173,9 @@ impl Reader<'_> {
 
     fn tensor(&mut self, entry: &TensorEntry) -> Result<Weight, PackError> {
         let name = &entry.name;
-        let Some(count) = elements(&entry.shape) else { return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape)) };
+        let Some(count) = elements(&entry.shape) else {
+            return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
+        };
         let scales = |g: &GridEntry| g.axis.is_some_and(|a| entry.shape.get(a) != Some(&(g.scales as i64)));
         if entry.grid.as_ref().is_some_and(scales) {
             return damaged(format!("the grid of `{name}` does not fit its shape {:?}", entry.shape));
@@ -224,7 +234,13 @@ impl Reader<'_> {
         Ok(Weight::from_parts(entry.role, latent, chain))
     }
 
-    fn codebook(&mut self, meta: &CodebookEntry, symbols: Symbols, entry: &TensorEntry, count: usize) -> Result<Codebook, PackError> {
+    fn codebook(
+        &mut self,
+        meta: &CodebookEntry,
+        symbols: Symbols,
+        entry: &TensorEntry,
+        count: usize,
+    ) -> Result<Codebook, PackError> {
         let name = &entry.name;
         let unfit = || damaged(format!("the codebook of `{name}` does not fit its shape {:?}", entry.shape));
         let tables = match meta.axis {
@@ -285,7 +301,9 @@ impl Reader<'_> {
             let mut coder = MixedIndices::new(layout);
             (0..count).map(|_| coder.code(&mut self.decoder, 0)).collect::<Option<Vec<u32>>>()
         } else {
-            let Some((own, rest)) = self.pieces.split_at_checked(count.div_ceil(PIECE)) else { return damaged("a piece is missing") };
+            let Some((own, rest)) = self.pieces.split_at_checked(count.div_ceil(PIECE)) else {
+                return damaged("a piece is missing");
+            };
             self.pieces = rest;
             let lengths = (0..own.len()).map(|i| PIECE.min(count - i * PIECE));
             if own.iter().zip(lengths).any(|(piece, n)| n > ELEMENTS_PER_BYTE * (piece.len() + 8)) {

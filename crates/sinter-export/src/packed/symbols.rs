@@ -394,7 +394,8 @@ mod tests {
     fn contexts_beat_the_entropy_where_inputs_are_unused() {
         // Three of four columns are all zero, the others half full.
         let mut numbers = random(300 * 200);
-        let indices: Vec<u32> = (0..300 * 200).map(|i| if i % 200 % 4 == 0 { numbers.next().unwrap_or(0) % 2 } else { 0 }).collect();
+        let indices: Vec<u32> =
+            (0..300 * 200).map(|i| if i % 200 % 4 == 0 { numbers.next().unwrap_or(0) % 2 } else { 0 }).collect();
         let bits = coded(&indices, layout(2, true, 200, 0)).len() as f64 * 8.0;
         let p: f64 = 1.0 / 8.0;
         let entropy = -(p * p.log2() + (1.0 - p) * (1.0 - p).log2()) * indices.len() as f64;

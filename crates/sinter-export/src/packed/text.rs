@@ -45,7 +45,8 @@ impl TextCoder {
             (h >> 32) as u32
         };
         let last = |n: u32| self.history & (u64::MAX >> (64 - 8 * n));
-        let bases = [hash(2, last(2)), hash(3, last(3)), hash(4, last(4)), hash(6, last(6)), hash(7, self.word as u64 | last(1) << 32)];
+        let bases =
+            [hash(2, last(2)), hash(3, last(3)), hash(4, last(4)), hash(6, last(6)), hash(7, self.word as u64 | last(1) << 32)];
         let first = (self.history & 255) as usize * 256;
         let mut node = 1usize;
         for level in (0..8).rev() {
@@ -56,7 +57,8 @@ impl TextCoder {
         }
         let byte = (node & 255) as u8;
         self.history = self.history << 8 | byte as u64;
-        self.word = if byte.is_ascii_alphabetic() { (self.word.wrapping_add(byte as u32 + 1)).wrapping_mul(0x2f0b_4c47) } else { 0 };
+        self.word =
+            if byte.is_ascii_alphabetic() { (self.word.wrapping_add(byte as u32 + 1)).wrapping_mul(0x2f0b_4c47) } else { 0 };
         Some(byte)
     }
 }

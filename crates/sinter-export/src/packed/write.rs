@@ -48,7 +48,13 @@ pub fn pack(model: &Model) -> Result<Packed, PackError> {
     bytes.push(VERSION);
     write_length(&mut bytes, header.len() as u64);
     let deflated = deflate(&raw);
-    let raw = if deflated.len() < raw.len() { [&[1], &deflated[..]].concat() } else if raw.is_empty() { raw } else { [&[0], &raw[..]].concat() };
+    let raw = if deflated.len() < raw.len() {
+        [&[1], &deflated[..]].concat()
+    } else if raw.is_empty() {
+        raw
+    } else {
+        [&[0], &raw[..]].concat()
+    };
     write_length(&mut bytes, raw.len() as u64);
     write_length(&mut bytes, pieces.len() as u64);
     pieces.iter().for_each(|p| write_length(&mut bytes, p.len() as u64));
@@ -159,7 +165,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Stores one tensor; `None` when its element type has no place in the format.
-    fn tensor(&mut self, name: &str, weight: &Weight, product: Option<&(String, String)>) -> Result<Option<TensorEntry>, OpError> {
+    fn tensor(
+        &mut self,
+        name: &str,
+        weight: &Weight,
+        product: Option<&(String, String)>,
+    ) -> Result<Option<TensorEntry>, OpError> {
         let value = weight.effective()?.f_detach()?.f_contiguous()?;
         let shape = weight.size();
         let grid = weight.grid().map(|g| self.grid(g, product)).transpose()?;

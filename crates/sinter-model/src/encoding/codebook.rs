@@ -173,7 +173,8 @@ impl Codebook {
         }
         let (tables, k) = (self.tables(), self.len() / self.tables());
         if self.pinned.is_empty() {
-            let nearest = round_half(&self.centroids.f_detach()?)?.f_abs()?.f_reshape([tables as i64, k as i64])?.f_argmin(1, false)?;
+            let nearest =
+                round_half(&self.centroids.f_detach()?)?.f_abs()?.f_reshape([tables as i64, k as i64])?.f_argmin(1, false)?;
             self.pinned = to_i64s(&nearest)?.iter().enumerate().map(|(t, &i)| t * k + i as usize).collect();
         }
         let zeros = Tensor::from_slice(&self.pinned.iter().map(|&p| p as i64).collect::<Vec<_>>());
@@ -252,7 +253,10 @@ impl Codebook {
         let mut indices = self.indices.shallow_clone();
         let (mut centroids, mut pinned) = (self.centroids.shallow_clone(), self.pinned.clone());
         if self.dim() > 1 && axis != 0 {
-            invalid!("vectors of {} weights can't lose single ones: prune channels before the weight gets vector centroids", self.dim());
+            invalid!(
+                "vectors of {} weights can't lose single ones: prune channels before the weight gets vector centroids",
+                self.dim()
+            );
         }
         if self.axis == Some(axis as usize) {
             let k = (self.len() / self.tables()) as i64;
