@@ -30,7 +30,7 @@ pub(crate) struct Price {
 impl Guide for Reassign {
     fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
         self.step += 1;
-        if self.step % self.every != 0 || done >= FROZEN {
+        if !self.step.is_multiple_of(self.every) || done >= FROZEN {
             return Ok(());
         }
         for (name, price) in &self.layers {

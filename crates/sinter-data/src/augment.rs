@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
-    /// Shift by up to so many pixels in each direction; what enters is the padding value 0 after normalisation. Default: 0.
+    /// Shift by up to so many pixels in each direction; what enters is black (0 before normalisation). Default: 0.
     #[serde(default)]
     pub shift: u32,
     /// Mirror left and right with probability one half. Default: false.
@@ -23,8 +23,16 @@ impl Augment {
         self.shift == 0 && !self.flip && self.noise == 0.0
     }
 
-    /// Changes one sample in place.
-    pub(crate) fn apply(&self, sample: &mut [f32], shape: &[i64], rng: &mut fastrand::Rng) {
+    /// Errors on numbers that can't augment.
+    pub fn check(&self) -> Result<(), String> {
+        match self.noise.is_finite() && self.noise >= 0.0 {
+            true => Ok(()),
+            false => Err(format!("noise is a standard deviation, at least 0, not {}", self.noise)),
+        }
+    }
+
+    /// Changes one sample in place. `black` is what enters, for each channel.
+    pub(crate) fn apply(&self, sample: &mut [f32], shape: &[i64], black: &[f32], rng: &mut fastrand::Rng) {
         if let [channels, height, width] = *shape {
             let (h, w) = (height as usize, width as usize);
             let reach = self.shift as i64;
@@ -41,7 +49,7 @@ impl Augment {
                                 sx = width - 1 - sx;
                             }
                             let inside = (0..height).contains(&sy) && (0..width).contains(&sx);
-                            plane[y * w + x] = if inside { old[sy as usize * w + sx as usize] } else { 0.0 };
+                            plane[y * w + x] = if inside { old[sy as usize * w + sx as usize] } else { black[c] };
                         }
                     }
                 }

@@ -184,6 +184,11 @@ impl Split {
         Split { indices: Arc::new(indices), ..self.clone() }
     }
 
+    /// The same samples, varied otherwise while a model trains on them.
+    pub fn augmented(&self, augment: &Augment) -> Split {
+        Split { augment: augment.clone(), ..self.clone() }
+    }
+
     /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for.
     pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
         let mut places: Vec<usize> = (0..self.len()).collect();
@@ -216,7 +221,7 @@ impl Split {
                 && !self.augment.is_none()
             {
                 let mut rng = fastrand::Rng::with_seed(seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                self.augment.apply(out, &shape, &mut rng);
+                self.augment.apply(out, &shape, &self.normalize.shift, &mut rng);
             }
             Ok::<(), DataError>(())
         })?;

@@ -3,7 +3,7 @@
 //! Every encoding that earlier stages set holds while it learns: zeros stay zero, shared values stay shared.
 
 use serde::{Deserialize, Serialize};
-use sinter_data::Dataset;
+use sinter_data::{Augment, Dataset};
 use sinter_model::Model;
 use sinter_train::{Context, DistillFrom, FitConfig, Optimizer, Schedule, Stage, StageError, TeacherRef, fit};
 
@@ -39,6 +39,9 @@ pub struct DistillConfig {
     /// Samples a step. Default: 128.
     #[serde(default = "batch")]
     pub batch_size: usize,
+    /// How training samples are varied. Default: as the data set says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
 }
 
 fn temperature() -> f64 {
@@ -68,6 +71,7 @@ impl DistillConfig {
             lr: self.lr,
             schedule: self.schedule,
             batch_size: self.batch_size,
+            augment: self.augment.clone(),
             distill: Some(DistillFrom { teacher: self.teacher.clone(), temperature: self.temperature, alpha: self.alpha }),
             ..FitConfig::epochs(self.epochs)
         }

@@ -1,5 +1,8 @@
 //! Small conversions between libtorch tensors and Rust vectors.
 
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::ElementType;
@@ -25,6 +28,20 @@ pub fn with_f32s<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult
     // SAFETY: `flat` owns contiguous float32 elements on the CPU, outlives the slice, and nothing writes to it meanwhile.
     let values = unsafe { std::slice::from_raw_parts(flat.data_ptr() as *const f32, flat.numel()) };
     Ok(look(values))
+}
+
+/// A uint8 tensor of this shape on the CPU whose elements `fill` writes in place, row-major, over zeros.
+pub fn with_u8s(shape: &[i64], fill: impl FnOnce(&mut [u8])) -> OpResult<Tensor> {
+    let tensor = Tensor::f_empty(shape, (Kind::Uint8, Device::Cpu))?;
+    if tensor.numel() > 0 {
+        // All threads touch the new pages: for a mask that costs more than all the rest.
+        // SAFETY: the tensor is new, so nobody else reads or writes its contiguous bytes; it outlives the slice.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut MaybeUninit<u8>, tensor.numel()) };
+        bytes.par_chunks_mut(1 << 20).for_each(|part| part.fill(MaybeUninit::new(0)));
+        // SAFETY: every byte has just been written.
+        fill(unsafe { &mut *(bytes as *mut [MaybeUninit<u8>] as *mut [u8]) });
+    }
+    Ok(tensor)
 }
 
 /// The elements as `i64`, row-major.

@@ -50,7 +50,7 @@ impl Guide for Gradual<'_> {
         self.step += 1;
         let t = done / self.schedule.until.get().max(1e-9);
         // The first terms must have been seen, and the last pruning must be the whole one.
-        if self.complete || self.step == 1 || (t < 1.0 && self.step % self.schedule.every != 0) {
+        if self.complete || self.step == 1 || (t < 1.0 && !self.step.is_multiple_of(self.schedule.every)) {
             return Ok(());
         }
         self.complete = t >= 1.0;

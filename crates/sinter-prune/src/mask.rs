@@ -1,58 +1,63 @@
 //! Masks from scores: the largest of all, or the largest of every run of M.
 
 use rayon::prelude::*;
-use sinter_model::{NmPattern, OpResult, with_f32s};
-use tch::{Kind, Tensor};
+use sinter_model::{NmPattern, OpResult, with_f32s, with_u8s};
+use tch::Tensor;
 
 /// Ones for the `n - round(n * sparsity)` elements of largest magnitude; among equals the first are dropped. uint8, same shape as
 /// `weight`.
 pub fn magnitude_mask(weight: &Tensor, sparsity: f64) -> OpResult<Tensor> {
     let drop = (weight.numel() as f64 * sparsity).round() as usize;
-    keep_largest(&weight.f_detach()?.f_abs()?, drop)
+    largest(weight, drop, magnitude)
 }
 
 /// Ones for all but the `drop` elements of smallest score. uint8, same shape as `scores`.
 pub(crate) fn keep_largest(scores: &Tensor, drop: usize) -> OpResult<Tensor> {
-    let keep = with_f32s(scores, |values| largest(values, drop))?;
-    Ok(Tensor::f_from_data_size(&keep, &scores.size(), Kind::Uint8)?)
+    largest(scores, drop, key)
 }
 
 /// Ones for the `n` largest magnitudes of each run of `m` along the pattern's axis; a shorter last run keeps at most `n` too. uint8,
 /// same shape as `weight`.
 pub fn nm_mask(weight: &Tensor, pattern: NmPattern) -> OpResult<Tensor> {
-    keep_nm(&weight.f_detach()?.f_abs()?, pattern)
+    runs(weight, pattern, magnitude)
 }
 
 /// Ones for the `n` largest scores of each run of `m` along the pattern's axis.
 pub(crate) fn keep_nm(scores: &Tensor, pattern: NmPattern) -> OpResult<Tensor> {
-    let moved = scores.f_movedim_int(pattern.axis as i64, -1)?.f_contiguous()?;
-    let row = moved.size().last().copied().unwrap_or(1).max(1) as usize;
-    let keep = with_f32s(&moved, |values| runs(values, row, pattern.n, pattern.m))?;
-    let keep = Tensor::f_from_data_size(&keep, &moved.size(), Kind::Uint8)?;
-    Ok(keep.f_movedim_int(-1, pattern.axis as i64)?.f_contiguous()?)
+    runs(scores, pattern, key)
 }
 
 /// An integer that orders as the number does; NaN comes last on its side.
-fn key(value: f32) -> u32 {
-    let bits = value.to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
+fn key(value: f32) -> i32 {
+    let bits = value.to_bits() as i32;
+    if bits < 0 { bits ^ i32::MAX } else { bits }
+}
+
+/// An integer that orders as the magnitude does; NaN is the largest.
+fn magnitude(value: f32) -> i32 {
+    value.to_bits() as i32 & i32::MAX
 }
 
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 18;
 const BINS: usize = 1 << 16;
 
-/// Selection by a histogram of the keys' upper halves: three passes over memory, whatever the share.
-fn largest(values: &[f32], drop: usize) -> Vec<u8> {
-    let mut keep = vec![1u8; values.len()];
-    if drop == 0 || values.is_empty() {
-        return keep;
-    }
-    if drop >= values.len() {
-        keep.fill(0);
-        return keep;
-    }
-    let bin = |v: f32| (key(v) >> 16) as usize;
+/// Ones for all but the `drop` elements of smallest key: selection by a histogram of the keys' upper halves, three passes over memory
+/// whatever the share.
+fn largest(scores: &Tensor, drop: usize, key: impl Fn(f32) -> i32 + Sync) -> OpResult<Tensor> {
+    with_f32s(scores, |values| {
+        with_u8s(&scores.size(), |keep| {
+            if drop == 0 {
+                keep.fill(1);
+            } else if drop < values.len() {
+                select(values, drop, key, keep);
+            }
+        })
+    })?
+}
+
+fn select(values: &[f32], drop: usize, key: impl Fn(f32) -> i32 + Sync, keep: &mut [u8]) {
+    let bin = |v: f32| ((key(v) >> 16) + (BINS / 2) as i32) as usize;
     let share = values.len().div_ceil(rayon::current_num_threads()).max(CHUNK);
     let counts = values.par_chunks(share).map(|part| {
         let mut counts = vec![0u32; BINS];
@@ -65,11 +70,11 @@ fn largest(values: &[f32], drop: usize) -> Vec<u8> {
     };
     let counts = counts.reduce(|| vec![0; BINS], add);
     let (mut below, mut edge) = (0usize, 0);
-    while below + counts[edge] as usize <= drop - 1 {
+    while below + (counts[edge] as usize) < drop {
         below += counts[edge] as usize;
         edge += 1;
     }
-    let mut inside: Vec<u32> =
+    let mut inside: Vec<i32> =
         values.par_chunks(CHUNK).flat_map_iter(|p| p.iter().filter(|v| bin(**v) == edge).map(|v| key(*v))).collect();
     let (less, &mut threshold, _) = inside.select_nth_unstable(drop - 1 - below);
     // Of those at the threshold the first go, as many as are still to go.
@@ -84,45 +89,54 @@ fn largest(values: &[f32], drop: usize) -> Vec<u8> {
         *k = 0;
         left -= 1;
     }
-    keep
 }
 
-/// Rows of `row` scores, cut into runs of `m`, of which the `n` largest are kept; among equals the first.
-fn runs(values: &[f32], row: usize, n: usize, m: usize) -> Vec<u8> {
-    let mut keep = vec![0u8; values.len()];
+/// Ones for the `n` largest keys of each run of `m` along the pattern's axis; among equals the first.
+fn runs(scores: &Tensor, NmPattern { n, m, axis }: NmPattern, key: impl Fn(f32) -> i32 + Sync) -> OpResult<Tensor> {
+    let moved = scores.f_movedim_int(axis as i64, -1)?.f_contiguous()?;
+    let row = moved.size().last().copied().unwrap_or(1).max(1) as usize;
     let rows = (CHUNK / row).max(1) * row;
-    keep.par_chunks_mut(rows).zip(values.par_chunks(rows)).for_each(|(keep, values)| {
-        for (keep, values) in keep.chunks_mut(row).zip(values.chunks(row)) {
-            match m {
-                // The commonest patterns have lengths that the compiler can unroll.
-                4 => keep_runs::<4>(values, keep, n),
-                8 => keep_runs::<8>(values, keep, n),
-                _ => keep.chunks_mut(m).zip(values.chunks(m)).for_each(|(k, v)| keep_run(v, k, n)),
-            }
-        }
-    });
-    keep
+    let keep = with_f32s(&moved, |values| {
+        with_u8s(&moved.size(), |keep| {
+            keep.par_chunks_mut(rows).zip(values.par_chunks(rows)).for_each(|(keep, values)| {
+                for (keep, values) in keep.chunks_mut(row).zip(values.chunks(row)) {
+                    match m {
+                        // The commonest patterns have lengths that the compiler can unroll.
+                        4 => keep_runs::<4>(values, keep, n, &key),
+                        8 => keep_runs::<8>(values, keep, n, &key),
+                        _ => keep.chunks_mut(m).zip(values.chunks(m)).for_each(|(k, v)| keep_run(v, k, n, &key)),
+                    }
+                }
+            });
+        })
+    })??;
+    Ok(keep.f_movedim_int(-1, axis as i64)?.f_contiguous()?)
 }
 
-fn keep_runs<const M: usize>(values: &[f32], keep: &mut [u8], n: usize) {
+fn keep_runs<const M: usize>(values: &[f32], keep: &mut [u8], n: usize, key: &impl Fn(f32) -> i32) {
     let (runs, rest) = values.as_chunks::<M>();
     let (kept, kept_rest) = keep.as_chunks_mut::<M>();
+    let most = n.min(M) as u8;
     for (run, kept) in runs.iter().zip(kept) {
         let keys = run.map(key);
+        // How many come before each: of every pair one does.
+        let mut ranks = [0u8; M];
         for i in 0..M {
-            let mut rank = 0u8;
-            for j in 0..M {
-                rank += if j < i { keys[j] >= keys[i] } else { keys[j] > keys[i] } as u8;
+            for j in i + 1..M {
+                let first = (keys[i] >= keys[j]) as u8;
+                ranks[j] += first;
+                ranks[i] += 1 - first;
             }
-            kept[i] = ((rank as usize) < n) as u8;
         }
+        *kept = ranks.map(|rank| (rank < most) as u8);
     }
-    keep_run(rest, kept_rest, n);
+    keep_run(rest, kept_rest, n, key);
 }
 
-fn keep_run(values: &[f32], keep: &mut [u8], n: usize) {
+fn keep_run(values: &[f32], keep: &mut [u8], n: usize, key: &impl Fn(f32) -> i32) {
     for i in 0..values.len() {
-        let before = |j: usize| if j < i { key(values[j]) >= key(values[i]) } else { key(values[j]) > key(values[i]) };
+        let (own, other) = (key(values[i]), |j: usize| key(values[j]));
+        let before = |j: usize| if j < i { other(j) >= own } else { other(j) > own };
         keep[i] = ((0..values.len()).filter(|&j| before(j)).count() < n) as u8;
     }
 }

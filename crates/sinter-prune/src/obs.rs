@@ -183,14 +183,14 @@ fn sweep(
         let errors = w.f_narrow(1, start, len)?.f_zeros_like()?;
         for i in 0..len {
             let column = start + i;
-            if let (Target::Pattern(p), Some(run)) = (target, &run) {
-                if let Some((first, stride)) = run(column) {
-                    // At its first column a run is chosen from what its weights have become.
-                    let members: Vec<i64> = (0..p.m as i64).map(|j| first + j * stride).filter(|&c| c < fan_in).collect();
-                    let index = Tensor::from_slice(&members);
-                    let part = keep_nm(&score(&w, &index)?, NmPattern { axis: 1, ..p })?.f_to_kind(Kind::Double)?;
-                    let _ = keep.shallow_clone().f_index_copy_(1, &index, &part)?;
-                }
+            if let (Target::Pattern(p), Some(run)) = (target, &run)
+                && let Some((first, stride)) = run(column)
+            {
+                // At its first column a run is chosen from what its weights have become.
+                let members: Vec<i64> = (0..p.m as i64).map(|j| first + j * stride).filter(|&c| c < fan_in).collect();
+                let index = Tensor::from_slice(&members);
+                let part = keep_nm(&score(&w, &index)?, NmPattern { axis: 1, ..p })?.f_to_kind(Kind::Double)?;
+                let _ = keep.shallow_clone().f_index_copy_(1, &index, &part)?;
             }
             let now = w.f_select(1, column)?;
             let kept = now.f_mul(&keep.f_select(1, column)?)?;

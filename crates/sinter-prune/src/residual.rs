@@ -77,7 +77,7 @@ fn blocks(model: &Model) -> Result<Vec<Block>, StageError> {
                     !graph.is_output(o) && !readers.get(o.as_str()).is_some_and(|r| r.iter().any(outside))
                 })
             };
-            let same_shape = shapes.get(input) == shapes.get(&add.outputs[0]) && shapes.get(input).is_some();
+            let same_shape = shapes.get(input) == shapes.get(&add.outputs[0]) && shapes.contains_key(input);
             let owned: Vec<String> = layers.iter().filter(|l| inside.contains(&l.node)).map(|l| l.name.clone()).collect();
             if reached && closed && same_shape && !owned.is_empty() && inside.iter().all(private) {
                 found.push(Block { node: index, input: input.clone(), output: add.outputs[0].clone(), layers: owned });

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sinter_data::{Order, Task};
+use sinter_data::{Augment, Order, Task};
 use sinter_exec::{Leaf, Runner};
 use sinter_model::{Mode, Model};
 use tch::nn::{self, OptimizerConfig};
@@ -45,6 +45,9 @@ pub struct FitConfig {
     /// Stop when the validation split has not improved for so many epochs, and keep the best. Needs a validation split. Default: never.
     #[serde(default)]
     pub patience: Option<usize>,
+    /// How training samples are varied. Default: as the data set says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Learn from a teacher too. Default: from the labels alone.
     #[serde(default)]
     pub distill: Option<DistillFrom>,
@@ -107,6 +110,7 @@ impl FitConfig {
             momentum: momentum(),
             label_smoothing: 0.0,
             patience: None,
+            augment: None,
             distill: None,
         }
     }
@@ -189,6 +193,9 @@ impl FitConfig {
                 return Err(StageError::config(&at(name), format!("{name} must be at least 0 and below 1, not {value}")));
             }
         }
+        if let Some(Err(reason)) = self.augment.as_ref().map(Augment::check) {
+            return Err(StageError::config(&at("augment.noise"), reason));
+        }
         if let Some(distill) = &self.distill {
             distill.check(&at("distill"))?;
         }
@@ -228,7 +235,10 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
     }
     let objective = config.objective(context);
     let hidden = expose_logits(model, objective.task);
-    let train = &context.data.train;
+    let train = &match &config.augment {
+        Some(augment) => context.data.train.augmented(augment),
+        None => context.data.train.clone(),
+    };
     let asked = config.distill.as_ref().map(|d| Teacher::new((context.teacher)(&d.teacher)?, train, objective.task));
     let teacher = asked.transpose()?;
     let store = nn::VarStore::new(Device::Cpu);

@@ -248,7 +248,11 @@ impl Reader<'_> {
             None => 1,
         };
         let first = entry.shape.first().copied().unwrap_or(1).max(1);
-        if meta.dim == 0 || tables == 0 || count % meta.dim != 0 || (meta.dim > 1 && (count / meta.dim) % first as usize != 0) {
+        if meta.dim == 0
+            || tables == 0
+            || !count.is_multiple_of(meta.dim)
+            || (meta.dim > 1 && !(count / meta.dim).is_multiple_of(first as usize))
+        {
             return unfit();
         }
         let runs = count / meta.dim;
