@@ -107,7 +107,11 @@ impl<'a> Sums<'a> {
     /// The mean of each stretch between bounds; an empty one has the value at its bound.
     fn means(&self, bounds: &[usize]) -> Vec<f64> {
         let mean = |from: usize, to: usize| match self.mass(from, to) {
-            mass if to > from && mass > 0.0 => (self.first[to] - self.first[from]) / mass + self.offset,
+            // Differences of running sums may lie a little outside the stretch, and means must stay in order.
+            mass if to > from && mass > 0.0 => {
+                let mean = (self.first[to] - self.first[from]) / mass + self.offset;
+                mean.clamp(self.values[from] as f64, self.values[to - 1] as f64)
+            }
             _ => self.values[from.min(self.values.len() - 1)] as f64,
         };
         bounds.windows(2).map(|w| mean(w[0], w[1])).collect()

@@ -200,18 +200,18 @@ fn scalar_centroids(values: Vec<f32>, weights: Option<Vec<f32>>, k: usize, maske
     centroids
 }
 
-/// The centroids that all chosen layers share: as many as the largest of them asks for.
+/// The centroids that all chosen layers share: as many as the largest of them asks for, with zero among them, so that the table is the
+/// same for layers with a mask and without, now and after a later pruning.
 fn shared_table(model: &Model, chosen: &[(Layer, usize)], importance: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, StageError> {
-    let (mut values, mut weights, mut masked) = (Vec::new(), Vec::new(), false);
+    let (mut values, mut weights) = (Vec::new(), Vec::new());
     for (layer, _) in chosen {
         let (v, w) = samples(model, layer, importance.get(&layer.weight))?;
         values.extend(v);
         weights.extend(w.unwrap_or_default());
-        masked |= model.weight(&layer.weight)?.mask().is_some();
     }
     let k = chosen.iter().map(|(_, k)| *k).max().unwrap_or(2);
     let weights = (!weights.is_empty()).then_some(weights);
-    Ok(scalar_centroids(values, weights, k, masked))
+    Ok(scalar_centroids(values, weights, k, true))
 }
 
 fn cluster_layer(
@@ -232,7 +232,7 @@ fn cluster_layer(
         }
         vectors::fit(&value, importance, job.k, job.vector, job.seed)
     } else if let Some(table) = job.table {
-        Codebook::assign(table, &value, keep.as_ref()).map(|c| c.shared(Some(SHARED.into())))
+        Codebook::assign(table, &value, keep.as_ref()).and_then(|c| Ok(c.pin_zero()?.shared(Some(SHARED.into()))))
     } else if job.scope == Scope::Channel {
         channel_codebook(&value, importance, keep.as_ref(), layer.slot.out_axis, job.k)
     } else {

@@ -179,7 +179,7 @@ mod tests {
             let n = n.min(m - 1);
             tch::manual_seed(seed);
             let shape = if axis == 1 { [rows, len] } else { [len, rows] };
-            let weight = Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
+            let weight = Tensor::randn(shape, (tch::Kind::Float, tch::Device::Cpu));
             let p = NmPattern { n, m, axis };
             let keep = nm_mask(&weight, p).unwrap();
             let (ks, vs) = (keep.movedim_int(axis as i64, -1).contiguous(), weight.movedim_int(axis as i64, -1).contiguous());

@@ -72,6 +72,15 @@ impl Codebook {
         self
     }
 
+    /// The same scalar codebook with every centroid that is zero kept there, whatever the gradients say.
+    pub fn pin_zero(mut self) -> OpResult<Self> {
+        if self.dim() == 1 {
+            let centroids = to_f32s(&self.centroids)?;
+            self.pinned = (0..centroids.len()).filter(|&i| centroids[i] == 0.0).collect();
+        }
+        Ok(self)
+    }
+
     /// Each latent weight takes the nearest of `centroids`; those that `keep` drops take the centroid zero, which must exist.
     pub fn assign(centroids: &[f32], latent: &Tensor, keep: Option<&Tensor>) -> OpResult<Self> {
         if centroids.is_empty() || centroids.iter().any(|c| !c.is_finite()) {
