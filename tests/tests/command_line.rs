@@ -239,7 +239,7 @@ fn wrong_keys_and_values_are_refused_with_their_place() {
         &["exactly one of `structured`, `unstructured`, `pattern` and `blocks`"],
     );
     refused(at, "stages:\n  - cluster: { centroids: 1 }\n", &["between 2 and 65536", "wrong.yaml:6:27"]);
-    refused(at, "stages:\n  - quantize: { weights: int99 }\n", &["`int99` is not a grid", "wrong.yaml:6:26"]);
+    refused(at, "stages:\n  - quantize: { weights: int99 }\n", &["`int99` is not a format", "wrong.yaml:6:26"]);
     refused(at, "stages:\n  - distill: { teacher: stage:tran }\n", &["names no earlier stage", "wrong.yaml:6:25"]);
     refused(
         at,

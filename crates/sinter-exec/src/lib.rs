@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, Role, kind_name};
+use sinter_model::{Cost, Grid, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, Role, kind_name};
 use tch::{Device, Tensor};
 
 /// Why a model did not run.
@@ -233,9 +233,14 @@ pub enum Leaf {
     Latent(String),
     /// The centroids of these weights: one, or all that share the table.
     Centroids(Vec<String>),
+    /// The scales of this weight's grid.
+    WeightScale(String),
+    /// The scale of the grid on this value.
+    ActivationScale(String),
 }
 
-/// The tensors that gradients train: each parameter's latent tensor, and the centroids of its codebook; a shared table comes once.
+/// The tensors that gradients train: each parameter's latent tensor, the centroids of its codebook (a shared table comes once), and the
+/// scales of grids that are learned.
 pub fn leaves(model: &Model) -> Vec<(Leaf, Tensor)> {
     let mut leaves: Vec<(Leaf, Tensor)> = Vec::new();
     let mut tables: BTreeMap<&str, usize> = BTreeMap::new();
@@ -256,5 +261,9 @@ pub fn leaves(model: &Model) -> Vec<(Leaf, Tensor)> {
         }
         leaves.push((Leaf::Centroids(vec![name.clone()]), codebook.centroids().shallow_clone()));
     }
+    let learned = |grid: Option<&Grid>| grid.and_then(Grid::leaf).map(Tensor::shallow_clone);
+    let weights = model.weights.iter().filter_map(|(n, w)| Some((Leaf::WeightScale(n.clone()), learned(w.grid())?)));
+    leaves.extend(weights);
+    leaves.extend(model.activations.iter().filter_map(|(n, g)| Some((Leaf::ActivationScale(n.clone()), learned(Some(g))?))));
     leaves
 }

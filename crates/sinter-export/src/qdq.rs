@@ -31,10 +31,13 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
                 let kind = if grid.bits() == 32 { Kind::Int } else { Kind::Int8 };
                 let q = grid.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
-                let scale = store_scale(&mut out, name, grid, kind).map_err(at)?;
+                let scale = store_scale(&mut out, name, grid, &weight.size(), kind).map_err(at)?;
                 let attributes = match grid.shape() {
                     GridShape::Tensor => Attributes::new(),
                     GridShape::Channel(axis) => Attributes::new().int("axis", axis as i64),
+                    GridShape::Group { axis, size } => {
+                        Attributes::new().int("axis", axis as i64).int("block_size", size as i64)
+                    }
                 };
                 let real = format!("{name}.dequantized");
                 let inputs = [vec![stored], scale].concat();
@@ -50,7 +53,7 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
     for (name, grid) in &model.activations {
         let at = |source| QdqError { name: name.clone(), source };
         let kind = if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 };
-        let scale = store_scale(&mut out, name, grid, kind).map_err(at)?;
+        let scale = store_scale(&mut out, name, grid, &[], kind).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
         let quantize =
             Node::new(&q, "QuantizeLinear", Attributes::new(), [vec![name.clone()], scale.clone()].concat(), vec![q.clone()]);
@@ -80,11 +83,8 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
 }
 
 /// Stores scale and zero point; returns their names. Integers of fewer bits than their type keep to their range by construction.
-fn store_scale(out: &mut Model, name: &str, grid: &Grid, kind: Kind) -> Result<Vec<String>, OpError> {
-    let shape: Vec<i64> = match grid.shape() {
-        GridShape::Tensor => vec![],
-        GridShape::Channel(_) => vec![grid.scales()?.len() as i64],
-    };
+fn store_scale(out: &mut Model, name: &str, grid: &Grid, of: &[i64], kind: Kind) -> Result<Vec<String>, OpError> {
+    let shape = grid.shape().blocks(of);
     let scale = Tensor::f_from_slice(&grid.scales()?)?.f_reshape(&shape[..])?;
     let zero = Tensor::f_from_slice(&grid.zero_points()?)?.f_reshape(&shape[..])?.f_to_kind(kind)?;
     let names = vec![format!("{name}.scale"), format!("{name}.zero_point")];

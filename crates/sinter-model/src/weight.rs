@@ -175,6 +175,11 @@ impl Weight {
         Ok(())
     }
 
+    /// The chain's grid, to train its scales in place.
+    pub fn grid_mut(&mut self) -> Option<&mut Grid> {
+        self.chain.grid.as_mut()
+    }
+
     /// Takes the weight off its grid.
     pub fn drop_grid(&mut self) {
         self.chain.grid = None;

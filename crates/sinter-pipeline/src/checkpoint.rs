@@ -58,11 +58,13 @@ struct GridMeta {
     bits: u8,
     levels: u8,
     axis: Option<usize>,
+    #[serde(default)]
+    group: Option<usize>,
     scales: Vec<f32>,
     zero_points: Vec<i64>,
 }
 
-const LEVELS: [Levels; 3] = [Levels::Unsigned, Levels::Signed, Levels::Symmetric];
+const LEVELS: [Levels; 4] = [Levels::Unsigned, Levels::Signed, Levels::Symmetric, Levels::Binary];
 
 fn grid_meta(grid: &Grid) -> Result<GridMeta, OpError> {
     Ok(GridMeta {
@@ -70,7 +72,11 @@ fn grid_meta(grid: &Grid) -> Result<GridMeta, OpError> {
         levels: LEVELS.iter().position(|l| *l == grid.levels()).unwrap_or(0) as u8,
         axis: match grid.shape() {
             GridShape::Tensor => None,
-            GridShape::Channel(axis) => Some(axis),
+            GridShape::Channel(axis) | GridShape::Group { axis, .. } => Some(axis),
+        },
+        group: match grid.shape() {
+            GridShape::Group { size, .. } => Some(size),
+            _ => None,
         },
         scales: grid.scales()?,
         zero_points: grid.zero_points()?,
@@ -79,7 +85,12 @@ fn grid_meta(grid: &Grid) -> Result<GridMeta, OpError> {
 
 fn grid_of(meta: &GridMeta) -> Result<Grid, OpError> {
     let levels = LEVELS.get(meta.levels as usize).copied().unwrap_or(Levels::Signed);
-    Grid::new(meta.bits, levels, meta.axis.map_or(GridShape::Tensor, GridShape::Channel), &meta.scales, &meta.zero_points)
+    let shape = match (meta.axis, meta.group) {
+        (None, _) => GridShape::Tensor,
+        (Some(axis), None) => GridShape::Channel(axis),
+        (Some(axis), Some(size)) => GridShape::Group { axis, size },
+    };
+    Grid::new(meta.bits, levels, shape, &meta.scales, &meta.zero_points)
 }
 
 /// Writes a model so that reading gives back latent tensors, chains and grids exactly. The file appears whole.

@@ -1,8 +1,16 @@
 //! Ranges of activations from a stream of samples, in memory that does not grow with their number.
 
+use rayon::prelude::*;
+
 use crate::config::Calibration;
 
 const BINS: usize = 2048;
+/// Elements that one thread takes at a time.
+const CHUNK: usize = 1 << 16;
+/// Candidates between the whole range and nothing.
+const STEPS: usize = 128;
+/// How much a new batch moves a moving average.
+const MOVE: f32 = 0.1;
 
 /// Watches one value.
 #[derive(Debug)]
@@ -21,18 +29,19 @@ impl Observer {
 
     /// Takes in one batch of elements; those that are not finite are passed over.
     pub fn observe(&mut self, values: &[f32]) {
-        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-        for &v in values.iter().filter(|v| v.is_finite()) {
-            low = low.min(v);
-            high = high.max(v);
-        }
-        if low > high {
+        let seen = extremes(values);
+        if seen.low > seen.high {
             return;
         }
-        self.low = self.low.min(low);
-        self.high = self.high.max(high);
-        if self.method != Calibration::MinMax {
-            self.histogram.add(values, low, high);
+        if self.method == Calibration::MovingAverage && self.low <= self.high {
+            self.low += MOVE * (seen.low - self.low);
+            self.high += MOVE * (seen.high - self.high);
+            return;
+        }
+        self.low = self.low.min(seen.low);
+        self.high = self.high.max(seen.high);
+        if matches!(self.method, Calibration::Percentile | Calibration::Entropy | Calibration::Mse) {
+            self.histogram.add(values, seen);
         }
     }
 
@@ -42,24 +51,54 @@ impl Observer {
             return (0.0, 0.0);
         }
         match self.method {
-            Calibration::MinMax => (self.low, self.high),
+            Calibration::MinMax | Calibration::MovingAverage => (self.low, self.high),
             Calibration::Percentile => self.histogram.percentile(1e-4, self.low, self.high),
+            Calibration::Entropy => self.histogram.least_divergence(bits, self.low, self.high),
             Calibration::Mse => self.histogram.least_squares(bits, self.low, self.high),
         }
     }
 }
 
-/// Counts over a symmetric-about-its-centre range that doubles when a value falls outside: pairs of bins merge, so old counts stay right.
+/// What one look at a batch tells.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    low: f32,
+    high: f32,
+    zeros: u64,
+}
+
+fn extremes(values: &[f32]) -> Seen {
+    let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY, zeros: 0 };
+    let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high), zeros: a.zeros + b.zeros };
+    let look = |part: &[f32], keep: fn(f32) -> bool| {
+        // Comparisons with NaN are false, so it never wins.
+        let each = |(low, high, zeros): (f32, f32, u32), &v: &f32| {
+            let ok = keep(v);
+            (if ok && v < low { v } else { low }, if ok && v > high { v } else { high }, zeros + (v == 0.0) as u32)
+        };
+        let (low, high, zeros) = part.iter().fold((f32::INFINITY, f32::NEG_INFINITY, 0), each);
+        Seen { low, high, zeros: zeros as u64 }
+    };
+    let seen = values.par_chunks(CHUNK).map(|part| look(part, |_| true)).reduce(|| none, both);
+    if seen.low.is_finite() && seen.high.is_finite() {
+        return seen;
+    }
+    values.par_chunks(CHUNK).map(|part| look(part, f32::is_finite)).reduce(|| none, both)
+}
+
+/// Counts over a range that doubles when a value falls outside: pairs of bins merge, so old counts stay right.
 #[derive(Debug, Default)]
 struct Histogram {
     start: f64,
     width: f64,
     counts: Vec<u64>,
+    /// Elements that are exactly zero: every grid holds them without error.
+    zeros: u64,
 }
 
 impl Histogram {
-    fn add(&mut self, values: &[f32], low: f32, high: f32) {
-        let (low, high) = (low as f64, high as f64);
+    fn add(&mut self, values: &[f32], seen: Seen) {
+        let (low, high) = (seen.low as f64, seen.high as f64);
         if self.counts.is_empty() {
             let span = (high - low).max(1e-6 * high.abs().max(low.abs()).max(1e-6));
             self.start = low;
@@ -72,11 +111,28 @@ impl Histogram {
         while high >= self.start + self.width * BINS as f64 {
             self.double(false);
         }
-        let factor = 1.0 / self.width;
-        for &v in values.iter().filter(|v| v.is_finite()) {
-            let bin = ((v as f64 - self.start) * factor) as usize;
-            self.counts[bin.min(BINS - 1)] += 1;
-        }
+        self.zeros += seen.zeros;
+        let (factor, start) = ((1.0 / self.width) as f32, self.start as f32);
+        let bin = |v: f32| (((v - start) * factor) as usize).min(BINS - 1);
+        let count = |part: &[f32]| {
+            // Several tables, since neighbours often fall into one bin and would wait for each other.
+            let mut tables = [[0u32; BINS]; 4];
+            let (fours, rest) = part.as_chunks::<4>();
+            for four in fours {
+                for (table, &v) in tables.iter_mut().zip(four) {
+                    table[bin(v)] += v.is_finite() as u32;
+                }
+            }
+            rest.iter().for_each(|&v| tables[0][bin(v)] += v.is_finite() as u32);
+            (0..BINS).map(|b| tables.iter().map(|t| t[b] as u64).sum()).collect::<Vec<u64>>()
+        };
+        let add = |mut a: Vec<u64>, b: Vec<u64>| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        };
+        let share = values.len().div_ceil(rayon::current_num_threads()).max(CHUNK);
+        let found = values.par_chunks(share).map(count).reduce(|| vec![0; BINS], add);
+        self.counts = add(std::mem::take(&mut self.counts), found);
     }
 
     /// Twice the range, to the left or to the right.
@@ -92,6 +148,11 @@ impl Histogram {
 
     fn centre(&self, bin: usize) -> f64 {
         self.start + (bin as f64 + 0.5) * self.width
+    }
+
+    /// The bin of a value inside the range.
+    fn bin(&self, value: f64) -> usize {
+        (((value - self.start) / self.width).max(0.0) as usize).min(BINS - 1)
     }
 
     fn percentile(&self, share: f64, low: f32, high: f32) -> (f32, f32) {
@@ -114,44 +175,72 @@ impl Histogram {
         let levels = ((1u64 << bits) - 1) as f64;
         let filled: Vec<(f64, f64)> =
             (0..BINS).filter(|&b| self.counts[b] > 0).map(|b| (self.centre(b), self.counts[b] as f64)).collect();
-        let error = |low: f64, high: f64| {
-            let step = ((high.max(0.0) - low.min(0.0)) / levels).max(1e-30);
+        let rounded = filled.iter().map(|f| f.1).sum::<f64>() - self.zeros as f64;
+        shrink(low, high, |low, high| {
             let (low, high) = (low.min(0.0), high.max(0.0));
+            let step = ((high - low) / levels).max(1e-30);
+            let clipped = |x: f64| (low - x).max(x - high).max(0.0).powi(2);
             // Inside a bin values spread evenly; the rounding error of a step is step^2 / 12.
-            let each = filled.iter().map(|&(x, n)| {
-                let out = if x < low {
-                    low - x
-                } else if x > high {
-                    x - high
-                } else {
-                    0.0
-                };
-                n * if out > 0.0 { out * out + step * step / 12.0 } else { step * step / 12.0 }
-            });
-            each.sum::<f64>()
-        };
-        let (mut low, mut high) = (low as f64, high as f64);
-        let mut best = error(low, high);
-        let steps = 128;
-        let (full_low, full_high) = (low, high);
-        for i in 1..steps {
-            let share = 1.0 - i as f64 / steps as f64;
-            let e = error(low, full_high * share);
-            if full_high > 0.0 && e < best {
-                best = e;
-                high = full_high * share;
-            }
-        }
-        for i in 1..steps {
-            let share = 1.0 - i as f64 / steps as f64;
-            let e = error(full_low * share, high);
-            if full_low < 0.0 && e < best {
-                best = e;
-                low = full_low * share;
-            }
-        }
-        (low as f32, high as f32)
+            rounded * step * step / 12.0 + filled.iter().map(|&(x, n)| n * clipped(x)).sum::<f64>()
+        })
     }
+
+    /// The range, shrunk from both sides in turn, whose quantized distribution diverges least from the one seen: what is clipped counts
+    /// at the edge, and the bins of one level share their counts evenly.
+    fn least_divergence(&self, bits: u8, low: f32, high: f32) -> (f32, f32) {
+        let levels = 1usize << bits;
+        let mut counts: Vec<f64> = self.counts.iter().map(|&c| c as f64).collect();
+        // Zero is exact on every grid and often half of all: what it would hide is left to the others.
+        let at_zero = self.bin(0.0);
+        counts[at_zero] = (counts[at_zero] - self.zeros as f64).max(0.0);
+        let total: f64 = counts.iter().sum();
+        if total <= 0.0 {
+            return (low, high);
+        }
+        shrink(low, high, |low, high| {
+            let (first, last) = (self.bin(low), self.bin(high));
+            let inside = &counts[first..=last];
+            let below: f64 = counts[..first].iter().sum();
+            let above: f64 = counts[last + 1..].iter().sum();
+            let n = inside.len();
+            let mut divergence = 0.0;
+            for level in 0..levels.min(n) {
+                let bins = level * n / levels.min(n)..(level + 1) * n / levels.min(n);
+                let part = &inside[bins.clone()];
+                let (sum, filled) = (part.iter().sum::<f64>(), part.iter().filter(|c| **c > 0.0).count() as f64);
+                for (i, &count) in bins.zip(part) {
+                    let edge = if i == 0 { below } else { 0.0 } + if i == n - 1 { above } else { 0.0 };
+                    let p = (count + edge) / total;
+                    // A level without counts of its own gives what was clipped into it next to nothing.
+                    let q = if count > 0.0 { sum / filled / total } else { 1e-9 };
+                    if p > 0.0 {
+                        divergence += p * (p / q).ln();
+                    }
+                }
+            }
+            divergence
+        })
+    }
+}
+
+/// Shrinks the upper end, then the lower, to where `cost` is least; an end at zero or beyond stays.
+fn shrink(low: f32, high: f32, cost: impl Fn(f64, f64) -> f64) -> (f32, f32) {
+    let (full_low, full_high) = (low as f64, high as f64);
+    let (mut low, mut high, mut best) = (full_low, full_high, cost(full_low, full_high));
+    let share = |i: usize| 1.0 - i as f64 / STEPS as f64;
+    for i in (1..STEPS).filter(|_| full_high > 0.0) {
+        let c = cost(low, full_high * share(i));
+        if c < best {
+            (best, high) = (c, full_high * share(i));
+        }
+    }
+    for i in (1..STEPS).filter(|_| full_low < 0.0) {
+        let c = cost(full_low * share(i), high);
+        if c < best {
+            (best, low) = (c, full_low * share(i));
+        }
+    }
+    (low as f32, high as f32)
 }
 
 #[cfg(test)]
@@ -192,6 +281,39 @@ mod tests {
         assert_eq!(range(Calibration::MinMax).1, 100.0);
         assert!(range(Calibration::Mse).1 < 10.0);
         assert!(range(Calibration::Percentile).1 < 2.0);
+        assert!(range(Calibration::Entropy).1 < 50.0);
+    }
+
+    #[test]
+    fn exact_zeros_do_not_widen_the_range() {
+        // Half zeros, as after a ReLU: the range is that of the others alone.
+        let others: Vec<f32> = (0..10_000).map(|i| (i as f32 / 10_000.0).powi(3) * 4.0).collect();
+        let range = |values: &[f32]| {
+            let mut observer = Observer::new(Calibration::Mse);
+            observer.observe(values);
+            observer.range(2).1
+        };
+        let (alone, mixed) = (range(&others), range(&[others.clone(), vec![0.0; 90_000]].concat()));
+        assert!((alone - mixed).abs() < 0.1, "{alone} {mixed}");
+    }
+
+    #[test]
+    fn a_moving_average_forgets() {
+        let mut observer = Observer::new(Calibration::MovingAverage);
+        observer.observe(&[-100.0, 100.0]);
+        (0..60).for_each(|_| observer.observe(&[-1.0, 1.0]));
+        let (low, high) = observer.range(8);
+        assert!(low > -1.5 && low <= -1.0 && (1.0..1.5).contains(&high), "{low} {high}");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_passed_over() {
+        for method in [Calibration::MinMax, Calibration::Mse] {
+            let mut observer = Observer::new(method);
+            observer.observe(&[f32::NAN, 1.0, f32::INFINITY, -2.0, f32::NEG_INFINITY]);
+            assert_eq!((observer.low, observer.high), (-2.0, 1.0));
+            assert!(observer.histogram.counts.iter().sum::<u64>() == 2 || method == Calibration::MinMax);
+        }
     }
 
     #[test]

@@ -3,48 +3,125 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sinter_model::{Levels, Model};
-use sinter_train::{FitConfig, StageError};
+use sinter_model::{Layer, Levels, Model, Ratio};
+use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 
 /// Puts weights and activations on integer grids.
 ///
 /// ```yaml
-/// - quantize: { weights: int8/channel, activations: uint8, calibrate: mse, mode: qat, finetune: { epochs: 2 } }
+/// - quantize: { weights: int8/channel, activations: uint8, calibrate: mse, accuracy_drop: 0.5% }
+/// - quantize: { weights: int4/group:128, activations: none }
+/// - quantize:
+///     weights: int4/channel
+///     activations: uint4
+///     layers: [{ match: conv1, weights: int8/channel, activations: uint8 }]
+///     mode: qat
+///     finetune: { epochs: 4, lr: 1e-3, distill: {} }
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizeConfig {
-    /// `int8/channel`, `int4/tensor` and so on. Default: int8/channel.
+    /// A number format and, after a slash, over what one scale reaches: `int8` to `int2`, `ternary`, `binary` or `fp16`; `tensor`,
+    /// `channel` or `group:N`. Default: int8/channel.
     #[serde(default = "int8_channel")]
-    pub weights: GridText,
-    /// `uint8`, `int8`, or `none` for weights only. Default: uint8, which x86 runs fastest.
+    pub weights: Format,
+    /// `uint8` to `uint2`, `int8` to `int2`, or `none` for weights only. Fewer than 8 bits go to what layers read; all else keeps 8.
+    /// Default: uint8, which x86 runs fastest.
     #[serde(default = "uint8", with = "activations")]
-    pub activations: Option<GridText>,
+    pub activations: Option<Format>,
     /// How the range of an activation is chosen. Default: mse.
     #[serde(default)]
     pub calibrate: Calibration,
     /// Training samples to calibrate with. Default: 512.
     #[serde(default = "samples")]
     pub samples: usize,
+    /// How weights are rounded. Default: nearest from 8 bits on, else gptq (nearest in `mode: qat`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Rounding>,
+    /// Shift biases by what rounding the weights adds to the mean of each output channel (Nagel et al., 2019). Default: true.
+    #[serde(default = "yes")]
+    pub correct_bias: bool,
     /// `ptq` quantizes and stops; `qat` trains with the grids in place. Default: ptq.
     #[serde(default)]
     pub mode: Mode,
+    /// What `mode: qat` does with the scales: `learned` trains them too (Esser et al., 2020), `fixed` keeps the calibrated ones. Default:
+    /// learned.
+    #[serde(default)]
+    pub scales: Scales,
+    /// Other formats for some layers; `activations` is the format of what the layer reads.
+    #[serde(default)]
+    pub layers: Vec<LayerFormat>,
+    /// The most that quality may fall, in the metric's own unit: the layers that cost most are lifted, first to 8 bits, then to float,
+    /// until it holds. Measured on the validation split, or else on training samples. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_drop: Option<Ratio>,
     /// Training of `mode: qat`. Default: 2 epochs at lr 1e-4 with the float model as teacher.
     #[serde(default)]
     pub finetune: Option<FitConfig>,
 }
 
-/// How the range of an activation is chosen.
+/// A format for some layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerFormat {
+    pub r#match: LayerPattern,
+    /// Default: the stage's own. `none` leaves the layer's weight as it is.
+    #[serde(default = "unset", with = "choice")]
+    pub weights: Choice,
+    /// Default: the stage's own.
+    #[serde(default = "unset", with = "choice")]
+    pub activations: Choice,
+}
+
+fn unset() -> Choice {
+    Choice::Default
+}
+
+/// An override: the stage's own format, none at all, or another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    Default,
+    None,
+    Format(Format),
+}
+
+/// How the range of an activation is chosen. All take one pass over the samples, in memory that does not grow with their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {
     /// All that was seen.
     MinMax,
+    /// The extremes of each batch of 64, averaged with a weight of a tenth for each new one (Jacob et al., 2018).
+    MovingAverage,
     /// All but the outermost 0.01 % on each side.
     Percentile,
+    /// The range that keeps most of the distribution, by Kullback-Leibler divergence (Migacz, 2017).
+    Entropy,
     /// The range of least squared error (Banner et al., 2019).
     #[default]
     Mse,
+}
+
+/// How weights are rounded to their grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// Each to the nearest level.
+    Nearest,
+    /// Column by column, later ones making up for the errors of earlier ones, in the order of how much they matter (Frantar et al.,
+    /// 2023). For weights that are one matrix; others are rounded to nearest.
+    Gptq,
+    /// Up or down is trained, layer by layer, so that each layer's output changes least (Nagel et al., 2020).
+    Learned,
+}
+
+/// What training does with scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scales {
+    #[default]
+    Learned,
+    Fixed,
 }
 
 /// When quantization happens.
@@ -58,98 +135,200 @@ pub enum Mode {
     Qat,
 }
 
-/// A grid as text: `int8`, `uint8`, `int4/channel`.
+/// A number format as text: `int8`, `uint4`, `ternary/channel`, `int4/group:128`, `fp16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GridText {
-    pub bits: u8,
-    pub levels: Levels,
-    pub per_channel: bool,
+pub struct Format {
+    pub number: Number,
+    pub reach: Reach,
 }
 
-impl FromStr for GridText {
+/// How one number is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    Integer { bits: u8, levels: Levels },
+    Half,
+}
+
+/// Over what one scale reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Tensor,
+    Channel,
+    Group(usize),
+}
+
+impl Format {
+    /// The width of a number.
+    pub fn bits(self) -> u8 {
+        match self.number {
+            Number::Integer { bits, .. } => bits,
+            Number::Half => 16,
+        }
+    }
+}
+
+impl FromStr for Format {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let fail = || format!("`{text}` is not a grid: write int8, uint8, int8/channel, int4/tensor or so, with 2 to 8 bits");
+        let fail = || format!("`{text}` is not a format: write int8/channel, int4/group:128, uint8, ternary, binary, fp16 or so");
         let (kind, reach) = text.split_once('/').unwrap_or((text, "tensor"));
-        let per_channel = match reach {
-            "channel" => true,
-            "tensor" => false,
+        let reach = match (reach, reach.strip_prefix("group:")) {
+            ("channel", _) => Reach::Channel,
+            ("tensor", _) => Reach::Tensor,
+            (_, Some(size)) => Reach::Group(size.parse().ok().filter(|&s| s > 0).ok_or_else(fail)?),
             _ => return Err(fail()),
         };
-        let (levels, bits) = match kind.strip_prefix("uint") {
-            Some(bits) => (Levels::Unsigned, bits),
-            None => (Levels::Signed, kind.strip_prefix("int").ok_or_else(fail)?),
+        let width = |bits: &str| bits.parse::<u8>().ok().filter(|b| (2..=8).contains(b)).ok_or_else(fail);
+        let number = match kind {
+            "ternary" => Number::Integer { bits: 2, levels: Levels::Symmetric },
+            "binary" => Number::Integer { bits: 1, levels: Levels::Binary },
+            "fp16" => Number::Half,
+            _ => match (kind.strip_prefix("uint"), kind.strip_prefix("int")) {
+                (Some(bits), _) => Number::Integer { bits: width(bits)?, levels: Levels::Unsigned },
+                (_, Some(bits)) => Number::Integer { bits: width(bits)?, levels: Levels::Signed },
+                _ => return Err(fail()),
+            },
         };
-        let bits = bits.parse::<u8>().ok().filter(|b| (2..=8).contains(b)).ok_or_else(fail)?;
-        Ok(Self { bits, levels, per_channel })
+        match (number, reach) {
+            (Number::Half, Reach::Channel | Reach::Group(_)) => Err(format!("`{text}`: fp16 has no scale; write fp16")),
+            _ => Ok(Self { number, reach }),
+        }
     }
 }
 
-impl std::fmt::Display for GridText {
+impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sign = if self.levels == Levels::Unsigned { "u" } else { "" };
-        write!(f, "{sign}int{}{}", self.bits, if self.per_channel { "/channel" } else { "" })
+        match self.number {
+            Number::Half => write!(f, "fp16")?,
+            Number::Integer { levels: Levels::Binary, .. } => write!(f, "binary")?,
+            Number::Integer { levels: Levels::Symmetric, .. } => write!(f, "ternary")?,
+            Number::Integer { levels: Levels::Unsigned, bits } => write!(f, "uint{bits}")?,
+            Number::Integer { levels: Levels::Signed, bits } => write!(f, "int{bits}")?,
+        }
+        match self.reach {
+            Reach::Tensor => Ok(()),
+            Reach::Channel => write!(f, "/channel"),
+            Reach::Group(size) => write!(f, "/group:{size}"),
+        }
     }
 }
 
-impl Serialize for GridText {
+impl Serialize for Format {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for GridText {
+impl<'de> Deserialize<'de> for Format {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        sinter_model::from_text(deserializer, "a grid such as int8/channel")
+        sinter_model::from_text(deserializer, "a format such as int8/channel")
+    }
+}
+
+impl FromStr for Choice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "default" => Ok(Self::Default),
+            text => text.parse().map(Self::Format),
+        }
+    }
+}
+
+mod choice {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Choice, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Choice::Format(format) => format.serialize(serializer),
+            Choice::None => serializer.serialize_str("none"),
+            Choice::Default => serializer.serialize_str("default"),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Choice, D::Error> {
+        sinter_model::from_text::<Choice, D>(deserializer, "a format such as uint8, or none")
     }
 }
 
 mod activations {
     use super::*;
 
-    struct Choice(Option<GridText>);
-
-    impl FromStr for Choice {
-        type Err = String;
-        fn from_str(text: &str) -> Result<Self, String> {
-            if text == "none" { Ok(Self(None)) } else { text.parse().map(|grid| Self(Some(grid))) }
-        }
+    pub fn serialize<S: Serializer>(value: &Option<Format>, serializer: S) -> Result<S::Ok, S::Error> {
+        choice::serialize(&value.map_or(Choice::None, Choice::Format), serializer)
     }
 
-    pub fn serialize<S: Serializer>(value: &Option<GridText>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(grid) => grid.serialize(serializer),
-            None => serializer.serialize_str("none"),
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
+        match choice::deserialize(deserializer)? {
+            Choice::Format(format) => Ok(Some(format)),
+            Choice::None => Ok(None),
+            Choice::Default => Ok(uint8()),
         }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GridText>, D::Error> {
-        Ok(sinter_model::from_text::<Choice, D>(deserializer, "a grid such as uint8, or none")?.0)
     }
 }
 
-fn int8_channel() -> GridText {
-    GridText { bits: 8, levels: Levels::Signed, per_channel: true }
+pub(crate) fn int8_channel() -> Format {
+    Format { number: Number::Integer { bits: 8, levels: Levels::Signed }, reach: Reach::Channel }
 }
 
-fn uint8() -> Option<GridText> {
-    Some(GridText { bits: 8, levels: Levels::Unsigned, per_channel: false })
+fn uint8() -> Option<Format> {
+    Some(Format { number: Number::Integer { bits: 8, levels: Levels::Unsigned }, reach: Reach::Tensor })
 }
 
 fn samples() -> usize {
     512
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl QuantizeConfig {
+    /// The format of a layer's weight: the last override that names it wins. `None` leaves it alone.
+    pub(crate) fn weight_format(&self, model: &Model, layer: &Layer) -> Option<Format> {
+        let found = self.layers.iter().rev().filter(|o| o.r#match.matches(model, layer)).map(|o| o.weights);
+        match found.into_iter().find(|c| *c != Choice::Default) {
+            Some(Choice::Format(format)) => Some(format),
+            Some(Choice::None) => None,
+            _ => Some(self.weights),
+        }
+    }
+
+    /// The format of what a layer reads.
+    pub(crate) fn input_format(&self, model: &Model, layer: &Layer) -> Option<Format> {
+        let found = self.layers.iter().rev().filter(|o| o.r#match.matches(model, layer)).map(|o| o.activations);
+        match found.into_iter().find(|c| *c != Choice::Default) {
+            Some(Choice::Format(format)) => Some(format),
+            Some(Choice::None) => None,
+            _ => self.activations,
+        }
+    }
+
+    /// How the weights of a format are rounded.
+    pub(crate) fn rounding(&self, format: Format) -> Rounding {
+        match self.mode {
+            Mode::Ptq if format.bits() < 8 => self.rounding.unwrap_or(Rounding::Gptq),
+            _ => self.rounding.unwrap_or(Rounding::Nearest),
+        }
+    }
+
     pub(crate) fn check_config(&self, model: &Model) -> Result<(), StageError> {
-        if self.weights.levels == Levels::Unsigned {
-            return Err(StageError::config("weights", "weights take signed grids: write int8, not uint8"));
-        }
-        if self.activations.is_some_and(|a| a.per_channel) {
-            return Err(StageError::config("activations", "activations take one scale a tensor: write uint8 or int8"));
-        }
-        if self.activations.is_some_and(|a| a.bits != 8) {
-            return Err(StageError::config("activations", "activations take 8 bits, as the runtimes do: write uint8 or int8"));
+        check_weights(self.weights, "weights")?;
+        self.activations.map_or(Ok(()), |a| check_activations(a, "activations"))?;
+        for (i, own) in self.layers.iter().enumerate() {
+            covers(model, &own.r#match, &format!("layers.{i}.match"))?;
+            if let Choice::Format(format) = own.weights {
+                check_weights(format, &format!("layers.{i}.weights"))?;
+            }
+            match (own.activations, self.activations) {
+                (Choice::Format(format), Some(_)) => check_activations(format, &format!("layers.{i}.activations"))?,
+                (Choice::Format(_), None) => {
+                    let reason = "the stage has `activations: none`: a layer alone can't have another format";
+                    return Err(StageError::config(&format!("layers.{i}.activations"), reason));
+                }
+                _ => {}
+            }
         }
         if self.samples == 0 {
             return Err(StageError::config("samples", "calibration needs at least one sample"));
@@ -161,16 +340,46 @@ impl QuantizeConfig {
                 help: Some("write `mode: qat`, or drop `finetune`".into()),
             });
         }
+        if self.mode == Mode::Qat && self.rounding.is_some() {
+            let reason = "`rounding` goes with `mode: ptq`: training rounds to nearest";
+            return Err(StageError::config("rounding", reason));
+        }
         if model.graph.nodes.iter().any(|n| matches!(n.kind(), "QuantizeLinear" | "DequantizeLinear")) {
             return Err(StageError::config(
                 "",
                 "the model is already quantized: it holds QuantizeLinear or DequantizeLinear nodes",
             ));
         }
-        if model.layers().is_empty() {
+        let layers = model.layers();
+        if layers.is_empty() {
             return Err(StageError::config("", "the model has no layer with weights to quantize"));
         }
+        let binary = |l: &&Layer| matches!(self.weight_format(model, l), Some(f) if f.bits() == 1);
+        let masked = |l: &&Layer| model.weights.get(&l.weight).is_some_and(|w| w.mask().is_some());
+        if let Some(layer) = layers.iter().filter(binary).find(masked) {
+            let reason = format!("binary weights are never zero, and layer `{}` has pruned ones: write ternary", layer.name);
+            return Err(StageError::config("weights", reason));
+        }
         Ok(())
+    }
+}
+
+fn check_weights(format: Format, key: &str) -> Result<(), StageError> {
+    match format.number {
+        Number::Integer { levels: Levels::Unsigned, .. } => {
+            Err(StageError::config(key, "weights take signed grids: write int8, not uint8"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_activations(format: Format, key: &str) -> Result<(), StageError> {
+    if format.reach != Reach::Tensor {
+        return Err(StageError::config(key, "activations take one scale a tensor: write uint8 or int8"));
+    }
+    match format.number {
+        Number::Integer { levels: Levels::Signed | Levels::Unsigned, .. } => Ok(()),
+        _ => Err(StageError::config(key, format!("activations take integers: write uint8 or int8, not {format}"))),
     }
 }
 
@@ -179,12 +388,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grids_read_and_write() {
-        for text in ["int8/channel", "uint8", "int4", "int2/channel"] {
-            assert_eq!(text.parse::<GridText>().unwrap().to_string(), text);
+    fn formats_read_and_write() {
+        for text in ["int8/channel", "uint8", "int4", "int2/channel", "ternary/channel", "binary", "int4/group:128", "fp16"] {
+            assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
         }
-        for text in ["int9", "float8", "int8/row", "int", "8"] {
-            assert!(text.parse::<GridText>().is_err(), "{text}");
+        for text in ["int9", "float8", "int8/row", "int", "8", "int4/group:0", "int4/group:", "fp16/channel"] {
+            assert!(text.parse::<Format>().is_err(), "{text}");
         }
     }
 }

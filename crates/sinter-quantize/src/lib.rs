@@ -1,25 +1,36 @@
 //! The stage `quantize`: weights and activations on integer grids.
 //!
 //! Batch normalisation is folded first. Ranges of activations come from one streaming pass over calibration samples (see
-//! [`calibrate`]); weights get symmetric grids per channel, or per tensor where a codebook must keep its number of values. With
-//! `mode: qat` the model then trains with the grids in place (Jacob et al., 2018), learning from the float model by default.
+//! [`calibrate`]); weights get symmetric grids per channel or group, or per tensor where a codebook must keep its number of values.
+//! Below 8 bits they are rounded second-order (see [`gptq`]), and biases take back what rounding adds to the mean. With `mode: qat` the
+//! model then trains with the grids in place (Jacob et al., 2018) and learns their scales, from the float model by default. The guard
+//! `accuracy_drop` lifts the layers that cost too much.
 
+mod activations;
+mod bias;
 pub mod calibrate;
 mod config;
+pub mod gptq;
+mod guard;
+mod learned;
+mod lift;
 mod placement;
+mod statistics;
+mod weights;
 
-pub use config::{Calibration, GridText, Mode, QuantizeConfig};
+pub use config::{Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales};
 pub use placement::{Placement, place};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_data::{Dataset, Order, Split};
-use sinter_exec::Runner;
-use sinter_model::{Grid, GridShape, Layer, Levels, Mode as RunMode, Model, fold_batch_norm, to_f32s};
+use sinter_data::{Dataset, Split};
+use sinter_model::{Layer, Model, fold_batch_norm};
 use sinter_train::{Context, DistillFrom, FitConfig, Stage, StageError, TeacherRef, fit};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use calibrate::Observer;
+use activations::Activations;
+use lift::Lift;
+use statistics::Statistics;
 
 impl Stage for QuantizeConfig {
     fn name(&self) -> &'static str {
@@ -28,8 +39,12 @@ impl Stage for QuantizeConfig {
 
     fn check(&self, model: &Model, data: &Dataset) -> Result<(), StageError> {
         self.check_config(model)?;
-        if self.activations.is_some() && data.train.is_empty() && data.validation.is_empty() {
+        let empty = data.train.is_empty() && data.validation.is_empty();
+        if empty && self.activations.is_some() {
             return Err(StageError::config("activations", "calibration needs training samples, and there are none"));
+        }
+        if empty && self.accuracy_drop.is_some() {
+            return Err(StageError::config("accuracy_drop", "quality is measured on training samples, and there are none"));
         }
         if self.mode == Mode::Qat {
             self.fit_config().check("finetune", data)?;
@@ -49,25 +64,32 @@ impl Stage for QuantizeConfig {
         if folded > 0 {
             context.note(format!("{folded} batch normalisations folded"));
         }
-        if let Some(activations) = self.activations {
-            let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
-            let samples = split.sample(self.samples, context.seed);
-            let grids = self.activation_grids(&model, activations, &samples, context)?;
-            model.activations = grids;
+        let float = model.copy();
+        let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
+        let samples = split.sample(self.samples, context.seed);
+        let placement = self.activations.map(|_| place(&model)).unwrap_or_default();
+        let layers: Vec<Layer> =
+            model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
+        let Statistics { ranges, means } =
+            statistics::gather(&model, &placement.own, &layers, self.calibrate, &samples, context)?;
+        self.quantize_weights(&mut model, &layers, &samples, context)?;
+        let activations = self.activations.map(|_| Activations { placement, ranges, levels: activations::levels(self) });
+        if let Some(activations) = &activations {
+            activations.set_all(self, &mut model)?;
         }
-        for layer in model.layers() {
-            self.quantize_weight(&mut model, &layer)?;
-        }
-        let clustered = model.weights.values().filter(|w| w.codebook().is_some()).count();
-        if self.weights.per_channel && clustered > 0 {
-            context.note(format!(
-                "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
-            ));
+        let learned: Vec<Layer> = layers.iter().filter(|l| self.is_learned(&model, l)).cloned().collect();
+        learned::round(&mut model, &float, &learned, &samples, context)?;
+        if self.correct_bias && self.mode == Mode::Ptq {
+            self.correct_biases(&mut model, &float, &layers, &means)?;
         }
         if self.mode == Mode::Qat {
-            fit(&mut model, &self.fit_config(), context)?;
+            self.train(&mut model, activations.as_ref(), context)?;
         }
-        quantize_biases(&mut model)?;
+        if let Some(most) = self.accuracy_drop {
+            let lift = Lift { config: self, float: &float, activations: activations.as_ref() };
+            guard::hold(most.get(), &lift, &mut model, context)?;
+        }
+        bias::quantize(&mut model)?;
         Ok(model)
     }
 }
@@ -79,129 +101,114 @@ impl QuantizeConfig {
         self.finetune.clone().unwrap_or_else(default)
     }
 
-    fn quantize_weight(&self, model: &mut Model, layer: &Layer) -> Result<(), StageError> {
-        let weight = model.weight_mut(&layer.weight)?;
-        let value = weight.effective().map_err(StageError::weight(&layer.weight))?.f_detach()?;
-        // One scale for all keeps the number of distinct values that clustering reached.
-        let shape = if self.weights.per_channel && weight.codebook().is_none() {
-            GridShape::Channel(layer.slot.out_axis)
-        } else {
-            GridShape::Tensor
-        };
-        let grid = weight_grid(&value, self.weights.bits, shape).map_err(StageError::weight(&layer.weight))?;
-        weight.quantize(grid).map_err(StageError::weight(&layer.weight))
-    }
-
-    fn activation_grids(
+    /// Puts every layer's weight on its grid.
+    fn quantize_weights(
         &self,
-        model: &Model,
-        text: GridText,
+        model: &mut Model,
+        layers: &[Layer],
         samples: &Split,
         context: &Context,
-    ) -> Result<BTreeMap<String, Grid>, StageError> {
-        let placement = place(model);
-        let mut observers: BTreeMap<&str, Observer> =
-            placement.own.iter().map(|name| (name.as_str(), Observer::new(self.calibrate))).collect();
-        let runner = tch::no_grad(|| Runner::new(model))?;
-        let mut failed = None;
-        let mut integers = std::collections::BTreeSet::new();
-        let (mut seen, all) = (0, samples.len());
-        for batch in samples.batches(64, Order::Stored) {
-            let batch = batch?;
-            tch::no_grad(|| {
-                runner.run_tapped(&[batch.x.shallow_clone()], RunMode::Predict, &mut |name, value| {
-                    if value.kind() != tch::Kind::Float {
-                        integers.insert(name.to_string());
-                    } else if let Some(observer) = observers.get_mut(name) {
-                        match to_f32s(value) {
-                            Ok(values) => observer.observe(&values),
-                            Err(e) => failed = Some(e),
-                        }
+    ) -> Result<(), StageError> {
+        let formats: Vec<Option<Format>> = layers.iter().map(|l| self.weight_format(model, l)).collect();
+        let free = |l: &Layer| model.weights.get(&l.weight).is_some_and(|w| w.codebook().is_none() && w.mask().is_none());
+        let second = |(l, f): (&Layer, &Option<Format>)| {
+            let chosen = f.filter(|f| f.bits() < 16 && f.bits() > 1 && self.rounding(*f) == Rounding::Gptq && free(l));
+            chosen.map(|_| l.weight.clone())
+        };
+        let second: BTreeSet<String> = layers.iter().zip(&formats).filter_map(second).collect();
+        let hessians = match second.is_empty() || samples.is_empty() {
+            true => BTreeMap::new(),
+            false => statistics::hessians(model, &second, samples, context)?,
+        };
+        let mut clustered = 0;
+        for (i, (layer, format)) in layers.iter().zip(formats).enumerate() {
+            let Some(format) = format else { continue };
+            context.progress("quantization", i, layers.len());
+            let at = StageError::weight(&layer.weight);
+            let weight = model.weight_mut(&layer.weight)?;
+            let before = weight.effective().map_err(&at)?.f_detach()?;
+            let shared = weight.codebook().is_some();
+            let hessian = hessians.get(&layer.weight);
+            let importance = hessian.map(|h| spread_diagonal(layer, h, &before)).transpose().map_err(&at)?;
+            match weights::weight_grid(layer, &before, format, shared, importance.as_ref()).map_err(&at)? {
+                None => weight.halve(),
+                Some(grid) => {
+                    clustered += usize::from(shared && format.reach != Reach::Tensor);
+                    if let Some(hessian) = hessian {
+                        let scale = grid.scale_of_each(&before.size()).and_then(|s| Ok(s.f_expand(before.size(), false)?));
+                        let scale = scale.and_then(|s| layer.slot.matrix(&s)).map_err(&at)?;
+                        let matrix = layer.slot.matrix(&before).map_err(&at)?;
+                        let rounded = gptq::round(&matrix, hessian, &scale, grid.range());
+                        let rounded = rounded.and_then(|r| layer.slot.from_matrix(&r, &before.size())).map_err(&at)?;
+                        weight.set_latent(rounded).map_err(&at)?;
                     }
-                })
-            })?;
-            seen += batch.x.size()[0] as usize;
-            context.progress("calibration", seen, all);
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let mut grids = BTreeMap::new();
-        for (name, observer) in observers.iter().filter(|(name, _)| !integers.contains(**name)) {
-            let (low, high) = observer.range(text.bits);
-            let grid = Grid::affine(text.bits, text.levels, low, high).map_err(StageError::weight(name))?;
-            grids.insert(name.to_string(), grid);
-        }
-        // What only moves values takes the grid of what it moves.
-        for (name, from) in &placement.shared {
-            if let Some(grid) = grids.get(from).filter(|_| !integers.contains(name)).map(Grid::copy) {
-                grids.insert(name.clone(), grid);
+                    weight.quantize(grid).map_err(&at)?;
+                }
             }
         }
-        Ok(grids)
+        if clustered > 0 {
+            context.note(format!(
+                "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether training decides how this layer's weight is rounded.
+    fn is_learned(&self, model: &Model, layer: &Layer) -> bool {
+        let chosen = |f: Format| f.bits() > 1 && f.bits() < 16 && self.rounding(f) == Rounding::Learned;
+        let free = model.weights.get(&layer.weight).is_some_and(|w| w.codebook().is_none() && w.mask().is_none());
+        free && self.weight_format(model, layer).is_some_and(chosen)
+    }
+
+    /// Takes from each layer's bias what rounding its weight adds to the mean.
+    fn correct_biases(
+        &self,
+        model: &mut Model,
+        float: &Model,
+        layers: &[Layer],
+        means: &BTreeMap<String, Tensor>,
+    ) -> Result<(), StageError> {
+        for layer in layers {
+            if let Some(mean) = means.get(&layer.weight) {
+                let before = float.weight(&layer.weight)?.effective().map_err(StageError::weight(&layer.weight))?;
+                bias::correct(model, layer, &before, mean)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains with the grids in place; scales are learned unless the user fixes them.
+    fn train(&self, model: &mut Model, activations: Option<&Activations>, context: &Context) -> Result<(), StageError> {
+        if self.scales == Scales::Learned {
+            if let Some(activations) = activations {
+                activations.unshare(model);
+            }
+            for (name, weight) in &mut model.weights {
+                weight.grid_mut().map_or(Ok(()), |g| g.learn()).map_err(StageError::weight(name))?;
+            }
+            for (name, grid) in &mut model.activations {
+                grid.learn().map_err(StageError::weight(name))?;
+            }
+        }
+        fit(model, &self.fit_config(), context)?;
+        for (name, weight) in &mut model.weights {
+            weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;
+        }
+        for (name, grid) in &mut model.activations {
+            grid.settle().map_err(StageError::weight(name))?;
+        }
+        if let Some(activations) = activations {
+            activations.share(model);
+        }
+        Ok(())
     }
 }
 
-/// A symmetric grid for a weight: to the largest magnitude from 8 bits on, else where the squared error is least.
-fn weight_grid(value: &Tensor, bits: u8, shape: GridShape) -> Result<Grid, sinter_model::OpError> {
-    let rows = match shape {
-        GridShape::Tensor => value.f_reshape([1, -1])?,
-        GridShape::Channel(axis) => value.f_movedim_int(axis as i64, 0)?.f_reshape([value.size()[axis], -1])?,
-    };
-    let top = rows.f_abs()?.f_amax([1], false)?;
-    let magnitude = to_f32s(&top)?;
-    if bits >= 8 {
-        return Grid::symmetric(bits, shape, &magnitude);
-    }
-    let mut best = vec![(f32::INFINITY, 1.0f32); magnitude.len()];
-    let row_shape = if shape == GridShape::Tensor { shape } else { GridShape::Channel(0) };
-    for step in 0..=40 {
-        let share = 1.0 - 0.018 * step as f32;
-        let trial: Vec<f32> = magnitude.iter().map(|m| m * share).collect();
-        let rounded = Grid::symmetric(bits, row_shape, &trial)?.apply(&rows)?;
-        let error = rounded.f_sub(&rows)?.f_square()?.f_sum_dim_intlist(1, false, tch::Kind::Float)?;
-        for (b, e) in best.iter_mut().zip(to_f32s(&error)?) {
-            if e < b.0 {
-                *b = (e, share);
-            }
-        }
-    }
-    let chosen: Vec<f32> = magnitude.iter().zip(&best).map(|(m, b)| m * b.1).collect();
-    Grid::symmetric(bits, shape, &chosen)
-}
-
-/// Biases go to 32 bits at the product of the scales of input and weight, as integer kernels add them.
-fn quantize_biases(model: &mut Model) -> Result<(), StageError> {
-    for layer in model.layers() {
-        let node = &model.graph.nodes[layer.node];
-        // Kernels take the bias at exactly that scale: where another reader or a factor would want another, it stays float.
-        let readers = model.graph.consumers();
-        let once = |name: &String| readers.get(name.as_str()).is_some_and(|r| r.len() == 1);
-        let factors = ["alpha", "beta"].iter().all(|f| matches!(node.attributes.get_float(f, 1.0), Ok(v) if v == 1.0));
-        if !factors || !once(&layer.weight) || layer.bias.as_ref().is_some_and(|b| !once(b)) {
-            continue;
-        }
-        let (Some(bias), Some(input)) = (&layer.bias, model.activations.get(&node.inputs[0])) else { continue };
-        let Some(grid) = model.weight(&layer.weight)?.grid() else { continue };
-        let input_scale = input.scales()?[0];
-        let weight_scales = grid.scales()?;
-        // Sixteen bits say more of a bias than eight-bit weights leave to tell.
-        model.weight_mut(bias)?.halve();
-        let value = model.weight(bias)?.effective().map_err(StageError::weight(bias))?.f_detach()?;
-        let n = value.numel();
-        if value.dim() != 1 || (weight_scales.len() > 1 && weight_scales.len() != n) {
-            continue;
-        }
-        let scales: Vec<f32> = (0..n).map(|i| input_scale * weight_scales[i % weight_scales.len()]).collect();
-        // Beyond 24 bits float32 can't tell the integers apart (a dead channel has a tiny scale): then too it stays float.
-        let exact = to_f32s(&value)?.iter().zip(&scales).all(|(b, s)| (b / s).abs() < 16_777_216.0);
-        if !exact {
-            continue;
-        }
-        let shape = if weight_scales.len() == 1 { GridShape::Tensor } else { GridShape::Channel(0) };
-        let scales = if shape == GridShape::Tensor { scales[..1].to_vec() } else { scales };
-        let grid = Grid::new(32, Levels::Symmetric, shape, &scales, &vec![0; scales.len()]).map_err(StageError::weight(bias))?;
-        model.weight_mut(bias)?.quantize(grid).map_err(StageError::weight(bias))?;
-    }
-    Ok(())
+/// How much each weight's squared error counts: the Hessian's diagonal, in the weight's shape.
+fn spread_diagonal(layer: &Layer, hessian: &Tensor, like: &Tensor) -> sinter_model::OpResult<Tensor> {
+    let rows = like.size()[layer.slot.out_axis];
+    let columns = hessian.size()[0];
+    let diagonal = hessian.f_diagonal(0, 0, 1)?.f_to_kind(Kind::Float)?.f_expand([rows, columns], false)?;
+    layer.slot.from_matrix(&diagonal, &like.size())
 }

@@ -340,6 +340,14 @@ fn attach(model: &mut Model, store: &nn::VarStore) -> Result<(), StageError> {
                     }
                 }
             }
+            Leaf::WeightScale(name) => {
+                let grid = model.weight_mut(&name)?.grid_mut();
+                grid.map_or(Ok(()), |g| g.set_leaf(variable)).map_err(StageError::weight(&name))?;
+            }
+            Leaf::ActivationScale(name) => {
+                let grid = model.activations.get_mut(&name);
+                grid.map_or(Ok(()), |g| g.set_leaf(variable)).map_err(StageError::weight(&name))?;
+            }
         }
     }
     Ok(())

@@ -125,6 +125,9 @@ pub(super) struct GridEntry {
     pub levels: u8,
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub axis: Option<usize>,
+    /// Elements to a scale along the axis.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<usize>,
     #[serde(rename = "n")]
     pub scales: usize,
     #[serde(rename = "z", default, skip_serializing_if = "Vec::is_empty")]
@@ -136,11 +139,15 @@ pub(super) struct GridEntry {
 
 impl GridEntry {
     pub fn shape(&self) -> GridShape {
-        self.axis.map_or(GridShape::Tensor, GridShape::Channel)
+        match (self.axis, self.group) {
+            (None, _) => GridShape::Tensor,
+            (Some(axis), None) => GridShape::Channel(axis),
+            (Some(axis), Some(size)) => GridShape::Group { axis, size },
+        }
     }
 
     pub fn levels(&self) -> Option<Levels> {
-        [Levels::Unsigned, Levels::Signed, Levels::Symmetric].get(self.levels as usize).copied()
+        [Levels::Unsigned, Levels::Signed, Levels::Symmetric, Levels::Binary].get(self.levels as usize).copied()
     }
 }
 
@@ -149,6 +156,7 @@ pub(super) fn level_code(levels: Levels) -> u8 {
         Levels::Unsigned => 0,
         Levels::Signed => 1,
         Levels::Symmetric => 2,
+        Levels::Binary => 3,
     }
 }
 

@@ -176,7 +176,7 @@ impl Reader<'_> {
         let Some(count) = elements(&entry.shape) else {
             return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
         };
-        let scales = |g: &GridEntry| g.axis.is_some_and(|a| entry.shape.get(a) != Some(&(g.scales as i64)));
+        let scales = |g: &GridEntry| g.shape().scales(&entry.shape) != Some(g.scales as i64);
         if entry.grid.as_ref().is_some_and(scales) {
             return damaged(format!("the grid of `{name}` does not fit its shape {:?}", entry.shape));
         }

@@ -150,14 +150,16 @@ impl<'a> Writer<'a> {
             self.floats.code(&mut self.coder, &scales);
         }
         let zero_points = grid.zero_points()?;
-        let axis = match grid.shape() {
-            GridShape::Tensor => None,
-            GridShape::Channel(axis) => Some(axis),
+        let (axis, group) = match grid.shape() {
+            GridShape::Tensor => (None, None),
+            GridShape::Channel(axis) => (Some(axis), None),
+            GridShape::Group { axis, size } => (Some(axis), Some(size)),
         };
         Ok(GridEntry {
             bits: grid.bits(),
             levels: level_code(grid.levels()),
             axis,
+            group,
             scales: scales.len(),
             zero_points: if zero_points.iter().all(|&z| z == 0) { vec![] } else { zero_points },
             product: product.cloned(),

@@ -12,6 +12,43 @@ pub enum GridShape {
     Tensor,
     /// One scale for each index of an axis.
     Channel(usize),
+    /// One scale for each run of `size` elements along an axis; the last run may be shorter.
+    Group { axis: usize, size: usize },
+}
+
+impl Levels {
+    /// The smallest and the largest integer of so many bits.
+    pub fn range(self, bits: u8) -> (i64, i64) {
+        let half = 1i64 << (bits - 1);
+        match self {
+            Levels::Unsigned => (0, 2 * half - 1),
+            Levels::Signed => (-half, half - 1),
+            Levels::Symmetric => (1 - half, half - 1),
+            Levels::Binary => (-1, 1),
+        }
+    }
+}
+
+impl GridShape {
+    /// The shape of the scales of a tensor: one along the axis for each run, for groups.
+    pub fn blocks(self, shape: &[i64]) -> Vec<i64> {
+        match self {
+            Self::Tensor => vec![],
+            Self::Channel(axis) => vec![shape.get(axis).copied().unwrap_or(0)],
+            Self::Group { axis, size } => {
+                let runs = |(a, &n): (usize, &i64)| if a == axis { (n as u64).div_ceil(size.max(1) as u64) as i64 } else { n };
+                shape.iter().enumerate().map(runs).collect()
+            }
+        }
+    }
+
+    /// The number of scales of a tensor of this shape; `None` when there is no such axis.
+    pub fn scales(self, shape: &[i64]) -> Option<i64> {
+        match self {
+            Self::Channel(axis) | Self::Group { axis, .. } if axis >= shape.len() => None,
+            _ => self.blocks(shape).iter().try_fold(1i64, |n, &b| n.checked_mul(b)),
+        }
+    }
 }
 
 /// Which integers a grid uses.
@@ -21,8 +58,10 @@ pub enum Levels {
     Unsigned,
     /// -2^(bits-1) to 2^(bits-1) - 1.
     Signed,
-    /// Signed without the lowest integer, so that -q exists for every q; the zero point is 0.
+    /// Signed without the lowest integer, so that -q exists for every q; the zero point is 0. With 2 bits: ternary.
     Symmetric,
+    /// -1 and 1, in one bit.
+    Binary,
 }
 
 /// Uniform affine quantization: `value = (q - zero_point) * scale`, with q an integer of `bits` bits.
@@ -31,10 +70,12 @@ pub struct Grid {
     bits: u8,
     levels: Levels,
     shape: GridShape,
-    /// float32, `[1]` or `[channels]`, each finite and above zero.
+    /// float32, flat: one, one a channel, or one a group in the order of the weight; each finite and above zero.
     scale: Tensor,
     /// int32, same shape, each within the integer range.
     zero_point: Tensor,
+    /// Whether gradients train the scales: then `scale` holds their base-2 logarithms, so that a step is a ratio (Jain et al., 2020).
+    learned: bool,
 }
 
 impl Grid {
@@ -55,21 +96,34 @@ impl Grid {
             shape,
             scale: Tensor::from_slice(scale),
             zero_point: Tensor::from_slice(zero_point).f_to_kind(Kind::Int)?,
+            learned: false,
         };
+        if let GridShape::Group { size: 0, .. } = shape {
+            invalid!("a group has at least one element");
+        }
+        if (levels == Levels::Binary) != (bits == 1) {
+            invalid!("a grid of {bits} bits has no levels {levels:?}");
+        }
         let (low, high) = grid.range();
-        let symmetric = levels != Levels::Symmetric || zero_point.iter().all(|&z| z == 0);
+        let symmetric = !matches!(levels, Levels::Symmetric | Levels::Binary) || zero_point.iter().all(|&z| z == 0);
         if !symmetric || zero_point.iter().any(|z| !(low..=high).contains(z)) {
             invalid!("a zero point is not possible in {low}..={high}, {levels:?}");
         }
         Ok(grid)
     }
 
-    /// A symmetric grid for a largest magnitude (per tensor, or per channel): zero point 0. A channel of zeros gets a tiny scale.
+    /// A symmetric grid for the largest magnitude of each scale's elements: zero point 0. Where all are zero the scale is tiny.
     pub fn symmetric(bits: u8, shape: GridShape, magnitude: &[f32]) -> OpResult<Self> {
         let top = ((1i64 << (bits.clamp(2, 32) - 1)) - 1) as f32;
         let floor = magnitude.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
         let scale: Vec<f32> = magnitude.iter().map(|&m| short(m.max(floor) / top)).collect();
         Self::new(bits, Levels::Symmetric, shape, &scale, &vec![0; scale.len()])
+    }
+
+    /// A grid with zero point 0 and these scales, rounded to the nearest that 16 bits hold.
+    pub fn scaled(bits: u8, levels: Levels, shape: GridShape, scales: &[f32]) -> OpResult<Self> {
+        let scales: Vec<f32> = scales.iter().map(|&s| nearest_short(s)).collect();
+        Self::new(bits, levels, shape, &scales, &vec![0; scales.len()])
     }
 
     /// An asymmetric grid per tensor whose range holds `low`, `high` and zero, zero exactly.
@@ -78,10 +132,10 @@ impl Grid {
             invalid!("a range from {low} to {high} can't be quantized");
         }
         let (low, high) = (low.min(0.0), high.max(0.0).max(low.min(0.0) + 1e-6));
-        if !(1..=16).contains(&bits) {
-            invalid!("an activation of {bits} bits is not possible: 1 to 16");
+        if !(2..=16).contains(&bits) {
+            invalid!("an activation of {bits} bits is not possible: 2 to 16");
         }
-        let (bottom, top) = integers(bits, levels);
+        let (bottom, top) = levels.range(bits);
         if levels == Levels::Symmetric {
             let scale = short(high.max(-low) / top as f32);
             return Self::new(bits, levels, GridShape::Tensor, &[scale], &[0]);
@@ -108,7 +162,7 @@ impl Grid {
 
     /// The scales.
     pub fn scales(&self) -> OpResult<Vec<f32>> {
-        to_f32s(&self.scale)
+        to_f32s(&self.factors()?)
     }
 
     /// The zero points.
@@ -118,50 +172,142 @@ impl Grid {
 
     /// The smallest and the largest integer in use.
     pub fn range(&self) -> (i64, i64) {
-        integers(self.bits, self.levels)
+        self.levels.range(self.bits)
     }
 
     /// Rounds to the grid and back, with a straight-through gradient inside the range (Jacob et al., 2018).
     pub fn apply(&self, x: &Tensor) -> OpResult<Tensor> {
+        self.check_shape(&x.size())?;
         let (low, high) = self.range();
-        let (axis, rows) = match self.shape {
+        if self.learned || self.levels == Levels::Binary {
+            return self.apply_learned(x);
+        }
+        match self.shape {
             GridShape::Tensor => {
                 let scale = self.scale.f_double_value(&[0])?;
                 let zero = self.zero_point.f_int64_value(&[0])?;
-                return Ok(x.f_fake_quantize_per_tensor_affine(scale, zero, low, high)?);
+                Ok(x.f_fake_quantize_per_tensor_affine(scale, zero, low, high)?)
             }
-            GridShape::Channel(axis) => (axis, self.scale.numel() as i64),
-        };
-        if x.size().get(axis) != Some(&rows) {
-            invalid!("a grid of {rows} channels along axis {axis} does not fit shape {:?}", x.size());
+            GridShape::Channel(axis) => {
+                Ok(x.f_fake_quantize_per_channel_affine(&self.scale, &self.zero_point, axis as i64, low, high)?)
+            }
+            GridShape::Group { .. } => self.apply_learned(x),
         }
-        Ok(x.f_fake_quantize_per_channel_affine(&self.scale, &self.zero_point, axis as i64, low, high)?)
     }
 
-    /// The scale shaped so that it broadcasts over a tensor of rank `rank`.
-    fn spread(&self, values: &Tensor, rank: usize) -> OpResult<Tensor> {
-        let mut shape = vec![1; rank];
-        if let GridShape::Channel(axis) = self.shape {
-            shape[axis] = values.numel() as i64;
-        } else if rank == 0 {
-            return Ok(values.f_reshape([0i64; 0])?);
+    /// The same in elementary steps, whose gradients reach the scale too (learned step size; Esser et al., 2020). With one bit: the
+    /// sign, its gradient passed on where the value lies within one scale of zero (Courbariaux and Bengio, 2016).
+    fn apply_learned(&self, x: &Tensor) -> OpResult<Tensor> {
+        let (low, high) = self.range();
+        let each = (x.numel() / self.scale.numel().max(1)).max(1) as f64;
+        let mut scale = self.factors()?;
+        if scale.requires_grad() {
+            // The paper's factor: a scale hears from all its elements at once.
+            let factor = 1.0 / (each * high.max(1) as f64).sqrt();
+            let part = scale.f_mul_scalar(factor)?;
+            scale = part.f_add(&scale.f_sub(&part)?.f_detach()?)?;
         }
-        Ok(values.f_reshape(shape)?)
+        let scale = self.spread(&scale, &x.size())?;
+        let ratio = x.f_div(&scale)?;
+        let through = |exact: Tensor, soft: &Tensor| -> OpResult<Tensor> { Ok(soft.f_add(&exact.f_sub(soft)?.f_detach()?)?) };
+        if self.levels == Levels::Binary {
+            let soft = ratio.f_clamp(-1.0, 1.0)?;
+            let sign = ratio.f_ge(0)?.f_to_kind(Kind::Float)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+            return Ok(through(sign, &soft)?.f_mul(&scale)?);
+        }
+        let zero = self.spread(&self.zero_point, &x.size())?;
+        let soft = ratio.f_add(&zero)?.f_clamp(low as f64, high as f64)?;
+        // Rounded before the zero point joins, as runtimes do.
+        let exact = ratio.f_detach()?.f_round()?.f_add(&zero)?.f_clamp(low as f64, high as f64)?;
+        Ok(through(exact, &soft)?.f_sub(&zero)?.f_mul(&scale)?)
+    }
+
+    /// Errors when the scales are not those of a tensor of this shape.
+    fn check_shape(&self, shape: &[i64]) -> OpResult<()> {
+        let wanted = self.shape.scales(shape);
+        match wanted == Some(self.scale.numel() as i64) {
+            true => Ok(()),
+            false => invalid!("a grid of {} scales, {:?}, does not fit shape {shape:?}", self.scale.numel(), self.shape),
+        }
+    }
+
+    /// Scales or zero points shaped so that they broadcast over a tensor of this shape.
+    fn spread(&self, values: &Tensor, shape: &[i64]) -> OpResult<Tensor> {
+        let mut broad = vec![1; shape.len()];
+        match self.shape {
+            GridShape::Tensor => {}
+            GridShape::Channel(axis) => broad[axis] = values.numel() as i64,
+            GridShape::Group { axis, size } => {
+                let runs = values.f_reshape(self.shape.blocks(shape))?;
+                let size = (size as i64).min(shape[axis].max(1));
+                let wide = runs.f_repeat_interleave_self_int(size, axis as i64, None)?;
+                return Ok(wide.f_narrow(axis as i64, 0, shape[axis])?);
+            }
+        }
+        Ok(values.f_reshape(broad)?)
+    }
+
+    /// The scale of every element of a tensor of this shape: float32, broadcastable to it.
+    pub fn scale_of_each(&self, shape: &[i64]) -> OpResult<Tensor> {
+        self.check_shape(shape)?;
+        self.spread(&self.factors()?.f_detach()?, shape)
+    }
+
+    /// The scales, whether they are learned or not.
+    fn factors(&self) -> OpResult<Tensor> {
+        if self.learned { Ok(self.scale.f_exp2()?) } else { Ok(self.scale.shallow_clone()) }
+    }
+
+    /// What gradients train, while scales are learned: their base-2 logarithms, float32 and flat.
+    pub fn leaf(&self) -> Option<&Tensor> {
+        self.learned.then_some(&self.scale)
+    }
+
+    /// Replaces what gradients train (same shape). Without effect on a grid whose scales are not learned.
+    pub fn set_leaf(&mut self, leaf: Tensor) -> OpResult<()> {
+        if leaf.size() != self.scale.size() {
+            invalid!("scales {:?} can't replace {:?}", leaf.size(), self.scale.size());
+        }
+        if self.learned {
+            self.scale = leaf;
+        }
+        Ok(())
+    }
+
+    /// Lets gradients train the scales from now on.
+    pub fn learn(&mut self) -> OpResult<()> {
+        if !self.learned {
+            self.scale = self.scale.f_log2()?;
+            self.learned = true;
+        }
+        Ok(())
+    }
+
+    /// Ends the learning of scales: each goes to the nearest that 16 bits hold.
+    pub fn settle(&mut self) -> OpResult<()> {
+        if self.learned {
+            let scales: Vec<f32> = self.scales()?.into_iter().map(nearest_short).collect();
+            *self = Self::new(self.bits, self.levels, self.shape, &scales, &self.zero_points()?)?;
+        }
+        Ok(())
     }
 
     /// The integers of a tensor, int64, same shape.
     pub fn quantize(&self, x: &Tensor) -> OpResult<Tensor> {
         let (low, high) = self.range();
-        let scale = self.spread(&self.scale, x.dim())?.f_to_kind(Kind::Double)?;
-        let zero = self.spread(&self.zero_point, x.dim())?;
+        let scale = self.scale_of_each(&x.size())?.f_to_kind(Kind::Double)?;
+        if self.levels == Levels::Binary {
+            return Ok(x.f_detach()?.f_ge(0)?.f_to_kind(Kind::Int64)?.f_mul_scalar(2)?.f_sub_scalar(1)?);
+        }
+        let zero = self.spread(&self.zero_point, &x.size())?;
         let q = x.f_detach()?.f_to_kind(Kind::Double)?.f_div(&scale)?.f_round()?.f_add(&zero)?;
         Ok(q.f_clamp(low as f64, high as f64)?.f_to_kind(Kind::Int64)?)
     }
 
     /// The float32 values of integers: `(q - zero_point) * scale`.
     pub fn dequantize(&self, q: &Tensor) -> OpResult<Tensor> {
-        let scale = self.spread(&self.scale, q.dim())?;
-        let zero = self.spread(&self.zero_point, q.dim())?;
+        let scale = self.scale_of_each(&q.size())?;
+        let zero = self.spread(&self.zero_point, &q.size())?;
         Ok(q.f_sub(&zero)?.f_to_kind(Kind::Float)?.f_mul(&scale)?)
     }
 
@@ -169,7 +315,7 @@ impl Grid {
     pub fn broken(&self, effective: &Tensor) -> OpResult<Option<String>> {
         let effective = effective.f_detach()?;
         let back = self.dequantize(&self.quantize(&effective)?)?;
-        let tolerance = self.spread(&self.scale, effective.dim())?.f_mul_scalar(1e-3)?;
+        let tolerance = self.scale_of_each(&effective.size())?.f_mul_scalar(1e-3)?;
         let slack = effective.f_abs()?.f_mul_scalar(1e-5)?;
         let off = back.f_sub(&effective)?.f_abs()?.f_gt_tensor(&tolerance.f_add(&slack)?)?;
         let count = off.f_sum(Kind::Int64)?.f_int64_value(&[])?;
@@ -179,37 +325,44 @@ impl Grid {
     /// The grid of the slices `keep` along `axis`.
     pub fn select(&self, axis: i64, keep: &Tensor) -> OpResult<Grid> {
         let mut grid = self.copy();
-        if self.shape == GridShape::Channel(axis as usize) {
-            grid.scale = self.scale.f_index_select(0, keep)?;
-            grid.zero_point = self.zero_point.f_index_select(0, keep)?;
+        match self.shape {
+            GridShape::Channel(a) if a as i64 == axis => {
+                grid.scale = self.scale.f_index_select(0, keep)?;
+                grid.zero_point = self.zero_point.f_index_select(0, keep)?;
+            }
+            GridShape::Group { .. } => invalid!("a weight with one scale a group can't lose slices: prune before `quantize`"),
+            _ => {}
         }
         Ok(grid)
     }
 
     /// A deep copy.
     pub fn copy(&self) -> Grid {
-        Grid { scale: self.scale.copy(), zero_point: self.zero_point.copy(), ..*self }
+        Grid { scale: self.scale.detach().copy(), zero_point: self.zero_point.copy(), ..*self }
     }
 
     /// The grid in words: `int8/channel`, `uint4`.
     pub fn describe(&self) -> String {
-        let sign = if self.levels == Levels::Unsigned { "u" } else { "" };
-        let reach = if self.shape == GridShape::Tensor { "" } else { "/channel" };
-        format!("{sign}int{}{reach}", self.bits)
+        let kind = match (self.levels, self.bits) {
+            (Levels::Binary, _) => "binary".to_string(),
+            (Levels::Symmetric, 2) => "ternary".to_string(),
+            (Levels::Unsigned, bits) => format!("uint{bits}"),
+            (_, bits) => format!("int{bits}"),
+        };
+        match self.shape {
+            GridShape::Tensor => kind,
+            GridShape::Channel(_) => kind + "/channel",
+            GridShape::Group { size, .. } => format!("{kind}/group:{size}"),
+        }
     }
+}
+
+/// The nearest bfloat16, never zero.
+fn nearest_short(scale: f32) -> f32 {
+    f32::from_bits((scale.max(f32::MIN_POSITIVE).to_bits() + 0x8000) & 0xffff_0000)
 }
 
 /// The next bfloat16, upward so that the range still fits: scales take 16 bits in a file, and products of two are exact in float32.
 fn short(scale: f32) -> f32 {
     f32::from_bits((scale.to_bits() + 0xffff) & 0xffff_0000)
-}
-
-fn integers(bits: u8, levels: Levels) -> (i64, i64) {
-    let half = 1i64 << (bits - 1);
-    match levels {
-        Levels::Unsigned => (0, 2 * half - 1),
-        Levels::Signed => (-half, half - 1),
-        Levels::Symmetric if bits == 1 => (-1, 0),
-        Levels::Symmetric => (1 - half, half - 1),
-    }
 }

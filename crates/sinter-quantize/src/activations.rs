@@ -1,0 +1,73 @@
+//! Grids on the values between layers.
+
+use std::collections::BTreeMap;
+
+use sinter_model::{Grid, Levels, Model};
+use sinter_train::StageError;
+
+use crate::calibrate::Observer;
+use crate::config::{Number, QuantizeConfig};
+use crate::placement::Placement;
+
+/// Which values have grids, and the ranges that calibration found.
+pub(crate) struct Activations {
+    pub placement: Placement,
+    pub ranges: BTreeMap<String, Observer>,
+    pub levels: Levels,
+}
+
+impl Activations {
+    /// Sets the grid of every value: 8 bits, or what the layers that read it ask for (the most of them).
+    pub fn set_all(&self, config: &QuantizeConfig, model: &mut Model) -> Result<(), StageError> {
+        let mut wanted: BTreeMap<String, Option<u8>> = BTreeMap::new();
+        for layer in model.layers() {
+            let input = model.graph.nodes[layer.node].inputs[0].clone();
+            // A value that only moves has the grid of what it moves.
+            let source = self.placement.shared.iter().find(|(name, _)| *name == input).map_or(input, |(_, from)| from.clone());
+            let bits = config.input_format(model, &layer).map(|f| f.bits());
+            let most = wanted.entry(source).or_insert(bits);
+            *most = (*most).max(bits);
+        }
+        for name in self.ranges.keys() {
+            if let Some(bits) = wanted.get(name).copied().unwrap_or(Some(8)) {
+                self.set(model, name, bits)?;
+            }
+        }
+        self.share(model);
+        Ok(())
+    }
+
+    /// Sets the grid of one value of those that have their own.
+    pub fn set(&self, model: &mut Model, name: &str, bits: u8) -> Result<(), StageError> {
+        let source = self.placement.shared.iter().find(|(n, _)| n == name).map_or(name, |(_, from)| from);
+        if let Some(observer) = self.ranges.get(source) {
+            let (low, high) = observer.range(bits);
+            let grid = Grid::affine(bits, self.levels, low, high).map_err(StageError::weight(source))?;
+            model.activations.insert(source.to_string(), grid);
+            self.share(model);
+        }
+        Ok(())
+    }
+
+    /// Gives values that only move the grid of what they move.
+    pub fn share(&self, model: &mut Model) {
+        for (name, from) in &self.placement.shared {
+            if let Some(grid) = model.activations.get(from).map(Grid::copy) {
+                model.activations.insert(name.clone(), grid);
+            }
+        }
+    }
+
+    /// Takes the grids from values that only move: while scales are learned they would be second copies of the same ones.
+    pub fn unshare(&self, model: &mut Model) {
+        self.placement.shared.iter().for_each(|(name, _)| drop(model.activations.remove(name)));
+    }
+}
+
+/// The levels of activations.
+pub(crate) fn levels(config: &QuantizeConfig) -> Levels {
+    match config.activations.map(|f| f.number) {
+        Some(Number::Integer { levels, .. }) => levels,
+        _ => Levels::Unsigned,
+    }
+}

@@ -1,0 +1,126 @@
+//! Grids for weights: over what a scale reaches, and how large it is.
+
+use rayon::prelude::*;
+use sinter_model::{Grid, GridShape, Layer, Levels, OpResult, with_f32s};
+use tch::Tensor;
+
+use crate::config::{Format, Number, Reach};
+
+/// Candidates for a scale, between the largest magnitude and a tenth of it.
+const CANDIDATES: usize = 60;
+
+/// The grid of a layer's weight, or `None` for a format without one. `clustered`: one scale for all keeps the number of distinct values
+/// that clustering reached. `importance`, of the weight's shape, says how much each squared error counts.
+pub(crate) fn weight_grid(
+    layer: &Layer,
+    value: &Tensor,
+    format: Format,
+    clustered: bool,
+    importance: Option<&Tensor>,
+) -> OpResult<Option<Grid>> {
+    let Number::Integer { bits, levels } = format.number else { return Ok(None) };
+    // From three bits on the lowest integer stays unused, so that -q exists for every q.
+    let levels = if levels == Levels::Signed && bits > 2 { Levels::Symmetric } else { levels };
+    let shape = match format.reach {
+        _ if clustered => GridShape::Tensor,
+        Reach::Tensor => GridShape::Tensor,
+        Reach::Channel => GridShape::Channel(layer.slot.out_axis),
+        Reach::Group(size) => GridShape::Group { axis: layer.slot.in_axis, size },
+    };
+    let (low, high) = levels.range(bits);
+    let scale = |values: &[f32], counts: Option<&[f32]>| match (bits, levels) {
+        (_, Levels::Binary) => mean_magnitude(values),
+        (8.., _) => top(values) / high as f32,
+        _ => least_squares(values, counts, low as f32, high as f32),
+    };
+    let scales = each_scale(value, importance, shape, &scale)?;
+    // Where all weights are zero the scale is tiny.
+    let floor = scales.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
+    let scales: Vec<f32> = scales.into_iter().map(|s| s.max(floor)).collect();
+    match bits {
+        8.. => Grid::symmetric(bits, shape, &scales.iter().map(|s| s * high as f32).collect::<Vec<_>>()).map(Some),
+        _ => Grid::scaled(bits, levels, shape, &scales).map(Some),
+    }
+}
+
+/// What `scale` says of the elements of each scale, in the order of the grid.
+fn each_scale(
+    value: &Tensor,
+    importance: Option<&Tensor>,
+    shape: GridShape,
+    scale: &(impl Fn(&[f32], Option<&[f32]>) -> f32 + Sync),
+) -> OpResult<Vec<f32>> {
+    // Rows that lie in one piece, and how many elements of a row share a scale.
+    let rows = |t: &Tensor| -> OpResult<Tensor> {
+        Ok(match shape {
+            GridShape::Tensor => t.f_reshape([1, -1])?,
+            GridShape::Channel(axis) => t.f_movedim_int(axis as i64, 0)?.f_reshape([t.size()[axis], -1])?,
+            GridShape::Group { axis, .. } => t.f_movedim_int(axis as i64, -1)?.f_reshape([-1, t.size()[axis]])?,
+        })
+    };
+    let values = rows(value)?;
+    let row = values.size()[1].max(1) as usize;
+    let run = if let GridShape::Group { size, .. } = shape { size } else { row };
+    let importance = importance.map(rows).transpose()?;
+    let found: Vec<f32> = with_f32s(&values, |values| match &importance {
+        None => {
+            let each = |r: &[f32]| r.chunks(run).map(|part| scale(part, None)).collect::<Vec<_>>();
+            Ok(values.par_chunks(row).flat_map_iter(each).collect())
+        }
+        Some(importance) => with_f32s(importance, |counts| {
+            let each = |(r, c): (&[f32], &[f32])| {
+                r.chunks(run).zip(c.chunks(run)).map(|(part, counts)| scale(part, Some(counts))).collect::<Vec<_>>()
+            };
+            values.par_chunks(row).zip(counts.par_chunks(row)).flat_map_iter(each).collect()
+        }),
+    })??;
+    let GridShape::Group { axis, .. } = shape else { return Ok(found) };
+    // From runs along the last axis to the order of the weight.
+    let mut moved = shape.blocks(&value.size());
+    let runs = moved.remove(axis);
+    moved.push(runs);
+    let ordered = Tensor::f_from_slice(&found)?.f_reshape(moved)?.f_movedim_int(-1, axis as i64)?;
+    sinter_model::to_f32s(&ordered)
+}
+
+fn top(values: &[f32]) -> f32 {
+    values.iter().fold(0f32, |a, v| a.max(v.abs()))
+}
+
+/// The scale of binary weights (Rastegari et al., 2016).
+fn mean_magnitude(values: &[f32]) -> f32 {
+    (values.iter().map(|v| v.abs() as f64).sum::<f64>() / values.len().max(1) as f64) as f32
+}
+
+/// The scale of least squared error. For ternary weights it is at least as good as the closed form of Li et al. (2016), which
+/// approximates it.
+fn least_squares(values: &[f32], counts: Option<&[f32]>, low: f32, high: f32) -> f32 {
+    let whole = top(values) / high;
+    if whole == 0.0 {
+        return 0.0;
+    }
+    let candidate = |i: usize| whole * (1.0 - 0.9 * i as f32 / (CANDIDATES - 1) as f32);
+    let error = |scale: f32| -> f32 {
+        let inverse = 1.0 / scale;
+        // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even.
+        let rounded = |v: f32| ((v * inverse).clamp(low, high) + 12_582_912.0) - 12_582_912.0;
+        let off = |v: f32| v - rounded(v) * scale;
+        // Sixteen sums side by side.
+        let mut sums = [0f32; 16];
+        match counts {
+            None => {
+                for part in values.chunks(16) {
+                    part.iter().zip(&mut sums).for_each(|(&v, sum)| *sum += off(v) * off(v));
+                }
+            }
+            Some(counts) => {
+                for (part, counts) in values.chunks(16).zip(counts.chunks(16)) {
+                    part.iter().zip(counts).zip(&mut sums).for_each(|((&v, &c), sum)| *sum += c * off(v) * off(v));
+                }
+            }
+        }
+        sums.iter().sum()
+    };
+    let best = (0..CANDIDATES).map(|i| (error(candidate(i)), candidate(i))).min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map_or(whole, |(_, scale)| scale)
+}
