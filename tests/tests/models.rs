@@ -231,6 +231,43 @@ fn quantized_models_agree_with_onnx_runtime() {
     }
 }
 
+/// Every number format, reach and rounding: the exported file computes what the simulation does, and the packed file gives it back.
+#[test]
+fn every_format_agrees_with_onnx_runtime() {
+    let cases = [
+        (
+            ZooModel::DsCnn,
+            "{ weights: int4/channel, activations: uint4, layers: [{ match: conv1, weights: int8/channel, activations: uint8 }] }",
+        ),
+        (ZooModel::DsCnn, "{ weights: int2/channel, activations: uint2, rounding: nearest, calibrate: entropy }"),
+        (ZooModel::DsCnn, "{ weights: ternary/channel, rounding: nearest, calibrate: moving-average }"),
+        (
+            ZooModel::DsCnn,
+            "{ weights: binary/channel, calibrate: percentile, layers: [{ match: fc, weights: none, activations: none }] }",
+        ),
+        (ZooModel::DsCnn, "{ weights: int3, activations: int8, rounding: gptq, calibrate: min-max }"),
+        (ZooModel::Lenet300100, "{ weights: int4/group:32, activations: none, rounding: gptq }"),
+        (ZooModel::Lenet300100, "{ weights: fp16, activations: none }"),
+        (ZooModel::DsCnn, "{ weights: int4/group:5, activations: uint8, rounding: gptq }"),
+    ];
+    for (zoo, text) in cases {
+        let config: QuantizeConfig = parse(text);
+        let model = if zoo == ZooModel::DsCnn { build(zoo) } else { zoo.build(&[1, 12, 12], 4).unwrap() };
+        let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
+        quantized.check().unwrap();
+        let x = samples(&quantized, 8);
+        let (simulated, real) = (predict(&quantized, &x), in_runtime(&quantized_graph(&quantized).unwrap(), &x));
+        let spread = simulated.abs().max().double_value(&[]);
+        let off = (&simulated - &real).abs().mean(Kind::Float).double_value(&[]);
+        assert!(spread > 0.0 && off < 0.02 * spread, "{text}: off by {off} of {spread}");
+        let back = unpack(&pack(&quantized).unwrap().bytes).unwrap();
+        for (name, weight) in &quantized.weights {
+            assert_eq!(weight.effective().unwrap(), back.weights[name].effective().unwrap(), "{text}: {name}");
+            assert_eq!(weight.describe().unwrap(), back.weights[name].describe().unwrap(), "{text}: {name}");
+        }
+    }
+}
+
 #[test]
 fn global_and_random_pruning_run_on_residual_graphs() {
     for text in [

@@ -113,6 +113,7 @@ const LATER: [&str; 3] = [
     "quantize: { weights: int8/channel, activations: uint8, mode: qat, finetune: { epochs: 1, lr: 1e-4, distill: {} } }",
     "train: { epochs: 1 }",
 ];
+const FORMATS: [&str; 5] = ["int8/channel", "int4/group:3", "ternary/channel", "int3", "fp16"];
 
 /// What a layer has reached.
 #[derive(Debug, Clone)]
@@ -179,6 +180,7 @@ proptest! {
         cluster in 0..CLUSTERS.len(),
         swap in any::<bool>(),
         later in Just(LATER).prop_shuffle(),
+        format in 0..FORMATS.len(),
     ) {
         // The seed's own run of threads would make tests of one machine starve each other.
         tch::set_num_threads(1);
@@ -188,7 +190,7 @@ proptest! {
         }
         stages.extend(second.map(|s| format!("prune: {}", PRUNES[s])));
         // A quantized model is not pruned by structure any more, and training comes where it may.
-        stages.extend(later.iter().map(|s| s.to_string()));
+        stages.extend(later.iter().map(|s| s.replace(FORMATS[0], FORMATS[format])));
         let data = data();
         let mut model = graph(&parts, hidden, seed);
         let float = model.copy();

@@ -35,9 +35,7 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
                 let attributes = match grid.shape() {
                     GridShape::Tensor => Attributes::new(),
                     GridShape::Channel(axis) => Attributes::new().int("axis", axis as i64),
-                    GridShape::Group { axis, size } => {
-                        Attributes::new().int("axis", axis as i64).int("block_size", size as i64)
-                    }
+                    GridShape::Group { axis, size } => Attributes::new().int("axis", axis as i64).int("block_size", size as i64),
                 };
                 let real = format!("{name}.dequantized");
                 let inputs = [vec![stored], scale].concat();
@@ -49,16 +47,26 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
             }
         }
     }
-    let mut pairs: BTreeMap<&str, [Node; 2]> = BTreeMap::new();
+    let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
     for (name, grid) in &model.activations {
         let at = |source| QdqError { name: name.clone(), source };
         let kind = if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 };
         let scale = store_scale(&mut out, name, grid, &[], kind).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
-        let quantize =
-            Node::new(&q, "QuantizeLinear", Attributes::new(), [vec![name.clone()], scale.clone()].concat(), vec![q.clone()]);
-        let back = Node::new(&real, "DequantizeLinear", Attributes::new(), [vec![q], scale].concat(), vec![real.clone()]);
-        pairs.insert(name, [quantize.map_err(at)?, back.map_err(at)?]);
+        let mut nodes = Vec::new();
+        let mut source = name.clone();
+        if grid.bits() < 8 {
+            // The integers of eight bits saturate later than the grid does.
+            source = format!("{name}.clipped");
+            let ends = store_ends(&mut out, name, grid).map_err(at)?;
+            let inputs = [vec![name.clone()], ends].concat();
+            nodes.push(Node::new(&source, "Clip", Attributes::new(), inputs, vec![source.clone()]).map_err(at)?);
+        }
+        let inputs = [vec![source], scale.clone()].concat();
+        nodes.push(Node::new(&q, "QuantizeLinear", Attributes::new(), inputs, vec![q.clone()]).map_err(at)?);
+        let inputs = [vec![q], scale].concat();
+        nodes.push(Node::new(&real, "DequantizeLinear", Attributes::new(), inputs, vec![real.clone()]).map_err(at)?);
+        pairs.insert(name, nodes);
         renamed.insert(name.clone(), real);
     }
     let mut nodes = head;
@@ -80,6 +88,19 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
     }
     out.graph.nodes = nodes;
     Ok(out)
+}
+
+/// Stores the smallest and the largest value of a grid per tensor; returns their names.
+fn store_ends(out: &mut Model, name: &str, grid: &Grid) -> Result<Vec<String>, OpError> {
+    let (low, high) = grid.range();
+    let (scale, zero) = (grid.scales()?[0], grid.zero_points()?[0]);
+    let ends = [("low", low), ("high", high)].map(|(end, q)| {
+        let stored = format!("{name}.{end}");
+        let value = Tensor::from((q - zero) as f32 * scale);
+        out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
+        stored
+    });
+    Ok(ends.to_vec())
 }
 
 /// Stores scale and zero point; returns their names. Integers of fewer bits than their type keep to their range by construction.

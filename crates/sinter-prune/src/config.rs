@@ -143,7 +143,8 @@ pub enum Scope {
     Layer,
     /// The least important go wherever they are.
     Global,
-    /// As global, but scores count per multiply-accumulate that goes with them, and the share is one of multiply-accumulates.
+    /// As global, but scores count per multiply-accumulate that goes with them, and the share is one of multiply-accumulates. No layer
+    /// loses a larger share of its channels, unless the others can't make up for it.
     Macs,
     /// Layers that a scan finds sensitive lose less: all lose what costs the same quality alone (Li et al., 2017).
     Sensitivity,

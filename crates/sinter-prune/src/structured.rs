@@ -50,12 +50,14 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
                 order.extend(s.iter().enumerate().map(|(i, v)| (v / mean.max(1e-30) / price(i), g, i)));
             }
             order.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let first = |count: usize| -> Vec<Vec<usize>> {
+            let first = |count: usize, most: f64| -> Vec<Vec<usize>> {
                 let mut doomed = apart.clone();
                 let mut left = count;
                 for &(_, g, i) in &order {
                     // At least one channel of each group stays.
-                    if left > 0 && doomed[g].len() + 1 < groups[g].channels.len() {
+                    let all = groups[g].channels.len();
+                    let may = ((all as f64 * most).floor() as usize).min(all.saturating_sub(1));
+                    if left > 0 && doomed[g].len() < may {
                         doomed[g].push(i);
                         left -= 1;
                     }
@@ -63,8 +65,15 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
                 doomed
             };
             match config.scope {
-                Scope::Macs => fewest_for_macs(model, &groups, whole, order.len(), &first)?,
-                _ => first((order.len() as f64 * whole).round() as usize),
+                // A score knows nothing of bottlenecks: no group loses a larger share than all together, as long as that suffices.
+                Scope::Macs => match fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, whole))? {
+                    Some(doomed) => doomed,
+                    None => fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, 1.0))?.ok_or_else(|| {
+                        let reason = "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio";
+                        StageError::config("structured.ratio", reason)
+                    })?,
+                },
+                _ => first((order.len() as f64 * whole).round() as usize, 1.0),
             }
         }
     };
@@ -132,14 +141,15 @@ fn channel_macs(model: &Model, groups: &[Group]) -> Result<Vec<Vec<f64>>, StageE
     Ok(groups.iter().map(|g| g.channels.iter().map(price).collect()).collect())
 }
 
-/// The fewest channels, in their order, whose removal leaves at most `1 - share` of the multiply-accumulates.
+/// The fewest channels, in their order, whose removal leaves at most `1 - share` of the multiply-accumulates; `None` when all of them
+/// are not enough.
 fn fewest_for_macs(
     model: &Model,
     groups: &[Group],
     share: f64,
     most: usize,
     first: &dyn Fn(usize) -> Vec<Vec<usize>>,
-) -> Result<Vec<Vec<usize>>, StageError> {
+) -> Result<Option<Vec<Vec<usize>>>, StageError> {
     let allowed = macs(model)? as f64 * (1.0 - share);
     let left = |count: usize| -> Result<f64, StageError> {
         let mut probe = model.copy();
@@ -148,14 +158,13 @@ fn fewest_for_macs(
     };
     let (mut low, mut high) = (0, most);
     if left(high)? > allowed {
-        let reason = "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio";
-        return Err(StageError::config("structured.ratio", reason));
+        return Ok(None);
     }
     while low < high {
         let middle = (low + high) / 2;
         if left(middle)? <= allowed { high = middle } else { low = middle + 1 }
     }
-    Ok(first(high))
+    Ok(Some(first(high)))
 }
 
 /// The importance of each channel, by group.

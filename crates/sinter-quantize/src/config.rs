@@ -35,7 +35,8 @@ pub struct QuantizeConfig {
     /// Training samples to calibrate with. Default: 512.
     #[serde(default = "samples")]
     pub samples: usize,
-    /// How weights are rounded. Default: nearest from 8 bits on, else gptq (nearest in `mode: qat`).
+    /// How weights are rounded. Default: nearest from 8 bits on, below that learned, or gptq for layers of more than a million weights
+    /// (nearest in `mode: qat`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<Rounding>,
     /// Shift biases by what rounding the weights adds to the mean of each output channel (Nagel et al., 2019). Default: true.
@@ -276,6 +277,9 @@ fn uint8() -> Option<Format> {
     Some(Format { number: Number::Integer { bits: 8, levels: Levels::Unsigned }, reach: Reach::Tensor })
 }
 
+/// The most weights of a layer whose rounding is learned unless the user says so.
+const LEARNED: usize = 1 << 20;
+
 fn samples() -> usize {
     512
 }
@@ -305,10 +309,17 @@ impl QuantizeConfig {
         }
     }
 
-    /// How the weights of a format are rounded.
-    pub(crate) fn rounding(&self, format: Format) -> Rounding {
+    /// How the weights of a layer are rounded. Weights that keep zeros or shared values, and those of one bit or without a grid, have no
+    /// choice.
+    pub(crate) fn rounding(&self, model: &Model, layer: &Layer) -> Rounding {
+        let bits = self.weight_format(model, layer).map_or(32, Format::bits);
+        let Some(weight) = model.weights.get(&layer.weight) else { return Rounding::Nearest };
+        if weight.codebook().is_some() || weight.mask().is_some() || !(2..=8).contains(&bits) {
+            return Rounding::Nearest;
+        }
         match self.mode {
-            Mode::Ptq if format.bits() < 8 => self.rounding.unwrap_or(Rounding::Gptq),
+            Mode::Ptq if bits < 8 && weight.numel() <= LEARNED => self.rounding.unwrap_or(Rounding::Learned),
+            Mode::Ptq if bits < 8 => self.rounding.unwrap_or(Rounding::Gptq),
             _ => self.rounding.unwrap_or(Rounding::Nearest),
         }
     }

@@ -19,7 +19,9 @@ pub fn round(weight: &Tensor, hessian: &Tensor, scale: &Tensor, range: (i64, i64
     let diagonal = hessian.f_diagonal(0, 0, 1)?;
     let order = diagonal.f_argsort(0, true)?;
     let back = order.f_argsort(0, false)?;
-    let pick = |t: &Tensor| -> OpResult<Tensor> { Ok(t.f_to_kind(Kind::Float)?.f_expand([rows, columns], false)?.f_index_select(1, &order)?) };
+    let pick = |t: &Tensor| -> OpResult<Tensor> {
+        Ok(t.f_to_kind(Kind::Float)?.f_expand([rows, columns], false)?.f_index_select(1, &order)?)
+    };
     let (mut w, scale) = (pick(weight)?, pick(scale)?);
     let hessian = hessian.f_index_select(0, &order)?.f_index_select(1, &order)?;
     let factor = inverse_factor(&hessian)?;

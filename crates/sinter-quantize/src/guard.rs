@@ -20,11 +20,17 @@ pub(crate) fn hold(most: f64, lift: &Lift, model: &mut Model, context: &Context)
     let lost = |model: &Model| -> Result<f64, StageError> { Ok(loss(&goal, &score(model)?)) };
     let text = |lost: f64| format!("{:.2} points", lost * 100.0);
     let mut now = lost(model)?;
+    let most = most + 1e-9;
     if now <= most {
         context.note(format!("{} lost on {} {what}: within `accuracy_drop`", text(now), split.len()));
         return Ok(());
     }
-    context.note(format!("{} lost on {} {what}, {} allowed: looking for the layers at fault", text(now), split.len(), text(most)));
+    context.note(format!(
+        "{} lost on {} {what}, {} allowed: looking for the layers at fault",
+        text(now),
+        split.len(),
+        text(most)
+    ));
     let mut guilty = Vec::new();
     let layers = model.layers();
     for (i, layer) in layers.iter().enumerate() {

@@ -34,8 +34,8 @@ pub(crate) fn round(
     for (i, layer) in layers.iter().enumerate() {
         context.progress("learned rounding", i, layers.len());
         let node = &model.graph.nodes[layer.node];
-        let read = values(model, &node.inputs[0], samples, context)?;
-        let wanted = values(float, &node.outputs[0], samples, context)?;
+        let read = values(model, &node.inputs[0], samples)?;
+        let wanted = values(float, &node.outputs[0], samples)?;
         let at = StageError::weight(&layer.weight);
         if let (Some(read), Some(wanted)) = (read, wanted) {
             let rounded = decide(model, float, layer, &read, &wanted, context.seed).map_err(&at)?;
@@ -46,7 +46,7 @@ pub(crate) fn round(
 }
 
 /// A value of the graph for all samples, in one tensor; `None` where the graph does not show it.
-fn values(model: &Model, name: &str, samples: &Split, context: &Context) -> Result<Option<Tensor>, StageError> {
+fn values(model: &Model, name: &str, samples: &Split) -> Result<Option<Tensor>, StageError> {
     let runner = tch::no_grad(|| Runner::new(model))?;
     let mut parts = Vec::new();
     for batch in samples.batches(64, Order::Stored) {
@@ -59,7 +59,6 @@ fn values(model: &Model, name: &str, samples: &Split, context: &Context) -> Resu
             })
         })?;
     }
-    let _ = context;
     if parts.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_cat(&parts, 0)?)) }
 }
 

@@ -68,8 +68,7 @@ impl Stage for QuantizeConfig {
         let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
         let samples = split.sample(self.samples, context.seed);
         let placement = self.activations.map(|_| place(&model)).unwrap_or_default();
-        let layers: Vec<Layer> =
-            model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
+        let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
         let Statistics { ranges, means } =
             statistics::gather(&model, &placement.own, &layers, self.calibrate, &samples, context)?;
         self.quantize_weights(&mut model, &layers, &samples, context)?;
@@ -77,10 +76,13 @@ impl Stage for QuantizeConfig {
         if let Some(activations) = &activations {
             activations.set_all(self, &mut model)?;
         }
-        let learned: Vec<Layer> = layers.iter().filter(|l| self.is_learned(&model, l)).cloned().collect();
-        learned::round(&mut model, &float, &learned, &samples, context)?;
+        let (learned, others): (Vec<Layer>, Vec<Layer>) =
+            layers.into_iter().partition(|l| self.rounding(&model, l) == Rounding::Learned);
+        if !samples.is_empty() {
+            learned::round(&mut model, &float, &learned, &samples, context)?;
+        }
         if self.correct_bias && self.mode == Mode::Ptq {
-            self.correct_biases(&mut model, &float, &layers, &means)?;
+            self.correct_biases(&mut model, &float, &others, &means)?;
         }
         if self.mode == Mode::Qat {
             self.train(&mut model, activations.as_ref(), context)?;
@@ -110,12 +112,8 @@ impl QuantizeConfig {
         context: &Context,
     ) -> Result<(), StageError> {
         let formats: Vec<Option<Format>> = layers.iter().map(|l| self.weight_format(model, l)).collect();
-        let free = |l: &Layer| model.weights.get(&l.weight).is_some_and(|w| w.codebook().is_none() && w.mask().is_none());
-        let second = |(l, f): (&Layer, &Option<Format>)| {
-            let chosen = f.filter(|f| f.bits() < 16 && f.bits() > 1 && self.rounding(*f) == Rounding::Gptq && free(l));
-            chosen.map(|_| l.weight.clone())
-        };
-        let second: BTreeSet<String> = layers.iter().zip(&formats).filter_map(second).collect();
+        let second = layers.iter().filter(|l| self.rounding(model, l) == Rounding::Gptq);
+        let second: BTreeSet<String> = second.map(|l| l.weight.clone()).collect();
         let hessians = match second.is_empty() || samples.is_empty() {
             true => BTreeMap::new(),
             false => statistics::hessians(model, &second, samples, context)?,
@@ -154,14 +152,7 @@ impl QuantizeConfig {
         Ok(())
     }
 
-    /// Whether training decides how this layer's weight is rounded.
-    fn is_learned(&self, model: &Model, layer: &Layer) -> bool {
-        let chosen = |f: Format| f.bits() > 1 && f.bits() < 16 && self.rounding(f) == Rounding::Learned;
-        let free = model.weights.get(&layer.weight).is_some_and(|w| w.codebook().is_none() && w.mask().is_none());
-        free && self.weight_format(model, layer).is_some_and(chosen)
-    }
-
-    /// Takes from each layer's bias what rounding its weight adds to the mean.
+    /// Takes from each layer's bias what rounding its weight adds to the mean. Learned rounding has seen to that already.
     fn correct_biases(
         &self,
         model: &mut Model,

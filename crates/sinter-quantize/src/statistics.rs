@@ -52,7 +52,8 @@ pub(crate) fn gather(
                     return;
                 }
                 let observed = ranges.get_mut(name).map_or(Ok(()), |observer| with_f32s(value, |v| observer.observe(v)));
-                let summed = inputs.get(name).into_iter().flatten().try_for_each(|(layer, axis)| add_mean(&mut sums, layer, *axis, value));
+                let summed =
+                    inputs.get(name).into_iter().flatten().try_for_each(|(layer, axis)| add_mean(&mut sums, layer, *axis, value));
                 failed = failed.take().or(observed.and(summed).err());
             })
         })?;
@@ -76,7 +77,12 @@ fn channel_axis(kind: &str) -> Option<usize> {
     }
 }
 
-fn add_mean(sums: &mut BTreeMap<String, Tensor>, layer: &Layer, axis: Option<usize>, value: &Tensor) -> sinter_model::OpResult<()> {
+fn add_mean(
+    sums: &mut BTreeMap<String, Tensor>,
+    layer: &Layer,
+    axis: Option<usize>,
+    value: &Tensor,
+) -> sinter_model::OpResult<()> {
     let axis = axis.unwrap_or(value.dim().saturating_sub(1));
     if axis >= value.dim() {
         return Ok(());
@@ -112,7 +118,10 @@ pub(crate) fn hessians(
                 if !weights.contains(&layer.weight) {
                     return Ok(());
                 }
-                let fail = |source: tch::TchError| sinter_exec::ExecError::Weight { weight: layer.weight.clone(), source: source.into() };
+                let fail = |source: tch::TchError| sinter_exec::ExecError::Weight {
+                    weight: layer.weight.clone(),
+                    source: source.into(),
+                };
                 let mut add = || {
                     let rows = rows.f_to_kind(Kind::Float)?;
                     match found.get_mut(&layer.weight) {
