@@ -95,6 +95,107 @@ def coding(path):
     told("zip (deflate -9)", time.perf_counter() - start, len(packed))
 
 
+def gptq(path, side, hessian_path):
+    """GPTQ as its paper has it (Frantar et al., 2023), in plain torch: symmetric int4, a scale for each group of 128 columns taken when
+    the group is reached, blocks of 128 columns, 1 % damping."""
+    import torch
+
+    weight = torch.from_numpy(np.fromfile(path, dtype=np.float32)).reshape(side, side)
+    hessian = torch.from_numpy(np.fromfile(hessian_path, dtype=np.float32)).reshape(side, side)
+
+    def error(rounded):
+        off = rounded - weight
+        return float(((off @ hessian) * off).sum() / ((weight @ hessian) * weight).sum())
+
+    def nearest():
+        groups = weight.reshape(side, -1, 128)
+        scale = groups.abs().amax(2, keepdim=True) / 7
+        return ((groups / scale).round().clamp(-7, 7) * scale).reshape(side, side)
+
+    def second_order():
+        w, rounded = weight.clone(), torch.zeros_like(weight)
+        damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(side)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+        factor = torch.linalg.cholesky(inverse, upper=True)
+        for start in range(0, side, 128):
+            end = start + 128
+            block, errors = w[:, start:end].clone(), torch.zeros(side, 128)
+            local = factor[start:end, start:end]
+            scale = block.abs().amax(1) / 7
+            for i in range(128):
+                column = block[:, i]
+                q = (column / scale).round().clamp(-7, 7) * scale
+                rounded[:, start + i] = q
+                off = (column - q) / local[i, i]
+                block[:, i:] -= off.unsqueeze(1) @ local[i, i:].unsqueeze(0)
+                errors[:, i] = off
+            w[:, end:] -= errors @ factor[start:end, end:]
+        return rounded
+
+    for name, work in (("torch, nearest", nearest), ("torch, GPTQ", second_order)):
+        seconds, rounded = best(work, 2)
+        told(name, seconds, error(rounded))
+
+
+def static(path, folder):
+    import logging
+    import os
+    import warnings
+
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    import onnx
+    import onnxruntime as ort
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    x = np.load(os.path.join(folder, "calibrate.npz"))["x"]
+    scoring = np.load(os.path.join(folder, "score.npz"))
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            # Percentiles and entropies want batches of one size.
+            size = 64 if len(x) % 64 == 0 else 50
+            self.batches = iter([{name: x[i : i + size]} for i in range(0, len(x), size)])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    def accuracy(file):
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        wanted, hits = scoring["y"], 0
+        for i in range(0, len(wanted), 250):
+            found = session.run(None, {name: scoring["x"][i : i + 250]})[0].argmax(1)
+            hits += int((found == wanted[i : i + 250]).sum())
+        return hits / len(wanted)
+
+    out = os.path.join(folder, "peer.onnx")
+    for method in (CalibrationMethod.MinMax, CalibrationMethod.Percentile, CalibrationMethod.Entropy):
+
+        def work():
+            quantize_static(
+                path,
+                out,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=method,
+            )
+
+        seconds, _ = best(work, 1)
+        told(f"onnxruntime, {method.name}", seconds, accuracy(out))
+    import nncf
+
+    model = onnx.load(path)
+    batches = [{name: x[i : i + 1]} for i in range(len(x))]
+    seconds, quantized = best(lambda: nncf.quantize(model, nncf.Dataset(batches), subset_size=len(x)), 1)
+    onnx.save(quantized, out)
+    told("nncf", seconds, accuracy(out))
+
+
 def archive(path):
     """What general archivers make of a whole file."""
     data = open(path, "rb").read()
@@ -109,6 +210,10 @@ if __name__ == "__main__":
         kmeans(path, int(rest[0]), rest[1] == "exact")
     elif work == "masks":
         masks(path, int(rest[0]))
+    elif work == "gptq":
+        gptq(path, int(rest[0]), rest[1])
+    elif work == "static":
+        static(path, rest[0])
     elif work == "coding":
         coding(path)
     else:

@@ -22,7 +22,7 @@ pub fn all(peers: &Peers, scratch: &Path, exact: bool) -> Outcome<()> {
 }
 
 /// The least time of several runs, in seconds, and what the last one gave.
-fn best<T>(times: usize, mut work: impl FnMut() -> T) -> (f64, T) {
+pub(crate) fn best<T>(times: usize, mut work: impl FnMut() -> T) -> (f64, T) {
     let mut timed = || {
         let start = Instant::now();
         let result = work();
@@ -35,16 +35,16 @@ fn best<T>(times: usize, mut work: impl FnMut() -> T) -> (f64, T) {
     })
 }
 
-fn milliseconds(seconds: f64) -> String {
+pub(crate) fn milliseconds(seconds: f64) -> String {
     format!("{:.0} ms", seconds * 1e3)
 }
 
-fn slower(peer: f64, ours: f64) -> String {
+pub(crate) fn slower(peer: f64, ours: f64) -> String {
     format!("{:.1}x", peer / ours)
 }
 
 /// Bytes of floats, as NumPy reads them.
-fn write_floats(path: &Path, values: &[f32]) -> std::io::Result<()> {
+pub(crate) fn write_floats(path: &Path, values: &[f32]) -> std::io::Result<()> {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(path, bytes)
 }

@@ -4,6 +4,7 @@
 mod kernels;
 mod peers;
 mod pipelines;
+mod quantize;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,15 @@ enum What {
         #[arg(long)]
         exact: bool,
     },
+    /// Second-order rounding and static quantization.
+    Quantize {
+        /// Where arrays go that peers read.
+        #[arg(long)]
+        scratch: PathBuf,
+        /// A folder with `kws_ds_cnn.onnx`, `kws01.npz`, `ic_resnet8.onnx` and `cifar10-images.tar`.
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
     /// Pipelines, once for each seed, and what xz and zip make of the same weights.
     Pipelines {
         /// The `sinter` to run.
@@ -55,6 +65,7 @@ fn main() -> Outcome<()> {
     let peers = Peers { python: args.python, script: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers.py") };
     match args.what {
         What::Kernels { scratch, exact } => kernels::all(&peers, &scratch, exact),
+        What::Quantize { scratch, data } => quantize::all(&peers, &scratch, data.as_deref()),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
     }
 }

@@ -1,13 +1,29 @@
 //! Second-order rounding (GPTQ; Frantar et al., 2023): column by column, later columns making up for the errors of earlier ones.
 
 use rayon::prelude::*;
-use sinter_model::{OpError, OpResult, to_f32s};
+use sinter_model::{Grid, OpError, OpResult, WeightSlot, to_f32s};
 use tch::{Kind, Tensor};
+
+use crate::config::Format;
+use crate::weights::weight_grid;
 
 /// The mean of the Hessian's diagonal that is added to it, so that it can be inverted.
 const DAMPING: f64 = 0.01;
 /// Columns that are rounded before what comes after them hears of their errors.
 const BLOCK: i64 = 128;
+
+/// The grid of a weight `[rows, columns]` and its values rounded to it: scales of least error, weighted by how much each column matters,
+/// then [`round`].
+pub fn quantize(weight: &Tensor, hessian: &Tensor, format: Format) -> OpResult<(Grid, Tensor)> {
+    let slot = WeightSlot { input: 1, bias: None, out_axis: 0, in_axis: 1 };
+    let importance = hessian.f_diagonal(0, 0, 1)?.f_to_kind(Kind::Float)?.f_expand(weight.size(), false)?;
+    let Some(grid) = weight_grid(slot, weight, format, false, Some(&importance))? else {
+        return Err(OpError::Invalid(format!("{format} has no grid to round to")));
+    };
+    let scale = grid.scale_of_each(&weight.size())?;
+    let rounded = round(weight, hessian, &scale, grid.range())?;
+    Ok((grid, rounded))
+}
 
 /// Rounds a weight to its grid so that the layer's output changes least.
 ///
@@ -74,7 +90,7 @@ fn inverse_factor(hessian: &Tensor) -> OpResult<Tensor> {
         let damped = hessian.f_to_kind(kind)?.f_add(&eye.f_mul_scalar(damping * mean)?)?;
         let Ok(lower) = damped.f_flip([0, 1])?.f_linalg_cholesky(false) else { continue };
         let upper = lower.f_flip([0, 1])?;
-        let factor = upper.f_linalg_solve_triangular(&eye, true, true, false)?.f_to_kind(Kind::Float)?;
+        let factor = inverse_of_upper(&upper)?.f_to_kind(Kind::Float)?;
         if factor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0 {
             return Ok(factor);
         }
@@ -82,9 +98,38 @@ fn inverse_factor(hessian: &Tensor) -> OpResult<Tensor> {
     Err(OpError::Invalid("the Hessian of its inputs can't be inverted: are they finite?".into()))
 }
 
+/// The inverse of an upper triangular matrix, by halves, so that nearly all the work is matrix products.
+fn inverse_of_upper(upper: &Tensor) -> OpResult<Tensor> {
+    let n = upper.size()[0];
+    if n <= 2 * BLOCK {
+        let eye = Tensor::f_eye(n, (upper.kind(), upper.device()))?;
+        return Ok(upper.f_linalg_solve_triangular(&eye, true, true, false)?);
+    }
+    let (first, rest) = (n / 2, n - n / 2);
+    let rows = upper.f_narrow(0, 0, first)?;
+    let above = inverse_of_upper(&rows.f_narrow(1, 0, first)?)?;
+    let below = inverse_of_upper(&upper.f_narrow(0, first, rest)?.f_narrow(1, first, rest)?)?;
+    let corner = above.f_matmul(&rows.f_narrow(1, first, rest)?)?.f_matmul(&below)?.f_neg()?;
+    let out = upper.f_zeros_like()?;
+    for (part, row, column) in [(&above, 0, 0), (&corner, 0, first), (&below, first, first)] {
+        let (height, width) = part.size2()?;
+        out.f_narrow(0, row, height)?.f_narrow(1, column, width)?.f_copy_(part)?;
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_triangular_inverse_is_one() {
+        let upper = (Tensor::randn([700, 700], (Kind::Double, tch::Device::Cpu)) * 0.01).triu(0)
+            + Tensor::eye(700, (Kind::Double, tch::Device::Cpu));
+        let product = inverse_of_upper(&upper).unwrap().matmul(&upper);
+        let off = product - Tensor::eye(700, (Kind::Double, tch::Device::Cpu));
+        assert!(off.abs().max().double_value(&[]) < 1e-9);
+    }
 
     fn error(w: &Tensor, q: &Tensor, hessian: &Tensor) -> f64 {
         let d = w - q;

@@ -128,7 +128,7 @@ impl QuantizeConfig {
             let shared = weight.codebook().is_some();
             let hessian = hessians.get(&layer.weight);
             let importance = hessian.map(|h| spread_diagonal(layer, h, &before)).transpose().map_err(&at)?;
-            match weights::weight_grid(layer, &before, format, shared, importance.as_ref()).map_err(&at)? {
+            match weights::weight_grid(layer.slot, &before, format, shared, importance.as_ref()).map_err(&at)? {
                 None => weight.halve(),
                 Some(grid) => {
                     clustered += usize::from(shared && format.reach != Reach::Tensor);

@@ -50,7 +50,7 @@ impl Lift<'_> {
             weight.drop_grid();
             if height == Height::Eight {
                 let value = weight.effective().map_err(&at)?.f_detach()?;
-                let grid = weight_grid(layer, &value, int8_channel(), weight.codebook().is_some(), None).map_err(&at)?;
+                let grid = weight_grid(layer.slot, &value, int8_channel(), weight.codebook().is_some(), None).map_err(&at)?;
                 grid.map_or(Ok(()), |g| weight.quantize(g)).map_err(&at)?;
             }
             changed = true;

@@ -1,18 +1,18 @@
 //! Grids for weights: over what a scale reaches, and how large it is.
 
 use rayon::prelude::*;
-use sinter_model::{Grid, GridShape, Layer, Levels, OpResult, with_f32s};
+use sinter_model::{Grid, GridShape, Levels, OpResult, WeightSlot, with_f32s};
 use tch::Tensor;
 
 use crate::config::{Format, Number, Reach};
 
-/// Candidates for a scale, between the largest magnitude and a tenth of it.
-const CANDIDATES: usize = 60;
+/// Candidates for a scale, between the largest magnitude and a tenth of it; then as many again between the neighbours of the best.
+const CANDIDATES: usize = 13;
 
-/// The grid of a layer's weight, or `None` for a format without one. `clustered`: one scale for all keeps the number of distinct values
+/// The grid of a weight, or `None` for a format without one. `clustered`: one scale for all keeps the number of distinct values
 /// that clustering reached. `importance`, of the weight's shape, says how much each squared error counts.
 pub(crate) fn weight_grid(
-    layer: &Layer,
+    slot: WeightSlot,
     value: &Tensor,
     format: Format,
     clustered: bool,
@@ -24,8 +24,8 @@ pub(crate) fn weight_grid(
     let shape = match format.reach {
         _ if clustered => GridShape::Tensor,
         Reach::Tensor => GridShape::Tensor,
-        Reach::Channel => GridShape::Channel(layer.slot.out_axis),
-        Reach::Group(size) => GridShape::Group { axis: layer.slot.in_axis, size },
+        Reach::Channel => GridShape::Channel(slot.out_axis),
+        Reach::Group(size) => GridShape::Group { axis: slot.in_axis, size },
     };
     let (low, high) = levels.range(bits);
     let scale = |values: &[f32], counts: Option<&[f32]>| match (bits, levels) {
@@ -99,7 +99,6 @@ fn least_squares(values: &[f32], counts: Option<&[f32]>, low: f32, high: f32) ->
     if whole == 0.0 {
         return 0.0;
     }
-    let candidate = |i: usize| whole * (1.0 - 0.9 * i as f32 / (CANDIDATES - 1) as f32);
     let error = |scale: f32| -> f32 {
         let inverse = 1.0 / scale;
         // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even.
@@ -121,6 +120,11 @@ fn least_squares(values: &[f32], counts: Option<&[f32]>, low: f32, high: f32) ->
         }
         sums.iter().sum()
     };
-    let best = (0..CANDIDATES).map(|i| (error(candidate(i)), candidate(i))).min_by(|a, b| a.0.total_cmp(&b.0));
-    best.map_or(whole, |(_, scale)| scale)
+    let best = |from: f32, to: f32| {
+        let candidate = |i: usize| from + (to - from) * i as f32 / (CANDIDATES - 1) as f32;
+        let each = (0..CANDIDATES).map(|i| (error(candidate(i)), candidate(i)));
+        each.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(whole, |(_, scale)| scale)
+    };
+    let (coarse, step) = (best(0.1 * whole, whole), 0.9 * whole / (CANDIDATES - 1) as f32);
+    best((coarse - step).max(0.1 * whole), (coarse + step).min(whole))
 }

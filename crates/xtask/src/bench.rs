@@ -8,9 +8,10 @@ use crate::{cargo, shell};
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// `kernels`, `mnist`, `cifar`; all without a word.
+    /// `kernels`, `quantize`, `mnist`, `cifar`; all without a word.
     pub words: Vec<String>,
-    /// A folder with `mnist/`, `cifar10-images.tar` and `ic_resnet8.onnx` (here or under `../models`).
+    /// A folder with `mnist/`, `cifar10-images.tar`, `kws01.npz`, `ic_resnet8.onnx` and `kws_ds_cnn.onnx` (the models here or under
+    /// `../models`).
     pub data: Option<PathBuf>,
     pub exact: bool,
 }
@@ -31,8 +32,8 @@ const CIFAR: [&str; 4] = [
 /// Builds, installs the peers and runs the benchmarks.
 pub fn all(options: &Options) -> Result<(), String> {
     let wants = |word: &str| options.words.is_empty() || options.words.iter().any(|w| w == word);
-    if let Some(unknown) = options.words.iter().find(|w| !["kernels", "mnist", "cifar"].contains(&w.as_str())) {
-        return Err(format!("`{unknown}` is no benchmark: there are kernels, mnist and cifar"));
+    if let Some(unknown) = options.words.iter().find(|w| !["kernels", "quantize", "mnist", "cifar"].contains(&w.as_str())) {
+        return Err(format!("`{unknown}` is no benchmark: there are kernels, quantize, mnist and cifar"));
     }
     setup::all(&setup::Options::default())?;
     let python = environment()?;
@@ -42,6 +43,17 @@ pub fn all(options: &Options) -> Result<(), String> {
         let mut args = vec!["kernels", "--scratch", "target/bench"];
         args.extend(options.exact.then_some("--exact"));
         bench(&args)?;
+    }
+    if wants("quantize") {
+        for (name, places) in [
+            ("kws01.npz", vec!["kws01.npz"]),
+            ("cifar10-images.tar", vec!["cifar10-images.tar"]),
+            ("kws_ds_cnn.onnx", vec!["kws_ds_cnn.onnx", "../models/kws_ds_cnn.onnx"]),
+            ("ic_resnet8.onnx", vec!["ic_resnet8.onnx", "../models/ic_resnet8.onnx"]),
+        ] {
+            data(options, name, &places)?;
+        }
+        bench(&["quantize", "--scratch", "target/bench", "--data", ".cache"])?;
     }
     if wants("mnist") || wants("cifar") {
         shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;

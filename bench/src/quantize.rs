@@ -1,0 +1,149 @@
+//! Quantization beside peers: second-order rounding of one large layer, and static quantization of real models.
+
+use std::path::Path;
+
+use npyz::WriterBuilder;
+use sinter_data::{Dataset, Order, Split};
+use sinter_exec::Runner;
+use sinter_export::{OnnxRuntime, quantized_graph};
+use sinter_model::{Mode, Model, to_f32s, to_i64s};
+use sinter_onnx::{Options, Storage, load, save};
+use sinter_quantize::{QuantizeConfig, gptq};
+use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef, evaluate_with};
+use tch::{Device, Kind, Tensor};
+
+use crate::Outcome;
+use crate::kernels::{best, milliseconds, slower, write_floats};
+use crate::peers::Peers;
+use crate::table::Table;
+
+/// Samples that calibrate where there are enough, and that score.
+const CALIBRATE: usize = 512;
+const SCORE: usize = 4000;
+
+/// All of it; without a folder of data the arrays only.
+pub fn all(peers: &Peers, scratch: &Path, data: Option<&Path>) -> Outcome<()> {
+    std::fs::create_dir_all(scratch)?;
+    println!("{} threads\n", tch::get_num_threads());
+    second_order(peers, scratch)?;
+    let Some(data) = data else { return Ok(()) };
+    let kws = format!("numpy: {{ path: {} }} }}\nsplit: {{ test: 80% }}", data.join("kws01.npz").display());
+    let cifar = format!("images: {{ path: {} }} }}", data.join("cifar10-images.tar").display());
+    for (model, source) in [("kws_ds_cnn.onnx", kws), ("ic_resnet8.onnx", cifar)] {
+        let text = format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source}\n");
+        fixed(peers, scratch, &data.join(model), &text)?;
+    }
+    Ok(())
+}
+
+/// GPTQ to 4 bits in groups of 128 of a 4096 x 4096 layer whose inputs are correlated.
+fn second_order(peers: &Peers, scratch: &Path) -> Outcome<()> {
+    let (side, options) = (4096, (Kind::Float, Device::Cpu));
+    tch::manual_seed(7);
+    let weight = Tensor::randn([side, side], options);
+    let x = Tensor::randn([side, 512], options).matmul(&Tensor::randn([512, side], options)) * 0.05
+        + Tensor::randn([side, side], options) * 0.5;
+    let hessian = x.tr().matmul(&x);
+    write_floats(&scratch.join("square.f32"), &to_f32s(&weight)?)?;
+    write_floats(&scratch.join("hessian.f32"), &to_f32s(&hessian)?)?;
+    let format = "int4/group:128".parse()?;
+    let (seconds, found) = best(3, || gptq::quantize(&weight, &hessian, format));
+    let error = |rounded: &Tensor| {
+        let off = rounded - &weight;
+        let sum = |w: &Tensor| w.matmul(&hessian).f_mul(w).map(|p| p.sum(Kind::Double).double_value(&[]));
+        Ok::<_, tch::TchError>(sum(&off)? / sum(&weight)?)
+    };
+    let mut table = Table::new("GPTQ, int4 in groups of 128, 4096 x 4096", &["", "time", "peer / ours", "output error"]);
+    table.row(&["Sinter".into(), milliseconds(seconds), String::new(), format!("{:.5}", error(&found?.1)?)]);
+    let hessian_path = scratch.join("hessian.f32").display().to_string();
+    for peer in peers.run("gptq", &scratch.join("square.f32"), &[&side.to_string(), &hessian_path])? {
+        let value = peer.value.map_or(String::new(), |v| format!("{v:.5}"));
+        table.row(&[peer.name, milliseconds(peer.seconds), slower(peer.seconds, seconds), value]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// Static int8: the same samples calibrate ours and the peers', the same samples score the exported files in ONNX Runtime.
+fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let all = Dataset::open(&parse(data)?)?;
+    let folder = scratch.join(&name);
+    std::fs::create_dir_all(&folder)?;
+    let count = |split: &Split, most: usize| split.len().min(most);
+    write_arrays(&folder.join("calibrate.npz"), &all.train.sample(count(&all.train, CALIBRATE), 1))?;
+    write_arrays(&folder.join("score.npz"), &all.test.sample(count(&all.test, SCORE), 1))?;
+    let text = format!(
+        "name: arrays\nnormalize: {{ divide: 1 }}\nsource: {{ numpy: {{ path: {}, test: {} }} }}\n",
+        folder.join("calibrate.npz").display(),
+        folder.join("score.npz").display()
+    );
+    let data = Dataset::open(&parse(&text)?)?;
+    let float = load(path, &Options::default())?;
+    let (forward, ran) = best(3, || run_all(&float, &data.train));
+    ran?;
+    let title = format!("static int8 of {name}, {} samples; accuracy of the file in ONNX Runtime on {}", data.train.len(), data.test.len());
+    let mut table = Table::new(&title, &["", "time", "of a bare forward", "accuracy"]);
+    let whole = score(&float, &folder, &data)?;
+    table.row(&["bare forward, float".into(), milliseconds(forward), String::new(), format!("{:.2} %", whole * 100.0)]);
+    for method in ["min-max", "moving-average", "percentile", "entropy", "mse"] {
+        let config: QuantizeConfig = parse(&format!("calibrate: {method}\nsamples: {CALIBRATE}"))?;
+        let (seconds, quantized) = best(3, || quantize(&config, &float, &data));
+        let value = score(&quantized_graph(&quantized?)?, &folder, &data)?;
+        let times = format!("{:.1}x", seconds / forward);
+        table.row(&[format!("Sinter, {method}"), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
+    }
+    for peer in peers.run("static", path, &[&folder.display().to_string()])? {
+        let value = peer.value.map_or(String::new(), |v| format!("{:.2} %", v * 100.0));
+        table.row(&[peer.name, milliseconds(peer.seconds), format!("{:.1}x", peer.seconds / forward), value]);
+    }
+    table.print();
+    Ok(())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> Outcome<T> {
+    Ok(serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml))?)
+}
+
+fn run_all(model: &Model, split: &Split) -> Outcome<()> {
+    let runner = tch::no_grad(|| Runner::new(model))?;
+    for batch in split.batches(64, Order::Stored) {
+        let batch = batch?;
+        tch::no_grad(|| runner.run(&[batch.x], Mode::Predict))?;
+    }
+    Ok(())
+}
+
+fn quantize(config: &QuantizeConfig, float: &Model, data: &Dataset) -> Result<Model, StageError> {
+    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
+    let context = Context { data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    config.run(float.copy(), &context)
+}
+
+/// The accuracy of the exported file in ONNX Runtime.
+fn score(model: &Model, folder: &Path, data: &Dataset) -> Outcome<f64> {
+    let path = folder.join("ours.onnx");
+    save(model, &path, Storage::Inside)?;
+    let mut runtime = OnnxRuntime::open(&path)?;
+    let mut predict = |x: &Tensor| runtime.run(x).map_err(|e| StageError::config("", e.to_string()));
+    Ok(evaluate_with(&mut predict, &data.test, data.task, None)?.value)
+}
+
+fn write_arrays(path: &Path, split: &Split) -> Outcome<()> {
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for batch in split.batches(256, Order::Stored) {
+        let batch = batch?;
+        values.extend(to_f32s(&batch.x)?);
+        labels.extend(batch.y.as_ref().map(to_i64s).transpose()?.unwrap_or_default());
+    }
+    let count = labels.len() as u64;
+    let shape: Vec<u64> = std::iter::once(count).chain(split.shape().iter().map(|&n| n as u64)).collect();
+    let mut archive = npyz::npz::NpzWriter::create(path)?;
+    let mut x = archive.array("x", Default::default())?.default_dtype().shape(&shape).begin_nd()?;
+    x.extend(values)?;
+    x.finish()?;
+    let mut y = archive.array("y", Default::default())?.default_dtype().shape(&[count]).begin_nd()?;
+    y.extend(labels)?;
+    y.finish()?;
+    Ok(())
+}
