@@ -82,7 +82,11 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
     let float = load(path, &Options::default())?;
     let (forward, ran) = best(3, || run_all(&float, &data.train));
     ran?;
-    let title = format!("static int8 of {name}, {} samples; accuracy of the file in ONNX Runtime on {}", data.train.len(), data.test.len());
+    let title = format!(
+        "static int8 of {name}, {} samples; accuracy of the file in ONNX Runtime on {}",
+        data.train.len(),
+        data.test.len()
+    );
     let mut table = Table::new(&title, &["", "time", "of a bare forward", "accuracy"]);
     let whole = score(&float, &folder, &data)?;
     table.row(&["bare forward, float".into(), milliseconds(forward), String::new(), format!("{:.2} %", whole * 100.0)]);

@@ -285,6 +285,26 @@ fn global_and_random_pruning_run_on_residual_graphs() {
     }
 }
 
+/// Where layers compete by magnitude, one with small weights (as inputs from 0 to 255 make them) must not vanish.
+#[test]
+fn no_layer_is_emptied_by_global_pruning() {
+    let mut model = build(ZooModel::Resnet8);
+    let stem = model.layers()[0].weight.clone();
+    let small = model.weights[&stem].latent() * 1e-4;
+    model.weight_mut(&stem).unwrap().set_latent(small).unwrap();
+    for text in ["unstructured: { sparsity: 80%, scope: global }", "unstructured: { sparsity: 80%, scope: macs }"] {
+        let config: PruneConfig = parse(text);
+        let pruned = context_with(ZooModel::Resnet8, |context| config.run(model.copy(), context).unwrap());
+        let kept = |name: &String| 1.0 - pruned.weights[name].sparsity().unwrap();
+        assert!(pruned.layers().iter().all(|l| kept(&l.weight) >= 0.039), "{text}");
+        if text.contains("global") {
+            let nonzero: f64 = pruned.layers().iter().map(|l| kept(&l.weight) * pruned.weights[&l.weight].numel() as f64).sum();
+            let all: usize = pruned.layers().iter().map(|l| pruned.weights[&l.weight].numel()).sum();
+            assert!((nonzero / all as f64 - 0.2).abs() < 0.001, "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_model_exported_for_one_sample_is_batched() {
     use sinter_model::Dim;

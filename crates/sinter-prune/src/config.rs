@@ -141,7 +141,7 @@ pub enum Scope {
     /// Every layer loses the same share.
     #[default]
     Layer,
-    /// The least important go wherever they are.
+    /// The least important go wherever they are; no layer keeps less than a fifth of the share that all keep together.
     Global,
     /// As global, but scores count per multiply-accumulate that goes with them, and the share is one of multiply-accumulates. No layer
     /// loses a larger share of its channels, unless the others can't make up for it.

@@ -10,6 +10,9 @@ use tch::{Kind, Tensor};
 use crate::config::{Scope, UnstructuredConfig, WeightCriterion};
 use crate::mask::keep_largest;
 
+/// Where layers compete, each keeps at least this part of the share that all keep together.
+const LEAST: f64 = 0.2;
+
 /// The shares of an unstructured pruning, resolved for one model.
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
@@ -66,7 +69,9 @@ impl Shares {
         }
         let competing: Vec<usize> = (0..units.len()).filter(|&i| self.competing[i]).collect();
         if !competing.is_empty() {
-            let parts: Vec<&Tensor> = competing.iter().map(|&i| &units[i]).collect();
+            let least = (1.0 - self.whole) * LEAST;
+            let guarded = competing.iter().map(|&i| guard(&units[i], least).map_err(at(i))).collect::<Result<Vec<_>, _>>()?;
+            let parts: Vec<&Tensor> = guarded.iter().collect();
             let joint = match self.scope {
                 Scope::Macs => self.cheapest_macs(&competing, &parts, progress)?,
                 _ => {
@@ -158,4 +163,12 @@ fn expand(keep: &Tensor, layer: &Layer, size: &[i64], [rows, columns]: [usize; 2
     let fan_in = size.iter().product::<i64>() / out.max(1);
     let wide = keep.f_repeat_interleave_self_int(rows as i64, 0, None)?.f_repeat_interleave_self_int(columns as i64, 1, None)?;
     layer.slot.from_matrix(&wide.f_narrow(0, 0, out)?.f_narrow(1, 0, fan_in)?.f_contiguous()?, size)
+}
+
+/// Puts a share of the largest scores above all others: layers differ in scale, and one that lost everything would pass nothing on (layer
+/// collapse; Tanaka et al., 2020).
+fn guard(scores: &Tensor, share: f64) -> OpResult<Tensor> {
+    let kept = (scores.numel() as f64 * share).ceil() as usize;
+    let safe = keep_largest(scores, scores.numel().saturating_sub(kept))?;
+    Ok(scores.f_masked_fill(&safe.f_ne(0)?, f32::MAX as f64)?)
 }

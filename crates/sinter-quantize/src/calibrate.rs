@@ -7,6 +7,8 @@ use crate::config::Calibration;
 const BINS: usize = 2048;
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 16;
+/// Of larger values a histogram counts one run of so many elements in four, other ones each time: that tells the same in less time.
+const RUN: usize = 1024;
 /// Candidates between the whole range and nothing.
 const STEPS: usize = 128;
 /// How much a new batch moves a moving average.
@@ -64,20 +66,18 @@ impl Observer {
 struct Seen {
     low: f32,
     high: f32,
-    zeros: u64,
 }
 
 fn extremes(values: &[f32]) -> Seen {
-    let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY, zeros: 0 };
-    let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high), zeros: a.zeros + b.zeros };
+    let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY };
+    let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high) };
     let look = |part: &[f32], keep: fn(f32) -> bool| {
         // Comparisons with NaN are false, so it never wins.
-        let each = |(low, high, zeros): (f32, f32, u32), &v: &f32| {
+        let each = |seen: Seen, &v: &f32| {
             let ok = keep(v);
-            (if ok && v < low { v } else { low }, if ok && v > high { v } else { high }, zeros + (v == 0.0) as u32)
+            Seen { low: if ok && v < seen.low { v } else { seen.low }, high: if ok && v > seen.high { v } else { seen.high } }
         };
-        let (low, high, zeros) = part.iter().fold((f32::INFINITY, f32::NEG_INFINITY, 0), each);
-        Seen { low, high, zeros: zeros as u64 }
+        part.iter().fold(none, each)
     };
     let seen = values.par_chunks(CHUNK).map(|part| look(part, |_| true)).reduce(|| none, both);
     if seen.low.is_finite() && seen.high.is_finite() {
@@ -92,8 +92,10 @@ struct Histogram {
     start: f64,
     width: f64,
     counts: Vec<u64>,
-    /// Elements that are exactly zero: every grid holds them without error.
+    /// Those that are exactly zero: every grid holds them without error.
     zeros: u64,
+    /// Batches so far.
+    turn: usize,
 }
 
 impl Histogram {
@@ -111,28 +113,32 @@ impl Histogram {
         while high >= self.start + self.width * BINS as f64 {
             self.double(false);
         }
-        self.zeros += seen.zeros;
+        let all = values.len() <= CHUNK;
+        let runs = values.chunks(RUN).enumerate().filter(|(i, _)| all || i % 4 == self.turn % 4);
+        let runs: Vec<&[f32]> = runs.map(|(_, run)| run).collect();
+        self.turn += 1;
         let (factor, start) = ((1.0 / self.width) as f32, self.start as f32);
         let bin = |v: f32| (((v - start) * factor) as usize).min(BINS - 1);
-        let count = |part: &[f32]| {
+        let count = |runs: &[&[f32]]| {
             // Several tables, since neighbours often fall into one bin and would wait for each other.
-            let mut tables = [[0u32; BINS]; 4];
-            let (fours, rest) = part.as_chunks::<4>();
-            for four in fours {
-                for (table, &v) in tables.iter_mut().zip(four) {
-                    table[bin(v)] += v.is_finite() as u32;
+            let (mut tables, mut zeros) = ([[0u32; BINS]; 4], 0u64);
+            for run in runs {
+                for four in run.chunks(4) {
+                    for (table, &v) in tables.iter_mut().zip(four) {
+                        table[bin(v)] += v.is_finite() as u32;
+                        zeros += (v == 0.0) as u64;
+                    }
                 }
             }
-            rest.iter().for_each(|&v| tables[0][bin(v)] += v.is_finite() as u32);
-            (0..BINS).map(|b| tables.iter().map(|t| t[b] as u64).sum()).collect::<Vec<u64>>()
+            ((0..BINS).map(|b| tables.iter().map(|t| t[b] as u64).sum()).collect::<Vec<u64>>(), zeros)
         };
-        let add = |mut a: Vec<u64>, b: Vec<u64>| {
+        let add = |(mut a, zeros): (Vec<u64>, u64), (b, more): (Vec<u64>, u64)| {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            a
+            (a, zeros + more)
         };
-        let share = values.len().div_ceil(rayon::current_num_threads()).max(CHUNK);
-        let found = values.par_chunks(share).map(count).reduce(|| vec![0; BINS], add);
-        self.counts = add(std::mem::take(&mut self.counts), found);
+        let share = runs.len().div_ceil(rayon::current_num_threads()).max(CHUNK / RUN);
+        let found = runs.par_chunks(share).map(count).reduce(|| (vec![0; BINS], 0), add);
+        (self.counts, self.zeros) = add((std::mem::take(&mut self.counts), self.zeros), found);
     }
 
     /// Twice the range, to the left or to the right.
