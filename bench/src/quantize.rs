@@ -5,9 +5,9 @@ use std::path::Path;
 use npyz::WriterBuilder;
 use sinter_data::{Dataset, Order, Split};
 use sinter_exec::Runner;
-use sinter_export::{OnnxRuntime, quantized_graph};
+use sinter_export::{OnnxRuntime, explicit};
 use sinter_model::{Mode, Model, to_f32s, to_i64s};
-use sinter_onnx::{Options, Storage, load, save};
+use sinter_onnx::{Options, load};
 use sinter_quantize::{QuantizeConfig, gptq};
 use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef, evaluate_with};
 use tch::{Device, Kind, Tensor};
@@ -93,7 +93,7 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
     for method in ["min-max", "moving-average", "percentile", "entropy", "mse"] {
         let config: QuantizeConfig = parse(&format!("calibrate: {method}\nsamples: {CALIBRATE}"))?;
         let (seconds, quantized) = best(3, || quantize(&config, &float, &data));
-        let value = score(&quantized_graph(&quantized?)?, &folder, &data)?;
+        let value = score(&quantized?, &folder, &data)?;
         let times = format!("{:.1}x", seconds / forward);
         table.row(&[format!("Sinter, {method}"), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
     }
@@ -127,7 +127,7 @@ fn quantize(config: &QuantizeConfig, float: &Model, data: &Dataset) -> Result<Mo
 /// The accuracy of the exported file in ONNX Runtime.
 fn score(model: &Model, folder: &Path, data: &Dataset) -> Outcome<f64> {
     let path = folder.join("ours.onnx");
-    save(model, &path, Storage::Inside)?;
+    explicit(model)?.save(&path)?;
     let mut runtime = OnnxRuntime::open(&path)?;
     let mut predict = |x: &Tensor| runtime.run(x).map_err(|e| StageError::config("", e.to_string()));
     Ok(evaluate_with(&mut predict, &data.test, data.task, None)?.value)

@@ -2,7 +2,7 @@
 
 use sinter_data::{DataConfig, Dataset};
 use sinter_exec::Runner;
-use sinter_export::{OnnxRuntime, pack, quantized_graph, unpack};
+use sinter_export::{OnnxRuntime, explicit, pack, unpack};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Mode, Model, fold_batch_norm};
 use sinter_onnx::{Options, Storage, load, save};
@@ -30,6 +30,14 @@ fn in_runtime(model: &Model, x: &Tensor) -> Tensor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     save(model, &path, Storage::Inside).unwrap();
+    OnnxRuntime::open(&path).unwrap().run(x).unwrap()
+}
+
+/// What ONNX Runtime makes of the exported file.
+fn exported(model: &Model, x: &Tensor) -> Tensor {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    explicit(model).unwrap().save(&path).unwrap();
     OnnxRuntime::open(&path).unwrap().run(x).unwrap()
 }
 
@@ -207,9 +215,8 @@ fn quantized_models_agree_with_onnx_runtime() {
         let config: QuantizeConfig = parse("{}");
         let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
         quantized.check().unwrap();
-        let explicit = quantized_graph(&quantized).unwrap();
         let x = samples(&quantized, 16);
-        let (simulated, real) = (predict(&quantized, &x), in_runtime(&explicit, &x));
+        let (simulated, real) = (predict(&quantized, &x), exported(&quantized, &x));
         // Integer kernels round sums that the simulation adds in float: a step here and there, never a different answer.
         let spread = simulated.abs().max().double_value(&[]);
         let off = (&simulated - &real).abs().mean(Kind::Float).double_value(&[]);
@@ -256,7 +263,7 @@ fn every_format_agrees_with_onnx_runtime() {
         let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
         quantized.check().unwrap();
         let x = samples(&quantized, 8);
-        let (simulated, real) = (predict(&quantized, &x), in_runtime(&quantized_graph(&quantized).unwrap(), &x));
+        let (simulated, real) = (predict(&quantized, &x), exported(&quantized, &x));
         let spread = simulated.abs().max().double_value(&[]);
         let off = (&simulated - &real).abs().mean(Kind::Float).double_value(&[]);
         assert!(spread > 0.0 && off < 0.02 * spread, "{text}: off by {off} of {spread}");
@@ -333,7 +340,7 @@ fn clustering_after_quantizing_keeps_both() {
     let clustered = cluster.run(quantized, &context).unwrap();
     clustered.check().unwrap();
     let x = samples(&clustered, 4);
-    let (simulated, real) = (predict(&clustered, &x), in_runtime(&quantized_graph(&clustered).unwrap(), &x));
+    let (simulated, real) = (predict(&clustered, &x), exported(&clustered, &x));
     let spread = simulated.abs().max().double_value(&[]);
     assert!((&simulated - &real).abs().mean(Kind::Float).double_value(&[]) < 0.02 * spread);
 }

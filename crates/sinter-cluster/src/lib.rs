@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub use config::{ClusterConfig, Importance, LayerCentroids, Precision, Scope};
 
 use sinter_data::Dataset;
-use sinter_model::{Bytes, Codebook, Grid, GridShape, Layer, Model, OpResult, Role, fold_batch_norm, to_f32s};
+use sinter_model::{Bytes, Codebook, Grid, GridShape, Half, Layer, Model, OpResult, Role, fold_batch_norm, to_f32s};
 use sinter_train::{Context, Stage, StageError, TeacherRef, Unguided, fisher, fit_guided};
 use tch::{Kind, Tensor};
 
@@ -289,5 +289,11 @@ fn channel_codebook(
 fn halve_others(model: &mut Model) {
     let plain = |w: &&mut sinter_model::Weight| w.role != Role::Constant && w.latent().kind() == Kind::Float && !w.is_encoded();
     let layers: Vec<String> = model.layers().into_iter().map(|l| l.weight).collect();
-    model.weights.iter_mut().filter(|(n, _)| !layers.contains(n)).map(|(_, w)| w).filter(plain).for_each(|w| w.halve());
+    model
+        .weights
+        .iter_mut()
+        .filter(|(n, _)| !layers.contains(n))
+        .map(|(_, w)| w)
+        .filter(plain)
+        .for_each(|w| w.halve(Half::Float16));
 }

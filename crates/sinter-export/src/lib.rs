@@ -1,9 +1,10 @@
 //! What a run leaves behind: the packed file, and ONNX that real runtimes load and measure.
 
+mod dynamic;
+mod explicit;
 pub mod packed;
-mod qdq;
 mod runtime;
 
+pub use explicit::{Explicit, QdqError, explicit};
 pub use packed::{PackError, Packed, pack, unpack};
-pub use qdq::{QdqError, quantized_graph};
 pub use runtime::{OnnxRuntime, RuntimeError};

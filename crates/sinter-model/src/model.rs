@@ -67,7 +67,8 @@ impl Model {
         self.weights.get_mut(name).ok_or_else(|| ModelError::NoWeight(name.to_string()))
     }
 
-    /// The layers that prune, cluster and quantize act on, in graph order: nodes whose weight is a stored parameter. A weight
+    /// The layers that prune, cluster and quantize act on, in graph order: nodes with a weight that is a stored parameter (a recurrent
+    /// layer has two, and is listed with each). A weight
     /// that several nodes share is listed once, under its first node.
     pub fn layers(&self) -> Vec<Layer> {
         let mut seen = std::collections::BTreeSet::new();
@@ -75,11 +76,12 @@ impl Model {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let stored = |name: &String| self.weights.get(name).filter(|w| w.role == Role::Parameter);
             let shapes = IoShapes { inputs: node.inputs.iter().map(|n| stored(n).map(Weight::size)).collect(), outputs: vec![] };
-            let Some(slot) = node.op.weight(&shapes) else { continue };
-            let Some(weight) = node.inputs.get(slot.input).filter(|n| stored(n).is_some()) else { continue };
-            if seen.insert(weight.clone()) {
-                let bias = slot.bias.and_then(|b| node.inputs.get(b)).filter(|n| stored(n).is_some()).cloned();
-                layers.push(Layer { node: index, name: node.name.clone(), weight: weight.clone(), bias, slot });
+            for slot in node.op.weights(&shapes) {
+                let Some(weight) = node.inputs.get(slot.input).filter(|n| stored(n).is_some()) else { continue };
+                if seen.insert(weight.clone()) {
+                    let bias = slot.bias.and_then(|b| node.inputs.get(b)).filter(|n| stored(n).is_some()).cloned();
+                    layers.push(Layer { node: index, name: node.name.clone(), weight: weight.clone(), bias, slot });
+                }
             }
         }
         layers

@@ -135,12 +135,12 @@ pub trait Operator: Debug + Send + Sync {
         links.fix_all();
     }
 
-    /// Where the layer's weight is, for operators that prune, cluster and quantize as layers.
-    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
-        None
+    /// Where the layer's weights are, for operators that prune, cluster and quantize as layers. Most have one, a recurrent layer two.
+    fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
+        Vec::new()
     }
 
-    /// The rows that the layer's weight multiplies, `[positions, fan-in]`, in the order of [`WeightSlot::matrix`]'s columns: each sample
+    /// The rows that the layer's only weight multiplies, `[positions, fan-in]`, in the order of [`WeightSlot::matrix`]'s columns: each sample
     /// of a dense layer, each window of a convolution. `None` where the weight is not one matrix (groups, transposed convolutions).
     fn columns(&self, _inputs: &Inputs) -> OpResult<Option<Tensor>> {
         Ok(None)

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::ElementType;
 use crate::error::{OpResult, invalid};
+use crate::{ElementType, Half};
 
 /// The elements as `f32`, row-major.
 pub fn to_f32s(tensor: &Tensor) -> OpResult<Vec<f32>> {
@@ -67,10 +67,10 @@ pub fn to_bytes(tensor: &Tensor) -> OpResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Each element to the nearest float16, clamped to its range; the gradient passes straight through.
-pub fn round_half(tensor: &Tensor) -> OpResult<Tensor> {
-    const MOST: f64 = 65504.0;
-    let rounded = tensor.f_detach()?.f_clamp(-MOST, MOST)?.f_to_kind(Kind::Half)?.f_to_kind(Kind::Float)?;
+/// Each element to the nearest of sixteen bits, clamped to its range; the gradient passes straight through.
+pub fn round_half(tensor: &Tensor, half: Half) -> OpResult<Tensor> {
+    let most = half.most();
+    let rounded = tensor.f_detach()?.f_clamp(-most, most)?.f_to_kind(half.element().kind())?.f_to_kind(Kind::Float)?;
     // The difference is exactly zero, so the sum is the rounded value itself.
     if tensor.requires_grad() { Ok(rounded.f_add(&tensor.f_sub(&tensor.f_detach()?)?)?) } else { Ok(rounded) }
 }

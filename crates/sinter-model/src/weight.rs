@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::attributes::ElementType;
 use crate::encoding::{Assignment, Codebook, Grid, Mask};
 use crate::error::{OpResult, invalid};
 use crate::tensor::round_half;
@@ -16,6 +17,38 @@ pub enum Role {
     Statistic,
     /// Part of the computation itself: shapes, axes, fixed factors.
     Constant,
+}
+
+/// Floating point in sixteen bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Half {
+    Float16,
+    Bfloat16,
+}
+
+impl Half {
+    /// The element type that holds it.
+    pub fn element(self) -> ElementType {
+        match self {
+            Self::Float16 => ElementType::Float16,
+            Self::Bfloat16 => ElementType::Bfloat16,
+        }
+    }
+
+    /// The largest finite value.
+    pub fn most(self) -> f64 {
+        match self {
+            Self::Float16 => 65504.0,
+            Self::Bfloat16 => 3.3895313892515355e38,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
 }
 
 /// An invariant of an encoding that no longer holds.
@@ -42,8 +75,8 @@ pub struct Weight {
 pub struct Chain {
     pub mask: Option<Mask>,
     pub codebook: Option<Codebook>,
-    /// Values count as float16.
-    pub half: bool,
+    /// Values count in sixteen bits.
+    pub half: Option<Half>,
     pub grid: Option<Grid>,
 }
 
@@ -75,8 +108,8 @@ impl Weight {
         self.chain.grid.as_ref()
     }
 
-    /// Whether values count as float16.
-    pub fn is_half(&self) -> bool {
+    /// The sixteen bits in which values count.
+    pub fn half(&self) -> Option<Half> {
         self.chain.half
     }
 
@@ -92,7 +125,7 @@ impl Weight {
 
     /// Whether any encoding is set.
     pub fn is_encoded(&self) -> bool {
-        self.chain.mask.is_some() || self.chain.codebook.is_some() || self.chain.half || self.chain.grid.is_some()
+        self.chain.mask.is_some() || self.chain.codebook.is_some() || self.chain.half.is_some() || self.chain.grid.is_some()
     }
 
     /// The value that the graph sees; differentiable with respect to the leaves.
@@ -108,8 +141,8 @@ impl Weight {
                 value = mask.apply(&value)?;
             }
         }
-        if self.chain.half {
-            value = round_half(&value)?;
+        if let Some(half) = self.chain.half {
+            value = round_half(&value, half)?;
         }
         if let Some(grid) = &self.chain.grid {
             value = grid.apply(&value)?;
@@ -157,9 +190,9 @@ impl Weight {
         Ok(())
     }
 
-    /// Counts values as float16 from now on.
-    pub fn halve(&mut self) {
-        self.chain.half = true;
+    /// Counts values in sixteen bits from now on.
+    pub fn halve(&mut self, half: Half) {
+        self.chain.half = Some(half);
     }
 
     /// Lets the weights choose their centroids anew, within the mask: see [`Codebook::reassign`]. No codebook, nothing to do.
@@ -251,8 +284,8 @@ impl Weight {
             };
             parts.push(format!("codebook {each}{vectors}{reach}"));
         }
-        if self.chain.half {
-            parts.push("float16".into());
+        if let Some(half) = self.chain.half {
+            parts.push(half.name().into());
         }
         if let Some(grid) = &self.chain.grid {
             parts.push(grid.describe());

@@ -1,5 +1,6 @@
 //! From a model to ONNX bytes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use prost::Message;
@@ -10,7 +11,7 @@ use crate::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
     TypeProto, ValueInfoProto, attribute_type,
 };
-use crate::tensor::{make_external, tensor_to_proto};
+use crate::tensor::{make_external, nibbles_to_proto, tensor_to_proto};
 
 /// Where tensors are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,13 @@ pub enum Storage {
 
 /// Writes a model as a file of opset 21. A model of over 1.9 GB is stored beside whatever is asked.
 pub fn save(model: &Model, path: &Path, storage: Storage) -> Result<(), OnnxError> {
+    save_narrow(model, &BTreeSet::new(), path, storage)
+}
+
+/// [`save`], with the named tensors of int8 or uint8 stored in four bits an element.
+pub fn save_narrow(model: &Model, four_bits: &BTreeSet<String>, path: &Path, storage: Storage) -> Result<(), OnnxError> {
     let total: usize = model.weights.values().map(|w| w.numel() * 4).sum();
-    let mut proto = to_proto(model)?;
+    let mut proto = to_proto(model, four_bits)?;
     if storage == Storage::Beside || total > 1_900_000_000 {
         let location = format!("{}.data", path.file_name().unwrap_or_default().to_string_lossy());
         let mut data = Vec::new();
@@ -41,14 +47,14 @@ pub fn save(model: &Model, path: &Path, storage: Storage) -> Result<(), OnnxErro
 
 /// The bytes of a model with every tensor inside: its effective weights, dense, and no activation grids.
 pub fn export(model: &Model) -> Result<Vec<u8>, OnnxError> {
-    Ok(to_proto(model)?.encode_to_vec())
+    Ok(to_proto(model, &BTreeSet::new())?.encode_to_vec())
 }
 
-fn to_proto(model: &Model) -> Result<ModelProto, OnnxError> {
+fn to_proto(model: &Model, four_bits: &BTreeSet<String>) -> Result<ModelProto, OnnxError> {
     let mut initializer = Vec::new();
     for (name, weight) in &model.weights {
         let value = weight.effective().map_err(|source| OnnxError::Weight { weight: name.clone(), source })?;
-        initializer.push(tensor_to_proto(name, &value)?);
+        initializer.push(if four_bits.contains(name) { nibbles_to_proto(name, &value)? } else { tensor_to_proto(name, &value)? });
     }
     let graph = GraphProto {
         node: model.graph.nodes.iter().map(node_to_proto).collect::<Result<_, _>>()?,

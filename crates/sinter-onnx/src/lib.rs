@@ -11,7 +11,7 @@ pub mod proto;
 mod tensor;
 
 pub use error::{OnnxError, Unsupported};
-pub use export::{Storage, export, save};
+pub use export::{Storage, export, save, save_narrow};
 pub use fold::{drop_dead, fold};
 pub use import::{Options, import, load};
 pub use tensor::{tensor_from_proto, tensor_to_proto};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sinter_model::{ElementType, to_bytes};
+use sinter_model::{ElementType, to_bytes, to_i64s};
 use tch::Tensor;
 
 use crate::error::OnnxError;
@@ -18,19 +18,61 @@ fn widened(code: i32) -> Option<(ElementType, usize)> {
     }
 }
 
+/// TensorProto.DataType of unsigned and signed integers of four bits: two to a byte, the first in the low half.
+const UINT4: i32 = 21;
+const INT4: i32 = 22;
+
+/// The integers of four bits in these bytes, widened to eight.
+fn from_nibbles(bytes: &[u8], signed: bool, shape: &[i64]) -> Result<Tensor, tch::TchError> {
+    let count = shape.iter().product::<i64>() as usize;
+    let each = bytes.iter().flat_map(|b| [b & 15, b >> 4]).take(count);
+    let flat = match signed {
+        true => Tensor::f_from_slice(&each.map(|n| ((n << 4) as i8) >> 4).collect::<Vec<i8>>())?,
+        false => Tensor::f_from_slice(&each.collect::<Vec<u8>>())?,
+    };
+    flat.f_reshape(shape)
+}
+
+/// Writes a tensor of int8 or uint8 in four bits an element. Errors on integers that four bits do not hold.
+pub(crate) fn nibbles_to_proto(name: &str, tensor: &Tensor) -> Result<TensorProto, OnnxError> {
+    let fail = |reason: String| OnnxError::Tensor { name: name.to_string(), reason };
+    let (code, range) = match tensor.kind() {
+        tch::Kind::Int8 => (INT4, -8..=7),
+        tch::Kind::Uint8 => (UINT4, 0..=15),
+        other => return Err(fail(format!("{other:?} can't be stored in four bits"))),
+    };
+    let values = to_i64s(tensor).map_err(|e| fail(e.to_string()))?;
+    if let Some(wide) = values.iter().find(|v| !range.contains(*v)) {
+        return Err(fail(format!("{wide} does not fit four bits")));
+    }
+    let pair = |two: &[i64]| (two[0] & 15) as u8 | (two.get(1).map_or(0, |v| v & 15) << 4) as u8;
+    let raw_data = Some(values.chunks(2).map(pair).collect());
+    Ok(TensorProto { dims: tensor.size(), data_type: code, name: name.to_string(), raw_data, ..TensorProto::default() })
+}
+
 /// Reads a tensor; external data is looked for in `folder`. Errors on strings, on lengths that do not match, and on paths
 /// that leave the folder.
 pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor, OnnxError> {
     let fail = |reason: String| OnnxError::Tensor { name: proto.name.clone(), reason };
     let wide = widened(proto.data_type);
+    let four_bits = matches!(proto.data_type, UINT4 | INT4);
+    let signed = proto.data_type == INT4;
     let element = match (ElementType::from_onnx(proto.data_type), wide) {
+        _ if four_bits => {
+            if signed {
+                ElementType::Int8
+            } else {
+                ElementType::Uint8
+            }
+        }
         (Some(element), _) | (None, Some((element, _))) => element,
         _ => return Err(fail(format!("element type {} is not supported", proto.data_type))),
     };
     let stored = wide.map_or(element.bytes(), |(_, bytes)| bytes);
     let count = proto.dims.iter().try_fold(1usize, |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
     let Some(count) = count else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
-    let Some(size) = count.checked_mul(stored) else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
+    let size = if four_bits { Some(count.div_ceil(2)) } else { count.checked_mul(stored) };
+    let Some(size) = size else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
     let exact = |have: usize| match have == count {
         true => Ok(()),
         false => Err(fail(format!("it holds {have} elements, its shape {:?} wants {count}", proto.dims))),
@@ -45,6 +87,9 @@ pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<T
         if raw.len() != size {
             return Err(fail(format!("it holds {} bytes, its shape {:?} wants {size}", raw.len(), proto.dims)));
         }
+        if four_bits {
+            return tch(from_nibbles(&raw, signed, &proto.dims));
+        }
         return match (wide, stored) {
             (None, _) => tch(Tensor::f_from_data_size(&raw, &proto.dims, element.kind())),
             (Some(_), width) => {
@@ -52,6 +97,13 @@ pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<T
                     raw.chunks_exact(width).map(|c| c.iter().rev().fold(0u64, |a, &b| (a << 8) | b as u64) as i64).collect();
                 tch(Tensor::f_from_slice(&values).and_then(|t| t.f_to_kind(element.kind())?.f_reshape(&proto.dims[..])))
             }
+        };
+    }
+    if four_bits {
+        let bytes: Vec<u8> = proto.int32_data.iter().map(|&v| v as u8).collect();
+        return match bytes.len() == size {
+            true => tch(from_nibbles(&bytes, signed, &proto.dims)),
+            false => Err(fail(format!("it holds {} bytes, its shape {:?} wants {size}", bytes.len(), proto.dims))),
         };
     }
     let flat = match element {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
-use sinter_export::{OnnxRuntime, quantized_graph};
+use sinter_export::{OnnxRuntime, explicit};
 use sinter_model::{Model, write_whole};
 use sinter_onnx::Storage;
 use sinter_report::{ArtifactRow, MeasuredRow};
@@ -47,7 +47,7 @@ pub(crate) fn leave(
                 let (ours, base) = (folder.join("artifacts/model.onnx"), folder.join("artifacts/float.onnx"));
                 sinter_onnx::save(float, &base, Storage::Inside)?;
                 add("float.onnx", "The float32 model before compression, to compare with")?;
-                sinter_onnx::save(&quantized_graph(model)?, &ours, Storage::Inside)?;
+                explicit(model)?.save(&ours)?;
                 let what = match model.activations.is_empty() {
                     true => "The compressed model as ONNX",
                     false => "The compressed model as ONNX with QuantizeLinear and DequantizeLinear",

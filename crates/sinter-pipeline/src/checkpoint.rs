@@ -7,8 +7,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sinter_model::{
-    Chain, Codebook, ElementType, Graph, Grid, GridShape, Levels, Mask, Model, NmPattern, OpError, Role, Weight, WriteError,
-    to_bytes, to_i64s, write_whole,
+    Chain, Codebook, ElementType, Graph, Grid, GridShape, Half, Levels, Mask, Model, NmPattern, OpError, Role, Weight,
+    WriteError, to_bytes, to_i64s, write_whole,
 };
 use tch::{Kind, Tensor};
 
@@ -39,7 +39,7 @@ struct WeightMeta {
     mask: bool,
     pattern: Option<NmPattern>,
     codebook: Option<CodebookMeta>,
-    half: bool,
+    half: Option<Half>,
     grid: Option<GridMeta>,
 }
 
@@ -126,7 +126,7 @@ pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointErro
                 axis: c.axis(),
                 shared: c.shared_name().map(String::from),
             }),
-            half: weight.is_half(),
+            half: weight.half(),
             grid: weight.grid().map(grid_meta).transpose()?,
         });
     }

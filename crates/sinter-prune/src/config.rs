@@ -119,6 +119,9 @@ pub enum WeightCriterion {
     /// Its magnitude.
     #[default]
     Magnitude,
+    /// Its square as a part of those of its layer that are no smaller (LAMP; Lee et al., 2021): layers of any scale compare. With one
+    /// share for each layer it is magnitude.
+    Lamp,
     /// First-order change of the loss (Molchanov et al., 2019).
     Taylor,
     /// Second-order change of the loss by the diagonal of the Fisher matrix (LeCun et al., Optimal Brain Damage, 1990).

@@ -48,6 +48,7 @@ pub(crate) fn weight_scores(
         let of = || gathered.and_then(|g| g.get(&layer.weight));
         let score = match (criterion, of()) {
             (W::Taylor | W::Movement, Some(term)) => term.shallow_clone(),
+            (W::Lamp, _) => lamp(&value.f_square()?)?,
             (W::Fisher, Some(fisher)) => value.f_square()?.f_mul(fisher)?,
             (W::Wanda, Some(norms)) => value.f_abs()?.f_mul(norms)?,
             (W::Random, _) => {
@@ -64,6 +65,13 @@ pub(crate) fn weight_scores(
         });
     }
     Ok(scores)
+}
+
+/// Each square as a part of the sum of those that are no smaller.
+fn lamp(squares: &Tensor) -> Result<Tensor, StageError> {
+    let (sorted, order) = squares.f_reshape([-1])?.f_to_kind(Kind::Double)?.f_sort(0, true)?;
+    let part = sorted.f_div(&sorted.f_cumsum(0, Kind::Double)?.f_clamp_min(f64::MIN_POSITIVE)?)?.f_to_kind(Kind::Float)?;
+    Ok(part.f_zeros_like()?.f_scatter(0, &order, &part)?.f_reshape(squares.size())?)
 }
 
 /// The Euclidean norm of each layer's inputs over training samples, of the weight's shape: constant over output channels.

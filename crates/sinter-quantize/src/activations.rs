@@ -10,13 +10,13 @@ use crate::config::{Number, QuantizeConfig};
 use crate::placement::Placement;
 
 /// Which values have grids, and the ranges that calibration found.
-pub(crate) struct Activations {
+pub(crate) struct Grids {
     pub placement: Placement,
     pub ranges: BTreeMap<String, Observer>,
     pub levels: Levels,
 }
 
-impl Activations {
+impl Grids {
     /// Sets the grid of every value: 8 bits, or what the layers that read it ask for (the most of them).
     pub fn set_all(&self, config: &QuantizeConfig, model: &mut Model) -> Result<(), StageError> {
         let mut wanted: BTreeMap<String, Option<u8>> = BTreeMap::new();
@@ -66,7 +66,7 @@ impl Activations {
 
 /// The levels of activations.
 pub(crate) fn levels(config: &QuantizeConfig) -> Levels {
-    match config.activations.map(|f| f.number) {
+    match config.activations.calibrated().map(|f| f.number) {
         Some(Number::Integer { levels, .. }) => levels,
         _ => Levels::Unsigned,
     }

@@ -1,6 +1,6 @@
 //! Biases: what rounding the weights adds to them, and their own grids.
 
-use sinter_model::{Grid, GridShape, Layer, Levels, Model, OpResult, to_f32s};
+use sinter_model::{Grid, GridShape, Half, Layer, Levels, Model, OpResult, to_f32s};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
@@ -63,7 +63,7 @@ pub(crate) fn quantize(model: &mut Model) -> Result<(), StageError> {
         let input_scale = input.scales()?[0];
         let weight_scales = grid.scales()?;
         // Sixteen bits say more of a bias than eight-bit weights leave to tell.
-        model.weight_mut(&bias)?.halve();
+        model.weight_mut(&bias)?.halve(Half::Float16);
         let value = model.weight(&bias)?.effective().map_err(StageError::weight(&bias))?.f_detach()?;
         let n = value.numel();
         if value.dim() != 1 || (weight_scales.len() > 1 && weight_scales.len() != n) {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sinter_model::{Layer, Levels, Model, Ratio};
+use sinter_model::{Half, Layer, Levels, Model, Ratio};
 use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 
 /// Puts weights and activations on integer grids.
@@ -21,14 +21,15 @@ use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizeConfig {
-    /// A number format and, after a slash, over what one scale reaches: `int8` to `int2`, `ternary`, `binary` or `fp16`; `tensor`,
+    /// A number format and, after a slash, over what one scale reaches: `int8` to `int2`, `ternary`, `binary`, `fp16` or `bf16`; `tensor`,
     /// `channel` or `group:N`. Default: int8/channel.
     #[serde(default = "int8_channel")]
     pub weights: Format,
-    /// `uint8` to `uint2`, `int8` to `int2`, or `none` for weights only. Fewer than 8 bits go to what layers read; all else keeps 8.
-    /// Default: uint8, which x86 runs fastest.
-    #[serde(default = "uint8", with = "activations")]
-    pub activations: Option<Format>,
+    /// `uint8` to `uint2`, `int8` to `int2`, `none` for weights only, or `dynamic`: 8 bits over the range of what is there, which needs no
+    /// calibration and suits transformers. Fewer than 8 bits go to what layers read; all else keeps 8. Default: uint8, which x86 runs
+    /// fastest.
+    #[serde(default)]
+    pub activations: Activations,
     /// How the range of an activation is chosen. Default: mse.
     #[serde(default)]
     pub calibrate: Calibration,
@@ -72,6 +73,61 @@ pub struct LayerFormat {
     /// Default: the stage's own.
     #[serde(default = "unset", with = "choice")]
     pub activations: Choice,
+}
+
+/// How activations are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activations {
+    /// Float.
+    None,
+    /// Quantized by the range of each batch.
+    Dynamic,
+    /// On grids whose ranges come from calibration.
+    Static(Format),
+}
+
+impl Activations {
+    /// The format of calibrated grids.
+    pub(crate) fn calibrated(self) -> Option<Format> {
+        match self {
+            Self::Static(format) => Some(format),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        let number = Number::Integer { bits: 8, levels: Levels::Unsigned };
+        Self::Static(Format { number, reach: Reach::Tensor })
+    }
+}
+
+impl FromStr for Activations {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "dynamic" => Ok(Self::Dynamic),
+            text => text.parse().map(Self::Static),
+        }
+    }
+}
+
+impl Serialize for Activations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Dynamic => serializer.serialize_str("dynamic"),
+            Self::Static(format) => format.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Activations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        sinter_model::from_text(deserializer, "a format such as uint8, or none, or dynamic")
+    }
 }
 
 fn unset() -> Choice {
@@ -147,7 +203,7 @@ pub struct Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Number {
     Integer { bits: u8, levels: Levels },
-    Half,
+    Half(Half),
 }
 
 /// Over what one scale reaches.
@@ -163,7 +219,7 @@ impl Format {
     pub fn bits(self) -> u8 {
         match self.number {
             Number::Integer { bits, .. } => bits,
-            Number::Half => 16,
+            Number::Half(_) => 16,
         }
     }
 }
@@ -171,7 +227,8 @@ impl Format {
 impl FromStr for Format {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let fail = || format!("`{text}` is not a format: write int8/channel, int4/group:128, uint8, ternary, binary, fp16 or so");
+        let fail =
+            || format!("`{text}` is not a format: write int8/channel, int4/group:128, uint8, ternary, binary, fp16, bf16 or so");
         let (kind, reach) = text.split_once('/').unwrap_or((text, "tensor"));
         let reach = match (reach, reach.strip_prefix("group:")) {
             ("channel", _) => Reach::Channel,
@@ -183,7 +240,8 @@ impl FromStr for Format {
         let number = match kind {
             "ternary" => Number::Integer { bits: 2, levels: Levels::Symmetric },
             "binary" => Number::Integer { bits: 1, levels: Levels::Binary },
-            "fp16" => Number::Half,
+            "fp16" => Number::Half(Half::Float16),
+            "bf16" => Number::Half(Half::Bfloat16),
             _ => match (kind.strip_prefix("uint"), kind.strip_prefix("int")) {
                 (Some(bits), _) => Number::Integer { bits: width(bits)?, levels: Levels::Unsigned },
                 (_, Some(bits)) => Number::Integer { bits: width(bits)?, levels: Levels::Signed },
@@ -191,7 +249,7 @@ impl FromStr for Format {
             },
         };
         match (number, reach) {
-            (Number::Half, Reach::Channel | Reach::Group(_)) => Err(format!("`{text}`: fp16 has no scale; write fp16")),
+            (Number::Half(_), Reach::Channel | Reach::Group(_)) => Err(format!("`{text}`: {kind} has no scale; write {kind}")),
             _ => Ok(Self { number, reach }),
         }
     }
@@ -200,7 +258,8 @@ impl FromStr for Format {
 impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.number {
-            Number::Half => write!(f, "fp16")?,
+            Number::Half(Half::Float16) => write!(f, "fp16")?,
+            Number::Half(Half::Bfloat16) => write!(f, "bf16")?,
             Number::Integer { levels: Levels::Binary, .. } => write!(f, "binary")?,
             Number::Integer { levels: Levels::Symmetric, .. } => write!(f, "ternary")?,
             Number::Integer { levels: Levels::Unsigned, bits } => write!(f, "uint{bits}")?,
@@ -253,28 +312,8 @@ mod choice {
     }
 }
 
-mod activations {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(value: &Option<Format>, serializer: S) -> Result<S::Ok, S::Error> {
-        choice::serialize(&value.map_or(Choice::None, Choice::Format), serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
-        match choice::deserialize(deserializer)? {
-            Choice::Format(format) => Ok(Some(format)),
-            Choice::None => Ok(None),
-            Choice::Default => Ok(uint8()),
-        }
-    }
-}
-
 pub(crate) fn int8_channel() -> Format {
     Format { number: Number::Integer { bits: 8, levels: Levels::Signed }, reach: Reach::Channel }
-}
-
-fn uint8() -> Option<Format> {
-    Some(Format { number: Number::Integer { bits: 8, levels: Levels::Unsigned }, reach: Reach::Tensor })
 }
 
 /// The most weights of a layer whose rounding is learned unless the user says so.
@@ -305,8 +344,14 @@ impl QuantizeConfig {
         match found.into_iter().find(|c| *c != Choice::Default) {
             Some(Choice::Format(format)) => Some(format),
             Some(Choice::None) => None,
-            _ => self.activations,
+            _ => self.activations.calibrated(),
         }
+    }
+
+    /// Whether a layer reads values quantized by their own range.
+    pub(crate) fn input_is_dynamic(&self, model: &Model, layer: &Layer) -> bool {
+        let found = self.layers.iter().rev().filter(|o| o.r#match.matches(model, layer)).map(|o| o.activations);
+        self.activations == Activations::Dynamic && found.into_iter().find(|c| *c != Choice::Default) != Some(Choice::None)
     }
 
     /// How the weights of a layer are rounded. Weights that keep zeros or shared values, and those of one bit or without a grid, have no
@@ -315,6 +360,10 @@ impl QuantizeConfig {
         let bits = self.weight_format(model, layer).map_or(32, Format::bits);
         let Some(weight) = model.weights.get(&layer.weight) else { return Rounding::Nearest };
         if weight.codebook().is_some() || weight.mask().is_some() || !(2..=8).contains(&bits) {
+            return Rounding::Nearest;
+        }
+        // The samples of a recurrent layer do not lie along the first axis, and its output tells of all steps at once.
+        if matches!(model.graph.nodes[layer.node].kind(), "GRU" | "LSTM" | "RNN") {
             return Rounding::Nearest;
         }
         match self.mode {
@@ -326,16 +375,17 @@ impl QuantizeConfig {
 
     pub(crate) fn check_config(&self, model: &Model) -> Result<(), StageError> {
         check_weights(self.weights, "weights")?;
-        self.activations.map_or(Ok(()), |a| check_activations(a, "activations"))?;
+        self.activations.calibrated().map_or(Ok(()), |a| check_activations(a, "activations"))?;
         for (i, own) in self.layers.iter().enumerate() {
             covers(model, &own.r#match, &format!("layers.{i}.match"))?;
             if let Choice::Format(format) = own.weights {
                 check_weights(format, &format!("layers.{i}.weights"))?;
             }
-            match (own.activations, self.activations) {
+            match (own.activations, self.activations.calibrated()) {
                 (Choice::Format(format), Some(_)) => check_activations(format, &format!("layers.{i}.activations"))?,
                 (Choice::Format(_), None) => {
-                    let reason = "the stage has `activations: none`: a layer alone can't have another format";
+                    let reason =
+                        "a layer alone can't have a format of its own where the stage has `activations: none` or `dynamic`";
                     return Err(StageError::config(&format!("layers.{i}.activations"), reason));
                 }
                 _ => {}
@@ -350,6 +400,10 @@ impl QuantizeConfig {
                 reason: "`finetune` goes with `mode: qat`".into(),
                 help: Some("write `mode: qat`, or drop `finetune`".into()),
             });
+        }
+        if self.mode == Mode::Qat && self.activations == Activations::Dynamic {
+            let reason = "ranges that follow each batch can't be trained: write a static format such as uint8, or none";
+            return Err(StageError::config("activations", reason));
         }
         if self.mode == Mode::Qat && self.rounding.is_some() {
             let reason = "`rounding` goes with `mode: ptq`: training rounds to nearest";
@@ -400,7 +454,9 @@ mod tests {
 
     #[test]
     fn formats_read_and_write() {
-        for text in ["int8/channel", "uint8", "int4", "int2/channel", "ternary/channel", "binary", "int4/group:128", "fp16"] {
+        for text in
+            ["int8/channel", "uint8", "int4", "int2/channel", "ternary/channel", "binary", "int4/group:128", "fp16", "bf16"]
+        {
             assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
         }
         for text in ["int9", "float8", "int8/row", "int", "8", "int4/group:0", "int4/group:", "fp16/channel"] {

@@ -10,6 +10,7 @@ mod activations;
 mod bias;
 pub mod calibrate;
 mod config;
+mod dynamic;
 pub mod gptq;
 mod guard;
 mod learned;
@@ -18,7 +19,7 @@ mod placement;
 mod statistics;
 mod weights;
 
-pub use config::{Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales};
+pub use config::{Activations, Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales};
 pub use placement::{Placement, place};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use sinter_model::{Layer, Model, fold_batch_norm};
 use sinter_train::{Context, DistillFrom, FitConfig, Stage, StageError, TeacherRef, fit};
 use tch::{Kind, Tensor};
 
-use activations::Activations;
+use activations::Grids;
 use lift::Lift;
 use statistics::Statistics;
 
@@ -40,7 +41,7 @@ impl Stage for QuantizeConfig {
     fn check(&self, model: &Model, data: &Dataset) -> Result<(), StageError> {
         self.check_config(model)?;
         let empty = data.train.is_empty() && data.validation.is_empty();
-        if empty && self.activations.is_some() {
+        if empty && self.activations.calibrated().is_some() {
             return Err(StageError::config("activations", "calibration needs training samples, and there are none"));
         }
         if empty && self.accuracy_drop.is_some() {
@@ -67,12 +68,12 @@ impl Stage for QuantizeConfig {
         let float = model.copy();
         let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
         let samples = split.sample(self.samples, context.seed);
-        let placement = self.activations.map(|_| place(&model)).unwrap_or_default();
+        let placement = self.activations.calibrated().map(|_| place(&model)).unwrap_or_default();
         let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
         let Statistics { ranges, means } =
             statistics::gather(&model, &placement.own, &layers, self.calibrate, &samples, context)?;
         self.quantize_weights(&mut model, &layers, &samples, context)?;
-        let activations = self.activations.map(|_| Activations { placement, ranges, levels: activations::levels(self) });
+        let activations = self.activations.calibrated().map(|_| Grids { placement, ranges, levels: activations::levels(self) });
         if let Some(activations) = &activations {
             activations.set_all(self, &mut model)?;
         }
@@ -86,6 +87,10 @@ impl Stage for QuantizeConfig {
         }
         if self.mode == Mode::Qat {
             self.train(&mut model, activations.as_ref(), context)?;
+        }
+        if self.activations == Activations::Dynamic {
+            let count = self.make_dynamic(&mut model)?;
+            context.note(format!("{count} layers read values quantized by the range of each batch"));
         }
         if let Some(most) = self.accuracy_drop {
             let lift = Lift { config: self, float: &float, activations: activations.as_ref() };
@@ -129,7 +134,11 @@ impl QuantizeConfig {
             let hessian = hessians.get(&layer.weight);
             let importance = hessian.map(|h| spread_diagonal(layer, h, &before)).transpose().map_err(&at)?;
             match weights::weight_grid(layer.slot, &before, format, shared, importance.as_ref()).map_err(&at)? {
-                None => weight.halve(),
+                None => {
+                    if let Number::Half(half) = format.number {
+                        weight.halve(half);
+                    }
+                }
                 Some(grid) => {
                     clustered += usize::from(shared && format.reach != Reach::Tensor);
                     if let Some(hessian) = hessian {
@@ -170,7 +179,7 @@ impl QuantizeConfig {
     }
 
     /// Trains with the grids in place; scales are learned unless the user fixes them.
-    fn train(&self, model: &mut Model, activations: Option<&Activations>, context: &Context) -> Result<(), StageError> {
+    fn train(&self, model: &mut Model, activations: Option<&Grids>, context: &Context) -> Result<(), StageError> {
         if self.scales == Scales::Learned {
             if let Some(activations) = activations {
                 activations.unshare(model);

@@ -3,8 +3,9 @@
 use sinter_model::{Layer, Model};
 use sinter_train::StageError;
 
-use crate::activations::Activations;
+use crate::activations::Grids;
 use crate::config::{Mode, QuantizeConfig, int8_channel};
+use crate::dynamic;
 use crate::weights::weight_grid;
 
 /// How far a layer is lifted.
@@ -28,7 +29,7 @@ pub(crate) struct Lift<'a> {
     pub config: &'a QuantizeConfig,
     /// Before quantization, with the same layers.
     pub float: &'a Model,
-    pub activations: Option<&'a Activations>,
+    pub activations: Option<&'a Grids>,
 }
 
 impl Lift<'_> {
@@ -68,6 +69,9 @@ impl Lift<'_> {
                 }
             }
             changed = true;
+        }
+        if height == Height::Float {
+            changed |= dynamic::undo(model, layer);
         }
         Ok(changed)
     }

@@ -7,7 +7,7 @@ use sinter_data::{Augment, Order, Task};
 use sinter_exec::{Leaf, Runner};
 use sinter_model::{Mode, Model};
 use tch::nn::{self, OptimizerConfig};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::event::Event;
 use crate::guide::{Guide, Unguided};
@@ -242,7 +242,8 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
     let asked = config.distill.as_ref().map(|d| Teacher::new((context.teacher)(&d.teacher)?, train, objective.task));
     let teacher = asked.transpose()?;
     let store = nn::VarStore::new(Device::Cpu);
-    attach(model, &store)?;
+    let longest_steps = attach(model, &store)?;
+    let adaptive = config.optimizer != Optimizer::Sgd;
     let mut optimizer = match config.optimizer {
         Optimizer::Adam => nn::Adam { wd: config.weight_decay, ..nn::Adam::default() }.build(&store, config.lr)?,
         Optimizer::Adamw => nn::AdamW { wd: config.weight_decay, ..nn::AdamW::default() }.build(&store, config.lr)?,
@@ -257,7 +258,7 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
     let mut waited = 0;
     for epoch in 0..config.epochs {
         let started = Instant::now();
-        let mut total = Tensor::zeros([], (tch::Kind::Float, Device::Cpu));
+        let mut total = Tensor::zeros([], (Kind::Float, Device::Cpu));
         let order = Order::Shuffled(context.seed.wrapping_mul(0x9e37_79b9).wrapping_add(epoch as u64));
         for (step, batch) in train.batches(config.batch_size, order).enumerate() {
             let batch = batch?;
@@ -266,7 +267,10 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
                 continue;
             }
             let done = (epoch * steps + step) as f64 / (config.epochs * steps) as f64;
-            optimizer.set_lr(config.lr * config.schedule.factor(done));
+            for (group, longest) in longest_steps.iter().enumerate() {
+                let lr = if adaptive { config.lr.min(*longest) } else { config.lr };
+                optimizer.set_lr_group(group, lr * config.schedule.factor(done));
+            }
             guide.before_step(model, done)?;
             // The effective weights follow the latent ones, so they are computed anew at every step.
             let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], Mode::Train)?.swap_remove(0);
@@ -326,10 +330,23 @@ pub fn fit_guided(model: &mut Model, config: &FitConfig, context: &Context, guid
     Ok(())
 }
 
-/// Puts the model's leaves into the store, so that the optimizer changes them in place.
-fn attach(model: &mut Model, store: &nn::VarStore) -> Result<(), StageError> {
-    let root = store.root();
+/// The most that one step of Adam may move a weight, as a share of the root mean square of its tensor.
+const LONGEST_STEP: f64 = 0.03;
+
+/// Puts the model's leaves into the store, one parameter group each, so that the optimizer changes them in place.
+///
+/// Returns the learning rate that each group bears. A step of Adam is about as long as the learning rate, however small the weights are: a
+/// layer fed by pixels of 0 to 255 has weights a hundred times smaller than the next one's and would be overwritten by its first steps.
+fn attach(model: &mut Model, store: &nn::VarStore) -> Result<Vec<f64>, StageError> {
+    let mut longest = Vec::new();
     for (i, (leaf, tensor)) in sinter_exec::leaves(model).into_iter().enumerate() {
+        let size = match tensor.dim() {
+            0 | 1 => 0.0,
+            _ => tensor.f_square()?.f_mean(Kind::Double)?.f_sqrt()?.f_double_value(&[])?,
+        };
+        // Tensors that start at zero have no size to measure a step by.
+        longest.push(if size > 0.0 { LONGEST_STEP * size } else { f64::INFINITY });
+        let root = store.root().set_group(i);
         let variable = root.f_var_copy(&format!("p{i}"), &tensor.f_detach()?)?;
         match leaf {
             Leaf::Latent(name) => model.weight_mut(&name)?.set_latent(variable).map_err(StageError::weight(&name))?,
@@ -350,5 +367,5 @@ fn attach(model: &mut Model, store: &nn::VarStore) -> Result<(), StageError> {
             }
         }
     }
-    Ok(())
+    Ok(longest)
 }

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
-use sinter_export::{quantized_graph, unpack};
-use sinter_onnx::Storage;
+use sinter_export::{explicit, unpack};
 use sinter_pipeline::{ConfigError, Plan, RunOptions};
 use sinter_report::{RunRecord, write_comparison, write_report};
 
@@ -91,8 +90,7 @@ fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
 fn unpack_file(file: &Path, output: &Path) -> Result<(), Failure> {
     let bytes = std::fs::read(file).map_err(|e| wrong(format!("could not read {}: {e}", file.display())))?;
     let model = unpack(&bytes).map_err(|e| wrong(format!("{}: {e}", file.display())))?;
-    let graph = quantized_graph(&model).map_err(failed)?;
-    sinter_onnx::save(&graph, output, Storage::Inside).map_err(failed)?;
+    explicit(&model).map_err(failed)?.save(output).map_err(failed)?;
     println!("{}", output.display());
     Ok(())
 }

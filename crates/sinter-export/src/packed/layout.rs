@@ -35,9 +35,12 @@ pub(super) struct TensorEntry {
     pub mask: Option<MaskEntry>,
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub codebook: Option<CodebookEntry>,
-    /// Values count as float16.
+    /// Values count in sixteen bits: float16,
     #[serde(rename = "h", default, skip_serializing_if = "std::ops::Not::not")]
     pub half: bool,
+    /// or bfloat16.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub brain: bool,
 }
 
 /// How a tensor's values are stored.

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::read::DeflateDecoder;
 use rayon::prelude::*;
-use sinter_model::{Chain, Codebook, ElementType, Grid, Mask, Model, OpError, Weight};
+use sinter_model::{Chain, Codebook, ElementType, Grid, Half, Mask, Model, OpError, Weight};
 use tch::{Kind, Tensor};
 
 use super::PackError;
@@ -230,7 +230,8 @@ impl Reader<'_> {
             (Some(m), Some(keep)) => Some(Mask::new(&keep, m.pattern).map_err(at(name))?),
             _ => None,
         };
-        let chain = Chain { mask, codebook, half: entry.half, grid };
+        let half = entry.half.then_some(if entry.brain { Half::Bfloat16 } else { Half::Float16 });
+        let chain = Chain { mask, codebook, half, grid };
         Ok(Weight::from_parts(entry.role, latent, chain))
     }
 

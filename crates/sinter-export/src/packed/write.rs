@@ -6,7 +6,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use rayon::prelude::*;
-use sinter_model::{Codebook, ElementType, Grid, GridShape, Model, OpError, Weight, to_bytes, to_f32s, to_i64s};
+use sinter_model::{Codebook, ElementType, Grid, GridShape, Half, Model, OpError, Weight, to_bytes, to_f32s, to_i64s};
 
 use super::PackError;
 use super::coder::Encoder;
@@ -189,17 +189,20 @@ impl<'a> Writer<'a> {
                 Coding::Table(symbols)
             }
             // Sixteen bits tell the integers of a wide grid.
-            (None, Some(grid), _) if !weight.is_half() => self.integers(&to_i64s(&grid.quantize(&value)?)?, &shape),
-            (None, _, None) if weight.is_half() => {
-                let before = sinter_model::round_half(&weight.latent().f_detach()?)?;
+            (None, Some(grid), _) if weight.half().is_none() => self.integers(&to_i64s(&grid.quantize(&value)?)?, &shape),
+            (None, _, None) if weight.half().is_some() => {
+                let before = match weight.half() {
+                    Some(half) => sinter_model::round_half(&weight.latent().f_detach()?, half)?,
+                    None => weight.latent().f_detach()?,
+                };
                 self.floats.code(&mut self.coder, &to_f32s(&before)?);
                 Coding::Floats
             }
             (None, _, Some(mask)) => {
                 // A grid over float16 values is applied again on reading.
-                let values = match weight.is_half() {
-                    true => to_f32s(&sinter_model::round_half(&mask.apply(&weight.latent().f_detach()?)?)?)?,
-                    false => to_f32s(&value)?,
+                let values = match weight.half() {
+                    Some(half) => to_f32s(&sinter_model::round_half(&mask.apply(&weight.latent().f_detach()?)?, half)?)?,
+                    None => to_f32s(&value)?,
                 };
                 let flags: Vec<u32> = values.iter().map(|&v| (v != 0.0) as u32).collect();
                 let symbols = self.indices(&flags, 2, &shape);
@@ -212,8 +215,8 @@ impl<'a> Writer<'a> {
                 Coding::Raw(element)
             }
         };
-        let half = weight.is_half();
-        Ok(Some(TensorEntry { name: name.to_string(), role: weight.role, shape, coding, grid, mask, codebook, half }))
+        let (half, brain) = (weight.half().is_some(), weight.half() == Some(Half::Bfloat16));
+        Ok(Some(TensorEntry { name: name.to_string(), role: weight.role, shape, coding, grid, mask, codebook, half, brain }))
     }
 
     /// A codebook's table, unless it is a shared one that is written already, and its indices. In every table a centroid at zero comes

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{OpResult, invalid};
 use crate::tensor::{round_half, to_f32s, to_i64s};
+use crate::weight::Half;
 
 /// Shared values: a table of centroids and, for every weight or run of weights, the index of its centroid. Centroids count as float16.
 ///
@@ -159,7 +160,7 @@ impl Codebook {
 
     /// The centroids as they count: float16, zero where they are pinned. Differentiable.
     fn values(&self) -> OpResult<Tensor> {
-        let rounded = round_half(&self.centroids)?;
+        let rounded = round_half(&self.centroids, Half::Float16)?;
         if self.pinned.is_empty() {
             return Ok(rounded);
         }
@@ -182,8 +183,10 @@ impl Codebook {
         }
         let (tables, k) = (self.tables(), self.len() / self.tables());
         if self.pinned.is_empty() {
-            let nearest =
-                round_half(&self.centroids.f_detach()?)?.f_abs()?.f_reshape([tables as i64, k as i64])?.f_argmin(1, false)?;
+            let nearest = round_half(&self.centroids.f_detach()?, Half::Float16)?
+                .f_abs()?
+                .f_reshape([tables as i64, k as i64])?
+                .f_argmin(1, false)?;
             self.pinned = to_i64s(&nearest)?.iter().enumerate().map(|(t, &i)| t * k + i as usize).collect();
         }
         let zeros = Tensor::from_slice(&self.pinned.iter().map(|&p| p as i64).collect::<Vec<_>>());

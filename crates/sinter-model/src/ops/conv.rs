@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::linear::centred;
 use super::own;
 use super::pool::Window;
 use crate::attributes::{Attribute, Attributes};
@@ -11,7 +12,7 @@ use crate::axes::{AxisLinks, Slot};
 use crate::error::{OpResult, invalid};
 use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
 
-pub(super) const KINDS: &[&str] = &["Conv", "ConvTranspose"];
+pub(super) const KINDS: &[&str] = &["Conv", "ConvInteger", "ConvTranspose"];
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
     let Some(kind) = own(KINDS, kind) else { return Ok(None) };
@@ -22,6 +23,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
     }
     Ok(Some(match kind {
         "Conv" => Arc::new(Conv { window, groups }),
+        "ConvInteger" => Arc::new(ConvInteger(Conv { window, groups })),
         _ => Arc::new(ConvTranspose {
             window,
             groups,
@@ -102,8 +104,8 @@ impl Operator for Conv {
         }
     }
 
-    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
-        Some(WeightSlot { input: 1, bias: Some(2), out_axis: 0, in_axis: 1 })
+    fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
+        vec![WeightSlot { input: 1, bias: Some(2), out_axis: 0, in_axis: 1 }]
     }
 
     fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
@@ -130,6 +132,32 @@ impl Operator for Conv {
             }
             _ => Adapted::default(),
         }
+    }
+}
+
+/// A convolution of integers less their zero points, summed in 32 bits; inputs x, w, and the zero points of both.
+#[derive(Debug)]
+struct ConvInteger(Conv);
+
+impl Operator for ConvInteger {
+    fn kind(&self) -> &'static str {
+        "ConvInteger"
+    }
+
+    fn forward(&self, inputs: &Inputs, mode: Mode) -> OpResult<Vec<Tensor>> {
+        let (x, w) = (inputs.get(0)?, inputs.get(1)?);
+        let each = |z: &Tensor| match z.numel() {
+            1 => z.f_reshape([0i64; 0]),
+            n => z.f_reshape([&[n as i64][..], &vec![1; w.dim().saturating_sub(1)]].concat()),
+        };
+        let x = centred(x, inputs.opt(2))?;
+        let w = centred(w, inputs.opt(3).map(each).transpose()?.as_ref())?;
+        let y = self.0.forward(&Inputs(&[Some(x), Some(w)]), mode)?.swap_remove(0);
+        Ok(vec![y.f_round()?.f_to_kind(Kind::Int)?])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        self.0.cost(shapes)
     }
 }
 
@@ -234,8 +262,8 @@ impl Operator for ConvTranspose {
         }
     }
 
-    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
-        Some(WeightSlot { input: 1, bias: Some(2), out_axis: 1, in_axis: 0 })
+    fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
+        vec![WeightSlot { input: 1, bias: Some(2), out_axis: 1, in_axis: 0 }]
     }
 }
 

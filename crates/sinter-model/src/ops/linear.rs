@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::own;
 use crate::attributes::Attributes;
@@ -10,7 +10,7 @@ use crate::axes::{AxisLinks, Slot};
 use crate::error::{OpResult, invalid};
 use crate::op::{Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
 
-pub(super) const KINDS: &[&str] = &["Einsum", "Gemm", "MatMul"];
+pub(super) const KINDS: &[&str] = &["Einsum", "Gemm", "MatMul", "MatMulInteger"];
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
     let Some(kind) = own(KINDS, kind) else { return Ok(None) };
@@ -22,6 +22,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
             transpose_b: attributes.get_flag("transB", false)?,
         }),
         "Einsum" => Arc::new(Einsum { equation: attributes.get_str("equation", "")?.replace(' ', "") }),
+        "MatMulInteger" => Arc::new(MatMulInteger),
         _ => Arc::new(MatMul),
     }))
 }
@@ -70,9 +71,9 @@ impl Operator for Gemm {
         links.broadcast(2);
     }
 
-    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
+    fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
         let out_axis = !self.transpose_b as usize;
-        Some(WeightSlot { input: 1, bias: Some(2), out_axis, in_axis: 1 - out_axis })
+        vec![WeightSlot { input: 1, bias: Some(2), out_axis, in_axis: 1 - out_axis }]
     }
 
     fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
@@ -119,10 +120,10 @@ impl Operator for MatMul {
         }
     }
 
-    fn weight(&self, shapes: &IoShapes) -> Option<WeightSlot> {
+    fn weights(&self, shapes: &IoShapes) -> Vec<WeightSlot> {
         match shapes.inputs.get(1) {
-            Some(Some(shape)) if shape.len() == 2 => Some(WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 0 }),
-            _ => None,
+            Some(Some(shape)) if shape.len() == 2 => vec![WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 0 }],
+            _ => Vec::new(),
         }
     }
 
@@ -130,6 +131,37 @@ impl Operator for MatMul {
         let (a, b) = (inputs.get(0)?, inputs.get(1)?);
         Ok(if b.dim() == 2 { Some(a.f_reshape([-1, b.size()[0]])?) } else { None })
     }
+}
+
+/// A product of integer matrices less their zero points, summed in 32 bits.
+#[derive(Debug)]
+struct MatMulInteger;
+
+impl Operator for MatMulInteger {
+    fn kind(&self) -> &'static str {
+        "MatMulInteger"
+    }
+
+    fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
+        let (a, b) = (inputs.get(0)?, inputs.get(1)?);
+        let column = |z: &Tensor| if z.dim() == 1 && z.numel() > 1 { z.f_unsqueeze(-1) } else { Ok(z.shallow_clone()) };
+        let a = centred(a, inputs.opt(2).map(column).transpose()?.as_ref())?;
+        let b = centred(b, inputs.opt(3))?;
+        Ok(vec![a.f_matmul(&b)?.f_to_kind(Kind::Int)?])
+    }
+
+    fn cost(&self, shapes: &IoShapes) -> Cost {
+        MatMul.cost(shapes)
+    }
+}
+
+/// Integers less their zero point, in float64, where sums below 2^53 are exact.
+pub(super) fn centred(x: &Tensor, zero_point: Option<&Tensor>) -> OpResult<Tensor> {
+    let wide = x.f_to_kind(Kind::Double)?;
+    Ok(match zero_point {
+        Some(z) => wide.f_sub(&z.f_to_kind(Kind::Double)?)?,
+        None => wide,
+    })
 }
 
 /// A sum of products in index notation.

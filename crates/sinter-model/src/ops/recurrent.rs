@@ -251,7 +251,7 @@ impl Operator for Recurrent {
         Cost { macs: steps * (size(1) + size(2)), other: steps * size(2) / self.hidden.max(1) as u64 }
     }
 
-    fn weight(&self, _shapes: &IoShapes) -> Option<WeightSlot> {
-        Some(WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 2 })
+    fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
+        [1, 2].map(|input| WeightSlot { input, bias: None, out_axis: 1, in_axis: 2 }).to_vec()
     }
 }

@@ -1,10 +1,15 @@
-//! The graph with its grids as QuantizeLinear and DequantizeLinear nodes, in the layout that ONNX Runtime fuses: every quantized value
-//! passes through one pair, weights are stored as integers behind a DequantizeLinear, biases as int32.
+//! The graph with its encodings as ONNX says them: every quantized value passes through a pair of QuantizeLinear and DequantizeLinear, in
+//! the layout that ONNX Runtime fuses; weights are stored as integers behind a DequantizeLinear, or in 16 bits behind a Cast; biases as
+//! int32.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use sinter_model::{Attributes, Grid, GridShape, Levels, Model, Node, OpError, Role, Weight};
+use sinter_model::{Attributes, ElementType, Grid, GridShape, Levels, Model, Node, OpError, Role, Weight};
+use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
+
+use crate::dynamic::Lowering;
 
 /// Why a model could not be written with explicit quantization.
 #[derive(Debug, thiserror::Error)]
@@ -14,24 +19,45 @@ pub struct QdqError {
     pub source: OpError,
 }
 
-/// A copy of the model in which every grid is a pair of nodes and no weight has a chain any more. A model without grids comes back with
-/// its effective weights.
-pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
+/// A model in which nothing is implied any more: see [`explicit`].
+#[derive(Debug)]
+pub struct Explicit {
+    pub model: Model,
+    /// Stored integers that a file should keep in four bits.
+    pub four_bits: BTreeSet<String>,
+}
+
+impl Explicit {
+    /// Writes it as ONNX.
+    pub fn save(&self, path: &Path) -> Result<(), OnnxError> {
+        save_narrow(&self.model, &self.four_bits, path, Storage::Inside)
+    }
+}
+
+/// A copy of the model in which every grid is a pair of nodes, what is quantized by its own range meets integers, and no weight has a
+/// chain any more. A model without grids comes back with its effective weights.
+pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     let mut out = Model { name: model.name.clone(), graph: model.graph.clone(), ..Model::default() };
     let mut renamed: BTreeMap<String, String> = BTreeMap::new();
+    let mut four_bits = BTreeSet::new();
     let mut head = Vec::new();
+    let quantized_inputs = weights_with_quantized_inputs(model);
     for (name, weight) in &model.weights {
         let at = |source| QdqError { name: name.clone(), source };
         let value = weight.effective().map_err(at)?;
         let value = value.f_detach().map_err(|e| at(e.into()))?;
-        match weight.grid() {
-            // ONNX has integers of 8 and 32 bits (and 4, later); in between the values go into int8.
-            Some(grid) if grid.bits() <= 8 || grid.bits() == 32 => {
+        match (weight.grid(), weight.half()) {
+            // ONNX has integers of 4, 8 and 32 bits; in between the values go into int8.
+            (Some(grid), _) if grid.bits() <= 8 || grid.bits() == 32 => {
                 let stored = format!("{name}.quantized");
-                let kind = if grid.bits() == 32 { Kind::Int } else { Kind::Int8 };
+                let kind = if grid.bits() == 32 { Kind::Int } else { integers_of(grid) };
                 let q = grid.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
                 let scale = store_scale(&mut out, name, grid, &weight.size(), kind).map_err(at)?;
+                // Kernels of integers want eight bits; without any, four are read and widened.
+                if grid.bits() <= 4 && !quantized_inputs.contains(name.as_str()) {
+                    four_bits.extend([stored.clone(), scale[1].clone()]);
+                }
                 let attributes = match grid.shape() {
                     GridShape::Tensor => Attributes::new(),
                     GridShape::Channel(axis) => Attributes::new().int("axis", axis as i64),
@@ -42,6 +68,15 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
                 head.push(Node::new(&real, "DequantizeLinear", attributes, inputs, vec![real.clone()]).map_err(at)?);
                 renamed.insert(name.clone(), real);
             }
+            // A Cast costs more than the two bytes of each number of a bias or table.
+            (None, Some(half)) if weight.size().len() > 1 => {
+                let (stored, real) = (format!("{name}.{half:?}").to_lowercase(), format!("{name}.float"));
+                let short = value.f_to_kind(half.element().kind()).map_err(|e| at(e.into()))?;
+                out.weights.insert(stored.clone(), Weight::new(weight.role, short));
+                let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
+                head.push(Node::new(&real, "Cast", float, vec![stored], vec![real.clone()]).map_err(at)?);
+                renamed.insert(name.clone(), real);
+            }
             _ => {
                 out.weights.insert(name.clone(), Weight::new(weight.role, value.copy()));
             }
@@ -50,8 +85,7 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
     let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
     for (name, grid) in &model.activations {
         let at = |source| QdqError { name: name.clone(), source };
-        let kind = if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 };
-        let scale = store_scale(&mut out, name, grid, &[], kind).map_err(at)?;
+        let scale = store_scale(&mut out, name, grid, &[], integers_of(grid)).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
         let mut nodes = Vec::new();
         let mut source = name.clone();
@@ -73,21 +107,35 @@ pub fn quantized_graph(model: &Model) -> Result<Model, QdqError> {
     for input in &model.graph.inputs {
         nodes.extend(pairs.remove(input.name.as_str()).into_iter().flatten());
     }
+    let dynamic = Lowering::new(model);
     for node in &model.graph.nodes {
-        let mut node = node.clone();
-        for name in &mut node.inputs {
-            if let Some(new) = renamed.get(name) {
-                *name = new.clone();
+        for mut node in dynamic.layer(node, &mut out)?.unwrap_or_else(|| vec![node.clone()]) {
+            for name in &mut node.inputs {
+                if let Some(new) = renamed.get(name) {
+                    *name = new.clone();
+                }
             }
+            nodes.push(node);
         }
-        let outputs = node.outputs.clone();
-        nodes.push(node);
-        for name in &outputs {
+        for name in &node.outputs {
             nodes.extend(pairs.remove(name.as_str()).into_iter().flatten());
         }
     }
     out.graph.nodes = nodes;
-    Ok(out)
+    drop_dead(&mut out);
+    Ok(Explicit { model: out, four_bits })
+}
+
+/// The type that holds a grid's integers of up to eight bits.
+fn integers_of(grid: &Grid) -> Kind {
+    if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
+}
+
+/// The weights of layers that read a value in integers.
+fn weights_with_quantized_inputs(model: &Model) -> BTreeSet<&str> {
+    let layers = model.layers().into_iter().map(|l| &model.graph.nodes[l.node]);
+    let quantized = layers.filter(|node| node.inputs.first().is_some_and(|x| model.activations.contains_key(x)));
+    quantized.flat_map(|node| node.inputs[1..].iter().map(String::as_str)).collect()
 }
 
 /// Stores the smallest and the largest value of a grid per tensor; returns their names.
