@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 
-use sinter_data::{DataConfig, Dataset};
-use sinter_model::Model;
+use sinter_data::{DataConfig, Dataset, Order};
+use sinter_exec::Runner;
 use sinter_model::zoo::ZooModel;
+use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight};
 use sinter_onnx::{Options, load};
 use sinter_quantize::QuantizeConfig;
 use sinter_tests::{shared, write_bars};
 use sinter_train::{Context, Event, FitConfig, Forgetful, Stage, StageError, TeacherRef, evaluate, fit};
+use tch::{Kind, Tensor};
 
 fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
@@ -101,4 +103,89 @@ fn the_guard_lifts_the_layers_at_fault() {
         notes.iter().any(|n| n.contains("within `accuracy_drop`")) && !notes.iter().any(|n| n.contains("lifted")),
         "{notes:?}"
     );
+}
+
+/// Flatten, a normalisation with a few loud channels, and two matrix products with a ReLU between.
+fn normalised() -> Model {
+    tch::manual_seed(5);
+    let mut model = Model::default();
+    let mut store = |name: &str, value: Tensor| {
+        model.weights.insert(name.to_string(), Weight::new(Role::Parameter, value));
+    };
+    let loud = Tensor::ones([144], (Kind::Float, tch::Device::Cpu));
+    let _ = loud.narrow(0, 10, 4).fill_(60.0);
+    store("norm.scale", loud);
+    store("norm.bias", Tensor::zeros([144], (Kind::Float, tch::Device::Cpu)));
+    store("first", Tensor::randn([144, 64], (Kind::Float, tch::Device::Cpu)) * 0.1);
+    store("bias", Tensor::randn([64], (Kind::Float, tch::Device::Cpu)) * 0.1);
+    store("second", Tensor::randn([64, 4], (Kind::Float, tch::Device::Cpu)) * 0.2);
+    let node = |kind: &str, inputs: &[&str], output: &str| {
+        let inputs = inputs.iter().map(|i| i.to_string()).collect();
+        Node::new(output, kind, Attributes::new(), inputs, vec![output.to_string()]).unwrap()
+    };
+    model.graph.nodes = vec![
+        node("Flatten", &["x"], "flat"),
+        node("LayerNormalization", &["flat", "norm.scale", "norm.bias"], "normal"),
+        node("MatMul", &["normal", "first"], "product"),
+        node("Add", &["product", "bias"], "sum"),
+        node("Relu", &["sum"], "hidden"),
+        node("MatMul", &["hidden", "second"], "y"),
+    ];
+    let value = |name: &str, shape: &[i64]| ValueInfo {
+        name: name.into(),
+        element: ElementType::Float,
+        shape: std::iter::once(Dim::Free("batch".into())).chain(shape.iter().map(|&n| Dim::Fixed(n))).collect(),
+    };
+    model.graph.inputs = vec![value("x", &[1, 12, 12])];
+    model.graph.outputs = vec![value("y", &[4])];
+    model
+}
+
+/// Each way of moving scale keeps the function and lowers the error that quantization leaves.
+#[test]
+fn moving_scale_between_layers_lowers_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = bars(folder.path());
+    let x = data.test.batches(256, Order::Stored).next().unwrap().unwrap().x;
+    let run =
+        |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0));
+    let error =
+        |a: &Tensor, b: &Tensor| ((a - b).square().mean(Kind::Double) / b.square().mean(Kind::Double)).double_value(&[]).sqrt();
+    let plain = normalised();
+    // The same function with hidden channels of very different size.
+    let mut uneven = normalised();
+    let factors = (Tensor::arange(64, (Kind::Float, tch::Device::Cpu)) / 8.0).exp2();
+    for (name, shape, up) in [("first", [1, 64], true), ("bias", [64, 1], true), ("second", [64, 1], false)] {
+        let latent = uneven.weights[name].latent().copy();
+        let each = factors.reshape(if name == "bias" { &[64][..] } else { &shape[..] });
+        let scaled = if up { latent * each } else { latent / each };
+        uneven.weight_mut(name).unwrap().set_latent(scaled).unwrap();
+    }
+    assert!(error(&run(&uneven), &run(&plain)) < 1e-5);
+    for (model, text, scaling) in [
+        (&uneven, "weights: int8, activations: none", "equalize"),
+        (&plain, "weights: int8/channel", "smooth"),
+        (&plain, "weights: int8/channel, activations: dynamic", "smooth"),
+        (&plain, "weights: int3/group:16, activations: none, rounding: nearest", "awq"),
+    ] {
+        let wanted = run(model);
+        let (_, without, _) = quantize(model, &data, &format!("{{ {text}, scaling: [] }}"));
+        let (_, with, notes) = quantize(model, &data, &format!("{{ {text} }}"));
+        let (_, asked, _) = quantize(model, &data, &format!("{{ {text}, scaling: [{scaling}] }}"));
+        let [without, with, asked] = [without, with, asked].map(|m| error(&run(&m), &wanted));
+        println!("{text}: {without} without, {with} with {notes:?}");
+        assert!(with < 0.8 * without, "{text}: {without} without, {with} with, {notes:?}");
+        assert!(asked < 0.8 * without, "{text} with {scaling}: {asked}, {without} without");
+    }
+    // Float weights only: nothing but the scale moves.
+    let (_, moved, _) = quantize(
+        &uneven,
+        &data,
+        "{ weights: fp16, activations: none, scaling: [equalize], layers: [{ match: '*', weights: none }] }",
+    );
+    assert!(error(&run(&moved), &run(&uneven)) < 1e-5);
+    let even = |m: &Model| m.weights["first"].effective().unwrap().abs().amax([0i64], false);
+    let spread = |t: Tensor| (t.max() / t.min()).double_value(&[]);
+    let (before, after) = (spread(even(&uneven)), spread(even(&moved)));
+    assert!(after < 0.1 * before, "{before} {after}");
 }

@@ -36,6 +36,11 @@ pub struct QuantizeConfig {
     /// Training samples to calibrate with. Default: 512.
     #[serde(default = "samples")]
     pub samples: usize,
+    /// How scale moves between layers before weights are rounded: any of `equalize`, `smooth` and `awq`; `[]` for not at all. Default:
+    /// equalize where one scale reaches over a tensor, smooth where a normalisation feeds layers that read integers, awq for weights
+    /// alone that round to nearest below 8 bits; the last two only where they lessen the error on calibration samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Vec<Scaling>>,
     /// How weights are rounded. Default: nearest from 8 bits on, below that learned, or gptq for layers of more than a million weights
     /// (nearest in `mode: qat`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +162,29 @@ pub enum Calibration {
     /// The range of least squared error (Banner et al., 2019).
     #[default]
     Mse,
+}
+
+/// How scale moves between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// Weights of neighbouring layers become equally large (Nagel et al., 2019).
+    Equalize,
+    /// Outliers of activations move into weights (SmoothQuant; Xiao et al., 2023).
+    Smooth,
+    /// Weights that large activations multiply are enlarged (AWQ; Lin et al., 2024).
+    Awq,
+}
+
+impl Scaling {
+    /// The method's usual name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Equalize => "equalization",
+            Self::Smooth => "SmoothQuant",
+            Self::Awq => "AWQ",
+        }
+    }
 }
 
 /// How weights are rounded to their grid.
@@ -393,6 +421,10 @@ impl QuantizeConfig {
         }
         if self.samples == 0 {
             return Err(StageError::config("samples", "calibration needs at least one sample"));
+        }
+        if self.activations == Activations::None && self.scaling.as_ref().is_some_and(|s| s.contains(&Scaling::Smooth)) {
+            let reason = "`smooth` makes activations easier to quantize, and the stage has `activations: none`: write awq";
+            return Err(StageError::config("scaling", reason));
         }
         if self.mode == Mode::Ptq && self.finetune.is_some() {
             return Err(StageError::Config {

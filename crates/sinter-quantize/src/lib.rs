@@ -16,10 +16,13 @@ mod guard;
 mod learned;
 mod lift;
 mod placement;
+mod scaling;
 mod statistics;
 mod weights;
 
-pub use config::{Activations, Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales};
+pub use config::{
+    Activations, Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales, Scaling,
+};
 pub use placement::{Placement, place};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,9 +68,10 @@ impl Stage for QuantizeConfig {
         if folded > 0 {
             context.note(format!("{folded} batch normalisations folded"));
         }
-        let float = model.copy();
         let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
         let samples = split.sample(self.samples, context.seed);
+        self.scale(&mut model, &samples, context)?;
+        let float = model.copy();
         let placement = self.activations.calibrated().map(|_| place(&model)).unwrap_or_default();
         let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
         let Statistics { ranges, means } =
@@ -121,7 +125,10 @@ impl QuantizeConfig {
         let second: BTreeSet<String> = second.map(|l| l.weight.clone()).collect();
         let hessians = match second.is_empty() || samples.is_empty() {
             true => BTreeMap::new(),
-            false => statistics::hessians(model, &second, samples, context)?,
+            false => {
+                let reads = statistics::reads(model, &second, samples, context)?;
+                reads.into_iter().map(|(name, reads)| (name, reads.product)).collect()
+            }
         };
         let mut clustered = 0;
         for (i, (layer, format)) in layers.iter().zip(formats).enumerate() {

@@ -100,16 +100,56 @@ fn add_mean(
     Ok(())
 }
 
-/// `X^T X` of what each of these weights multiplies, float32 `[fan-in, fan-in]`. Weights that are not one matrix have none.
-pub(crate) fn hessians(
+/// What the rows that a weight multiplies look like, column by column.
+pub(crate) struct Reads {
+    /// `X^T X`, float32 `[fan-in, fan-in]`.
+    pub product: Tensor,
+    /// The least, the greatest, the largest magnitude and the mean magnitude of each column, float32 `[fan-in]`.
+    pub low: Tensor,
+    pub high: Tensor,
+    pub largest: Tensor,
+    pub mean: Tensor,
+    pub rows: i64,
+}
+
+impl Reads {
+    fn of(rows: &Tensor) -> Result<Self, tch::TchError> {
+        let rows = rows.f_to_kind(Kind::Float)?;
+        let magnitude = rows.f_abs()?;
+        Ok(Self {
+            product: rows.f_tr()?.f_matmul(&rows)?,
+            low: rows.f_amin(0, false)?,
+            high: rows.f_amax(0, false)?,
+            largest: magnitude.f_amax(0, false)?,
+            mean: magnitude.f_mean_dim(0, false, Kind::Float)?,
+            rows: rows.size()[0],
+        })
+    }
+
+    fn join(self, other: Self) -> Result<Self, tch::TchError> {
+        let rows = self.rows + other.rows;
+        let weigh = |t: &Tensor, n: i64| t.f_mul_scalar(n as f64 / rows.max(1) as f64);
+        Ok(Self {
+            product: self.product.f_add(&other.product)?,
+            low: self.low.f_minimum(&other.low)?,
+            high: self.high.f_maximum(&other.high)?,
+            largest: self.largest.f_maximum(&other.largest)?,
+            mean: weigh(&self.mean, self.rows)?.f_add(&weigh(&other.mean, other.rows)?)?,
+            rows,
+        })
+    }
+}
+
+/// What each of these weights multiplies. Weights that are not one matrix have nothing.
+pub(crate) fn reads(
     model: &Model,
     weights: &BTreeSet<String>,
     samples: &Split,
     context: &Context,
-) -> Result<BTreeMap<String, Tensor>, StageError> {
+) -> Result<BTreeMap<String, Reads>, StageError> {
     let samples = samples.sample(SECOND_ORDER, context.seed);
     let runner = tch::no_grad(|| Runner::new(model))?;
-    let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
+    let mut found: BTreeMap<String, Reads> = BTreeMap::new();
     let (mut seen, all) = (0, samples.len());
     for batch in samples.batches(BATCH, Order::Stored) {
         let batch = batch?;
@@ -122,14 +162,13 @@ pub(crate) fn hessians(
                     weight: layer.weight.clone(),
                     source: source.into(),
                 };
-                let mut add = || {
-                    let rows = rows.f_to_kind(Kind::Float)?;
-                    match found.get_mut(&layer.weight) {
-                        Some(sum) => sum.f_addmm_(&rows.f_tr()?, &rows).map(|_| ()),
-                        None => rows.f_tr()?.f_matmul(&rows).map(|product| drop(found.insert(layer.weight.clone(), product))),
-                    }
+                let new = Reads::of(rows).map_err(fail)?;
+                let joined = match found.remove(&layer.weight) {
+                    Some(old) => old.join(new).map_err(fail)?,
+                    None => new,
                 };
-                add().map_err(fail)
+                found.insert(layer.weight.clone(), joined);
+                Ok(())
             })
         })?;
         seen += batch.x.size()[0] as usize;
