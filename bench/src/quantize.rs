@@ -4,6 +4,7 @@ use std::path::Path;
 
 use npyz::WriterBuilder;
 use sinter_data::{Dataset, Order, Split};
+use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit};
 use sinter_model::{Mode, Model, to_f32s, to_i64s};
@@ -120,7 +121,7 @@ fn run_all(model: &Model, split: &Split) -> Outcome<()> {
 
 fn quantize(config: &QuantizeConfig, float: &Model, data: &Dataset) -> Result<Model, StageError> {
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-    let context = Context { data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
     config.run(float.copy(), &context)
 }
 

@@ -1,6 +1,7 @@
 //! Whole models: the zoo and real trained files, against ONNX Runtime; structured pruning on every architecture; quantized export.
 
 use sinter_data::{DataConfig, Dataset};
+use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
 use sinter_model::zoo::ZooModel;
@@ -186,7 +187,14 @@ fn context_with<R>(shape_of: ZooModel, work: impl FnOnce(&Context) -> R) -> R {
     };
     let data = Dataset::open(&config).unwrap();
     let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    work(&Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful })
+    work(&Context {
+        data: &data,
+        target: &GENERIC,
+        seed: 1,
+        events: &|_| {},
+        teacher: &teacher,
+        memory: &sinter_train::Forgetful,
+    })
 }
 
 fn write_npz(path: &std::path::Path, shape: &[i64], count: i64, classes: i64) {
@@ -335,7 +343,8 @@ fn clustering_after_quantizing_keeps_both() {
     write_npz(&path, &[1, 28, 28], 64, 10);
     let data = Dataset::open(&parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
     let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful };
+    let context =
+        Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful };
     let quantized = quantize.run(model, &context).unwrap();
     let clustered = cluster.run(quantized, &context).unwrap();
     clustered.check().unwrap();

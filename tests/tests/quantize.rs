@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use sinter_data::{DataConfig, Dataset, Order};
+use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight};
@@ -25,7 +26,7 @@ fn quantize(float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<Strin
         }
     };
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-    let context = Context { data, seed: 1, events: &listen, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data, target: &GENERIC, seed: 1, events: &listen, teacher: &teacher, memory: &Forgetful };
     let config: QuantizeConfig = parse(text);
     config.check(float, data).unwrap();
     let quantized = config.run(float.copy(), &context).unwrap();
@@ -61,7 +62,7 @@ fn bars(folder: &std::path::Path) -> (Dataset, Model) {
     tch::manual_seed(2);
     let mut model = ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap();
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
     fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &context).unwrap();
     (data, model)
 }
@@ -188,4 +189,45 @@ fn moving_scale_between_layers_lowers_the_error() {
     let spread = |t: Tensor| (t.max() / t.min()).double_value(&[]);
     let (before, after) = (spread(even(&uneven)), spread(even(&moved)));
     assert!(after < 0.1 * before, "{before} {after}");
+}
+
+/// Bits are chosen under each budget, and the budget is kept.
+#[test]
+fn mixed_precision_keeps_its_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, float) = bars(folder.path());
+    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let bits = |m: &Model| -> Vec<u8> {
+        ["fc1", "fc2", "fc3"].iter().map(|l| m.weights[&format!("{l}.weight")].grid().unwrap().bits()).collect()
+    };
+    let bytes = |m: &Model| -> usize {
+        let weights = ["fc1", "fc2", "fc3"].iter().map(|l| &m.weights[&format!("{l}.weight")]);
+        weights.map(|w| (w.numel() * w.grid().unwrap().bits() as usize).div_ceil(8) + 2 * w.size()[0] as usize).sum()
+    };
+    let (value, small, notes) = quantize(&float, &data, "{ mixed: { widths: [8, 4, 2], size: 30 KiB }, rounding: gptq }");
+    assert!(bytes(&small) <= 30 * 1024 && value > whole - 0.05, "{:?} {value} of {whole} {notes:?}", bits(&small));
+    assert!(bits(&small).iter().any(|&b| b > 2) && notes.iter().any(|n| n.contains("bits chosen")), "{notes:?}");
+    let (_, large, _) = quantize(&float, &data, "{ mixed: { size: 200 KiB } }");
+    assert_eq!(bits(&large), [8, 8, 8]);
+    let (_, held, _) = quantize(
+        &float,
+        &data,
+        "{ mixed: { accuracy_drop: 2% }, rounding: gptq, layers: [{ match: fc3, weights: int8/channel }] }",
+    );
+    assert!(bits(&held)[2] == 8 && bytes(&held) < bytes(&large), "{:?}", bits(&held));
+    // The floor of an inference at 8 bits, and at less than that.
+    let floor = |m: &Model| sinter_estimate::energy(&sinter_estimate::footprint(m).unwrap(), &GENERIC).floor;
+    let most = 0.7 * floor(&large);
+    let (_, frugal, _) = quantize(&float, &data, &format!("{{ mixed: {{ energy: {:.1} nJ }}, rounding: gptq }}", most * 1e9));
+    assert!(floor(&frugal) <= most && floor(&frugal) > 0.5 * most, "{} {most}", floor(&frugal));
+    let fails = |text: &str| {
+        let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
+        let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+        let config: QuantizeConfig = parse(text);
+        config.check(&float, &data).and_then(|_| config.run(float.copy(), &context)).unwrap_err().to_string()
+    };
+    assert!(fails("{ mixed: { size: 1 KiB } }").contains("at least"));
+    assert!(fails("{ mixed: {} }").contains("exactly one budget"));
+    assert!(fails("{ mixed: { widths: [9], size: 1 KiB } }").contains("2 to 8 bits"));
+    assert!(fails("{ weights: fp16, mixed: { size: 1 KiB } }").contains("integers"));
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use sinter_data::{DataConfig, Dataset, Order};
+use sinter_estimate::GENERIC;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
 use sinter_model::Model;
 use sinter_onnx::{Options, load};
@@ -24,7 +25,7 @@ fn data() -> Dataset {
 
 fn quantized(model: &Model, data: &Dataset, text: &str) -> Model {
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(model.copy()) };
-    let context = Context { data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
     let config: QuantizeConfig = parse(text);
     config.check(model, data).unwrap();
     let quantized = config.run(model.copy(), &context).unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sinter_data::Dataset;
+use sinter_estimate::GENERIC;
 use sinter_export::{pack, unpack};
 use sinter_model::zoo::Builder;
 use sinter_model::{Model, NmPattern, to_f32s};
@@ -195,7 +196,7 @@ proptest! {
         let mut model = graph(&parts, hidden, seed);
         let float = model.copy();
         let teacher = |_: &sinter_train::TeacherRef| Ok::<_, StageError>(float.copy());
-        let context = Context { data: &data, seed: seed as u64, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+        let context = Context { data: &data, target: &GENERIC, seed: seed as u64, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
         for text in stages {
             let config: StageConfig = parse(&text);
             let stage: &dyn Stage = config.stage();

@@ -1,6 +1,7 @@
 //! Every architecture of the zoo learns from scratch; losses and metrics are what they should be.
 
 use sinter_data::{DataConfig, Dataset};
+use sinter_estimate::GENERIC;
 use sinter_model::zoo::ZooModel;
 use sinter_train::{Context, Event, FitConfig, Forgetful, Metric, StageError, evaluate, fit};
 use tch::{Device, Kind, Tensor};
@@ -50,7 +51,7 @@ fn every_architecture_learns() {
             }
         };
         let teacher = |_: &sinter_train::TeacherRef| Err(StageError::config("", "no teacher"));
-        let context = Context { data: &data, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
+        let context = Context { data: &data, target: &GENERIC, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
         let before: Vec<(String, Tensor)> = model.weights.iter().map(|(n, w)| (n.clone(), w.latent().copy())).collect();
         fit(&mut model, &FitConfig { batch_size: 8, lr: 3e-3, ..FitConfig::epochs(4) }, &context).unwrap();
         let losses = losses.into_inner();
@@ -77,7 +78,7 @@ fn divergence_is_an_error_that_says_what_to_do() {
     let data = Dataset::open(&parse(&format!("name: two\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
     let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2).unwrap();
     let teacher = |_: &sinter_train::TeacherRef| Err(StageError::config("", "no teacher"));
-    let context = Context { data: &data, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
     let config: FitConfig = parse("{ epochs: 20, optimizer: sgd, lr: 1e12, schedule: constant }");
     let error = fit(&mut model, &config, &context).unwrap_err().to_string();
     assert!(error.contains("training diverged") && error.contains("lower `lr`"), "{error}");
@@ -98,7 +99,7 @@ fn early_stopping_keeps_the_best() {
         }
     };
     let teacher = |_: &sinter_train::TeacherRef| Err(StageError::config("", "no teacher"));
-    let context = Context { data: &data, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
     fit(&mut model, &parse("{ epochs: 60, patience: 3 }"), &context).unwrap();
     let values = epochs.into_inner();
     assert!(values.len() < 60, "it never stopped");
@@ -125,7 +126,7 @@ fn a_softmax_at_the_end_does_not_spoil_training() {
         }
     };
     let teacher = |_: &sinter_train::TeacherRef| Err(StageError::config("", "no teacher"));
-    let context = Context { data: &data, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &events, teacher: &teacher, memory: &Forgetful };
     fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &context).unwrap();
     assert!(least.get() < 0.2, "{}", least.get());
     assert_eq!(model.graph.outputs[0].name, "chances");

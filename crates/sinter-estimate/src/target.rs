@@ -1,5 +1,7 @@
 //! A target as YAML describes it.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 use sinter_model::Bytes;
 
@@ -22,6 +24,12 @@ pub struct Target {
     pub board: Option<BoardEnergy>,
 }
 
+/// The built-in target: no hardware in particular.
+pub static GENERIC: LazyLock<Target> = LazyLock::new(|| {
+    let text = include_str!("../../../configs/targets/generic.yaml");
+    serde_yaml::from_str(text).unwrap_or_else(|e| unreachable!("the built-in target is read by a test: {e}"))
+});
+
 /// Energy of single operations, in picojoules.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,4 +50,12 @@ pub struct BoardEnergy {
     pub low_pj_per_mac: f64,
     pub high_pj_per_mac: f64,
     pub source: String,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_built_in_target_reads() {
+        assert_eq!(super::GENERIC.name, "generic");
+    }
 }

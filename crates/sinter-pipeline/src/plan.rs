@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use sinter_data::{DataConfig, DataError, Dataset, Task};
-use sinter_estimate::Target;
+use sinter_estimate::{GENERIC, Target};
 use sinter_model::{Dim, ElementType, Model};
 use sinter_train::{StageError, TeacherRef};
 
 use crate::config::{ModelConfig, PipelineConfig};
 use crate::diagnostic::{ConfigError, Source};
 use crate::key::Key;
-
-/// The built-in target for pipelines that name none.
-const GENERIC: &str = include_str!("../../../configs/targets/generic.yaml");
 
 /// A pipeline that was read, opened and checked.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ impl Plan {
                 })?;
                 found.parse()?
             }
-            None => serde_yaml::from_str(GENERIC).map_err(|e| ConfigError::plain(e.to_string(), None))?,
+            None => GENERIC.clone(),
         };
         let data = Dataset::open(&data_config).map_err(|e| data_error(&e, &data_source))?;
         if data.test.is_empty() {
@@ -61,7 +58,7 @@ impl Plan {
         check_input(&model, &data, &source)?;
         check_output(&model, &data, &source)?;
         check_stages(&config, &model, &data, &source)?;
-        let keys = keys(&config, &data_config, &model, &folder)
+        let keys = keys(&config, &data_config, &target, &model, &folder)
             .map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
         Ok(Self { config, data_config, target, data, model, folder, keys })
     }
@@ -232,7 +229,13 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
 }
 
 /// The key of each model along the pipeline: of all that it depends on.
-fn keys(config: &PipelineConfig, data: &DataConfig, model: &Model, folder: &Path) -> std::io::Result<Vec<String>> {
+fn keys(
+    config: &PipelineConfig,
+    data: &DataConfig,
+    target: &Target,
+    model: &Model,
+    folder: &Path,
+) -> std::io::Result<Vec<String>> {
     let mut key = Key::new();
     key.config("seed", &config.seed);
     match &config.model.onnx {
@@ -250,6 +253,9 @@ fn keys(config: &PipelineConfig, data: &DataConfig, model: &Model, folder: &Path
     let mut keys = vec![key.name()];
     for stage in &config.stages {
         key.config("stage", stage);
+        if stage.stage().heeds_target() {
+            key.config("target", target);
+        }
         for teacher in stage.stage().teachers() {
             if let TeacherRef::Onnx(path) = teacher {
                 key.file(&folder.join(path))?;

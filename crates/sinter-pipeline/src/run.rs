@@ -10,7 +10,7 @@ use sinter_export::{PackError, QdqError, RuntimeError};
 use sinter_model::{Model, ModelError, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
-use sinter_train::{Context, Event, Events, Memory, StageError, TeacherRef};
+use sinter_train::{Context, Event, Events, Memory, Probe, StageError, TeacherRef};
 
 use crate::artifacts;
 use crate::checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
@@ -169,9 +169,15 @@ impl Plan {
                             seconds: *seconds,
                         });
                     }
-                    Event::Sensitivity { layer, share, lost } => {
+                    Event::Sensitivity { layer, probe, at, lost } => {
                         let (stage, layer) = (stage_name.clone(), layer.clone());
-                        sensitivity.borrow_mut().push(SensitivityRow { stage, layer, share: *share, lost: *lost });
+                        sensitivity.borrow_mut().push(SensitivityRow {
+                            stage,
+                            layer,
+                            bits: *probe == Probe::Bits,
+                            at: *at,
+                            lost: *lost,
+                        });
                     }
                     Event::Note { text } => notes.borrow_mut().push(format!("{stage_name}: {text}")),
                     _ => {}
@@ -182,7 +188,8 @@ impl Plan {
             tch::manual_seed(seed as i64);
             let teacher = |wanted: &TeacherRef| self.teacher(wanted, index, float, store);
             let memory = StageMemory { store, key: &self.keys[index - 1], seed };
-            let context = Context { data: &self.data, seed, events: &listen, teacher: &teacher, memory: &memory };
+            let context =
+                Context { data: &self.data, target: &self.target, seed, events: &listen, teacher: &teacher, memory: &memory };
             let done = self.config.stages[index - 1].stage().run(model, &context);
             done.map_err(|source| RunError::Stage { stage: stage_name.clone(), source })?
         };

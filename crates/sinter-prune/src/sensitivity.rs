@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sinter_data::Split;
 use sinter_model::Model;
-use sinter_train::{Context, StageError, evaluate};
+use sinter_train::{Context, Probe, StageError, evaluate};
 
 /// The shares that each layer is pruned to.
 pub(crate) const SHARES: [f64; 7] = [0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98];
@@ -42,7 +42,7 @@ pub(crate) fn scan(
     };
     for curve in &curves {
         for (&share, &lost) in SHARES.iter().zip(&curve.lost) {
-            context.sensitivity(&curve.name, share, lost);
+            context.sensitivity(&curve.name, Probe::Share, share, lost);
         }
     }
     Ok(curves)

@@ -1,7 +1,9 @@
 //! The configuration of `quantize`.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use crate::mixed::MixedConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sinter_model::{Half, Layer, Levels, Model, Ratio};
 use sinter_train::{FitConfig, LayerPattern, StageError, covers};
@@ -11,6 +13,7 @@ use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 /// ```yaml
 /// - quantize: { weights: int8/channel, activations: uint8, calibrate: mse, accuracy_drop: 0.5% }
 /// - quantize: { weights: int4/group:128, activations: none }
+/// - quantize: { weights: int8/channel, mixed: { widths: [8, 4, 2], size: 30 KiB } }
 /// - quantize:
 ///     weights: int4/channel
 ///     activations: uint4
@@ -62,6 +65,13 @@ pub struct QuantizeConfig {
     /// until it holds. Measured on the validation split, or else on training samples. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_drop: Option<Ratio>,
+    /// Lets every layer's weight have its own bits, chosen under a budget: `{ widths: [8, 4, 2], size: 30 KiB }`, or `accuracy_drop`, or
+    /// `energy`. Layers with an override under `layers` keep that. Default: `weights` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed: Option<MixedConfig>,
+    /// What `mixed` chose, by the weight's name.
+    #[serde(skip)]
+    pub(crate) chosen: BTreeMap<String, Format>,
     /// Training of `mode: qat`. Default: 2 epochs at lr 1e-4 with the float model as teacher.
     #[serde(default)]
     pub finetune: Option<FitConfig>,
@@ -362,8 +372,13 @@ impl QuantizeConfig {
         match found.into_iter().find(|c| *c != Choice::Default) {
             Some(Choice::Format(format)) => Some(format),
             Some(Choice::None) => None,
-            _ => Some(self.weights),
+            _ => Some(self.chosen.get(&layer.weight).copied().unwrap_or(self.weights)),
         }
+    }
+
+    /// Whether an override says what the format of a layer's weight is.
+    pub(crate) fn names(&self, model: &Model, layer: &Layer) -> bool {
+        self.layers.iter().any(|o| o.weights != Choice::Default && o.r#match.matches(model, layer))
     }
 
     /// The format of what a layer reads.
@@ -417,6 +432,13 @@ impl QuantizeConfig {
                     return Err(StageError::config(&format!("layers.{i}.activations"), reason));
                 }
                 _ => {}
+            }
+        }
+        if let Some(mixed) = &self.mixed {
+            mixed.check()?;
+            if !matches!(self.weights.number, Number::Integer { bits: 2.., levels: Levels::Signed }) {
+                let reason = format!("`mixed` chooses the bits of integers: `weights` is {}", self.weights);
+                return Err(StageError::config("weights", reason));
             }
         }
         if self.samples == 0 {

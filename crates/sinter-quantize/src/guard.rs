@@ -1,7 +1,7 @@
 //! The accuracy guard: which layers cost the quality, and lifting them until it is back.
 
 use sinter_model::Model;
-use sinter_train::{Context, Quality, StageError, evaluate};
+use sinter_train::{Context, StageError, evaluate};
 
 use crate::lift::{Height, Lift};
 
@@ -17,7 +17,7 @@ pub(crate) fn hold(most: f64, lift: &Lift, model: &mut Model, context: &Context)
     };
     let score = |model: &Model| evaluate(model, &split, context.data.task, Some(lift.float));
     let goal = score(lift.float)?;
-    let lost = |model: &Model| -> Result<f64, StageError> { Ok(loss(&goal, &score(model)?)) };
+    let lost = |model: &Model| -> Result<f64, StageError> { Ok(goal.lost(&score(model)?)) };
     let text = |lost: f64| format!("{:.2} points", lost * 100.0);
     let mut now = lost(model)?;
     let most = most + 1e-9;
@@ -61,9 +61,4 @@ pub(crate) fn hold(most: f64, lift: &Lift, model: &mut Model, context: &Context)
     }
     context.note(format!("`accuracy_drop` can't be held: {} are lost with every layer lifted that helps", text(now)));
     Ok(())
-}
-
-/// How much worse `now` is.
-fn loss(before: &Quality, now: &Quality) -> f64 {
-    if before.metric.higher_is_better() { before.value - now.value } else { now.value - before.value }
 }

@@ -15,6 +15,7 @@ pub mod gptq;
 mod guard;
 mod learned;
 mod lift;
+mod mixed;
 mod placement;
 mod scaling;
 mod statistics;
@@ -23,6 +24,7 @@ mod weights;
 pub use config::{
     Activations, Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales, Scaling,
 };
+pub use mixed::MixedConfig;
 pub use placement::{Placement, place};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,10 @@ impl Stage for QuantizeConfig {
         if self.mode == Mode::Qat { self.fit_config().teachers() } else { vec![] }
     }
 
+    fn heeds_target(&self) -> bool {
+        self.mixed.as_ref().is_some_and(|m| m.energy.is_some())
+    }
+
     fn run(&self, mut model: Model, context: &Context) -> Result<Model, StageError> {
         if model.layers().iter().any(|l| model.weights[&l.weight].grid().is_some()) {
             return Err(StageError::config("", "the model is already quantized: remove the second `quantize` stage"));
@@ -68,6 +74,18 @@ impl Stage for QuantizeConfig {
         if folded > 0 {
             context.note(format!("{folded} batch normalisations folded"));
         }
+        if let Some(mixed) = &self.mixed {
+            let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
+            let chosen = self.choose(mixed, &model, &layers, context)?;
+            return Self { chosen, mixed: None, ..self.clone() }.quantize(model, context);
+        }
+        self.quantize(model, context)
+    }
+}
+
+impl QuantizeConfig {
+    /// The stage itself, on a model whose normalisations are folded and whose formats are known.
+    fn quantize(&self, mut model: Model, context: &Context) -> Result<Model, StageError> {
         let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
         let samples = split.sample(self.samples, context.seed);
         self.scale(&mut model, &samples, context)?;
@@ -103,9 +121,7 @@ impl Stage for QuantizeConfig {
         bias::quantize(&mut model)?;
         Ok(model)
     }
-}
 
-impl QuantizeConfig {
     /// Training for `mode: qat`: one tenth of the usual rate, from the float model, unless the user says otherwise.
     fn fit_config(&self) -> FitConfig {
         let default = || FitConfig { lr: 1e-4, distill: Some(DistillFrom::default()), ..FitConfig::epochs(2) };

@@ -49,9 +49,14 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
         let curves = Curves::of_training(record);
         charts.push(render("training", "Training loss", curves.describe(), (760, 340), &curves)?);
     }
-    if !record.sensitivity.is_empty() {
-        let curves = Curves::of_sensitivity(record);
-        charts.push(render("sensitivity", "What each layer bears alone", curves.describe(), (760, 380), &curves)?);
+    for (bits, name, title) in [
+        (false, "sensitivity", "What each layer loses when it alone is pruned"),
+        (true, "sensitivity-bits", "What each layer loses when it alone has fewer bits"),
+    ] {
+        if record.sensitivity.iter().any(|s| s.bits == bits) {
+            let curves = Curves::of_sensitivity(record, bits);
+            charts.push(render(name, title, curves.describe(), (760, 380), &curves)?);
+        }
     }
     Ok(charts)
 }
@@ -303,14 +308,19 @@ impl Curves {
         Self { lines: gather(rows), x: "epoch of the run", y: "mean loss".into(), range, whole: true, legend }
     }
 
-    /// What each layer alone loses at each share.
-    fn of_sensitivity(record: &RunRecord) -> Self {
-        let several = record.sensitivity.iter().any(|s| s.stage != record.sensitivity[0].stage);
+    /// What each layer alone loses at each share, or with fewer and fewer bits.
+    fn of_sensitivity(record: &RunRecord, bits: bool) -> Self {
+        let rows = || record.sensitivity.iter().filter(move |s| s.bits == bits);
+        let several = rows().any(|s| Some(&s.stage) != rows().next().map(|r| &r.stage));
         let name = |s: &crate::record::SensitivityRow| if several { format!("{} {}", s.stage, s.layer) } else { s.layer.clone() };
-        let rows = record.sensitivity.iter().map(|s| (name(s), (s.share * 100.0, record.scaled(s.lost))));
+        let rows = rows().map(|s| (name(s), (if bits { s.at } else { s.at * 100.0 }, record.scaled(s.lost))));
         let y = if record.metric == "accuracy" { "points of accuracy lost".into() } else { format!("{} lost", record.metric) };
         let legend = SeriesLabelPosition::UpperLeft;
-        Self { lines: gather(rows), x: "share removed from one layer, %", y, range: (20.0, 100.0), whole: false, legend }
+        let (x, range) = match bits {
+            true => ("bits of one layer's weight", (8.5, 1.5)),
+            false => ("share removed from one layer, %", (20.0, 100.0)),
+        };
+        Self { lines: gather(rows), x, y, range, whole: bits, legend }
     }
 
     fn describe(&self) -> String {

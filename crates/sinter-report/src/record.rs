@@ -96,12 +96,15 @@ pub struct CurveRow {
     pub seconds: f64,
 }
 
-/// What a layer alone loses in quality when it loses a share of its weights or channels.
+/// What quality is lost when a layer alone is compressed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SensitivityRow {
     pub stage: String,
     pub layer: String,
-    pub share: f64,
+    /// Whether its weight was rounded to fewer bits; else a share of its weights or channels was removed.
+    pub bits: bool,
+    /// The bits, or the share.
+    pub at: f64,
     /// In the metric's unit.
     pub lost: f64,
 }

@@ -90,7 +90,8 @@ fn sensitivity(record: &RunRecord) -> Result<DataFrame, PolarsError> {
     df![
         "stage" => record.sensitivity.iter().map(|s| s.stage.clone()).collect::<Vec<_>>(),
         "layer" => record.sensitivity.iter().map(|s| s.layer.clone()).collect::<Vec<_>>(),
-        "share" => record.sensitivity.iter().map(|s| s.share).collect::<Vec<_>>(),
+        "probe" => record.sensitivity.iter().map(|s| if s.bits { "bits" } else { "share" }).collect::<Vec<_>>(),
+        "at" => record.sensitivity.iter().map(|s| s.at).collect::<Vec<_>>(),
         "lost" => record.sensitivity.iter().map(|s| s.lost).collect::<Vec<_>>(),
     ]
 }

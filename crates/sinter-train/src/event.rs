@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
@@ -43,10 +43,11 @@ pub enum Event {
     Note {
         text: String,
     },
-    /// A scan found what a layer alone loses in quality (in the metric's unit) when it loses a share of its weights or channels.
+    /// A scan found what quality (in the metric's unit) is lost when one layer alone is compressed.
     Sensitivity {
         layer: String,
-        share: f64,
+        probe: Probe,
+        at: f64,
         lost: f64,
     },
     StageFinished {
@@ -67,6 +68,16 @@ pub enum Event {
         summary: String,
         seconds: f64,
     },
+}
+
+/// What a sensitivity scan does to one layer at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// Removes a share of its weights or channels.
+    Share,
+    /// Rounds its weight to so many bits.
+    Bits,
 }
 
 /// Where events go.

@@ -10,12 +10,12 @@ mod metrics;
 mod stage;
 mod train;
 
-pub use event::{Event, Events};
+pub use event::{Event, Events, Probe};
 pub use fit::{DistillFrom, FitConfig, Optimizer, Schedule, fit, fit_guided};
 pub use gradients::{fisher, saliency};
 pub use guide::{Guide, Unguided};
 pub use layers::{LayerPattern, covers, matching};
-pub use loss::{Objective, Teaching};
+pub use loss::{Objective, Teaching, expose_logits};
 pub use metrics::{Metric, Quality, area_under_curve, evaluate, evaluate_with};
 pub use stage::{Context, Forgetful, Memory, Stage, StageError, TeacherRef};
 pub use train::TrainConfig;

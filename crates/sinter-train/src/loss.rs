@@ -100,7 +100,7 @@ impl Objective {
 }
 
 /// Makes a classifier that ends in Softmax put out what goes into it: losses want logits. Returns the name of the output that it had.
-pub(crate) fn expose_logits(model: &mut Model, task: Task) -> Option<String> {
+pub fn expose_logits(model: &mut Model, task: Task) -> Option<String> {
     let output = model.graph.outputs.first()?.name.clone();
     let node = model.graph.nodes.iter().find(|n| n.outputs.contains(&output))?;
     if task != Task::Classify || !matches!(node.kind(), "Softmax" | "LogSoftmax") {

@@ -59,6 +59,13 @@ pub struct Quality {
     pub confusion: Option<Vec<Vec<u32>>>,
 }
 
+impl Quality {
+    /// How much worse `now` is, in the metric's unit; below zero when it is better.
+    pub fn lost(&self, now: &Quality) -> f64 {
+        if self.metric.higher_is_better() { self.value - now.value } else { now.value - self.value }
+    }
+}
+
 const BATCH: usize = 256;
 
 /// Measures a model. `reference` is the float model, whose outputs stand in where there are no labels.

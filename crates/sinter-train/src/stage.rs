@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sinter_data::{DataError, Dataset};
+use sinter_estimate::Target;
 use sinter_exec::ExecError;
 use sinter_model::{Model, ModelError, OpError};
 
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Probe};
 
 /// Why a stage did not work.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,8 @@ impl Memory for Forgetful {
 /// All that a stage may use.
 pub struct Context<'a> {
     pub data: &'a Dataset,
+    /// What the model is meant for.
+    pub target: &'a Target,
     /// This stage's own seed: the same run gives it the same one.
     pub seed: u64,
     pub events: Events<'a>,
@@ -125,9 +128,9 @@ impl Context<'_> {
         (self.events)(Event::Note { text: text.into() });
     }
 
-    /// Tells what a layer alone loses in quality when it loses a share of its weights.
-    pub fn sensitivity(&self, layer: &str, share: f64, lost: f64) {
-        (self.events)(Event::Sensitivity { layer: layer.to_string(), share, lost });
+    /// Tells what quality is lost when a layer alone is compressed.
+    pub fn sensitivity(&self, layer: &str, probe: Probe, at: f64, lost: f64) {
+        (self.events)(Event::Sensitivity { layer: layer.to_string(), probe, at, lost });
     }
 
     /// Tells how far a piece of work is.
@@ -147,6 +150,11 @@ pub trait Stage: Debug {
     /// The teachers that the stage will ask for.
     fn teachers(&self) -> Vec<TeacherRef> {
         Vec::new()
+    }
+
+    /// Whether the result depends on the target.
+    fn heeds_target(&self) -> bool {
+        false
     }
 
     /// Whether the stage trains a float model rather than compress it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sinter_model::Bytes;
-use sinter_train::Event;
+use sinter_train::{Event, Probe};
 
 /// Tells events to the user.
 pub struct Listener {
@@ -72,12 +72,14 @@ impl Listener {
                     bar.set_position(*done as u64);
                 }
             }
-            Event::Sensitivity { layer, share, lost } => {
-                // The report has the chart; one line a layer is enough here.
-                if *share == 0.5 {
-                    self.line(&format!("  {layer} alone loses {lost:.4} at {:.0} %", share * 100.0));
-                }
+            // The report has the chart; one line a layer is enough here.
+            Event::Sensitivity { layer, probe: Probe::Share, at, lost } if *at == 0.5 => {
+                self.line(&format!("  {layer} alone loses {lost:.4} at {:.0} %", at * 100.0));
             }
+            Event::Sensitivity { layer, probe: Probe::Bits, at, lost } if *at == 4.0 => {
+                self.line(&format!("  {layer} alone loses {lost:.4} at {at} bits"));
+            }
+            Event::Sensitivity { .. } => {}
             Event::Note { text } => self.line(&format!("  {text}")),
             Event::StageFinished { stage, size, metric, value, seconds, .. } => {
                 self.line(&format!("✓ {stage}: {} packed, {metric} {value:.4} ({seconds:.1} s)", Bytes(*size)));
