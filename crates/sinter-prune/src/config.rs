@@ -56,9 +56,16 @@ pub struct StructuredConfig {
     /// Over what channels compete. Default: layer.
     #[serde(default)]
     pub scope: Scope,
+    /// Whether the layers that read removed channels are fitted by least squares to their outputs of before (He et al., 2017). Default: true.
+    #[serde(default = "yes")]
+    pub refit: bool,
     /// Other shares for some layers; 0 leaves a layer as it is.
     #[serde(default)]
     pub layers: Vec<LayerRatio>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A share for some layers.

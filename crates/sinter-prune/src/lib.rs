@@ -9,6 +9,7 @@ mod config;
 mod gradual;
 mod mask;
 mod obs;
+mod refit;
 mod residual;
 mod scores;
 mod select;

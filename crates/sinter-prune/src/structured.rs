@@ -9,8 +9,12 @@ use tch::{Kind, Tensor};
 
 use crate::channels::{Channel, Group, Unit, groups};
 use crate::config::{Criterion, Scope, StructuredConfig};
+use crate::refit::refit;
 use crate::scores::SAMPLES;
 use crate::sensitivity;
+
+/// By how much the share that a group loses may exceed that of all, where multiply-accumulates are what shall shrink.
+const UNEVEN: f64 = 1.1;
 
 /// Removes the least important channels. In each of `rounds` rounds the same share of what is left goes.
 pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize, context: &Context) -> Result<(), StageError> {
@@ -65,14 +69,21 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
                 doomed
             };
             match config.scope {
-                // A score knows nothing of bottlenecks: no group loses a larger share than all together, as long as that suffices.
-                Scope::Macs => match fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, whole))? {
-                    Some(doomed) => doomed,
-                    None => fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, 1.0))?.ok_or_else(|| {
+                Scope::Macs => {
+                    // A score knows nothing of bottlenecks: no group loses much more than it would if all lost the same share.
+                    let mut found = None;
+                    for share in (1..=40).map(|s| s as f64 / 40.0) {
+                        if fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, share))?.is_some() {
+                            let most = (share * UNEVEN).min(1.0);
+                            found = fewest_for_macs(model, &groups, whole, order.len(), &|n| first(n, most))?;
+                            break;
+                        }
+                    }
+                    found.ok_or_else(|| {
                         let reason = "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio";
                         StageError::config("structured.ratio", reason)
-                    })?,
-                },
+                    })?
+                }
                 _ => first((order.len() as f64 * whole).round() as usize, 1.0),
             }
         }
@@ -81,7 +92,11 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
         let (gone, all) = (doomed.len(), group.channels.len());
         context.note(format!("{}: {} of {all} channels kept", group.layers.join(" + "), all - gone));
     }
-    remove_channels(model, &chosen(&groups, &doomed))
+    let gone = chosen(&groups, &doomed);
+    if config.refit {
+        refit(model, &gone, context)?;
+    }
+    remove_channels(model, &gone)
 }
 
 fn chosen<'a>(groups: &'a [Group], doomed: &[Vec<usize>]) -> Vec<&'a Channel> {

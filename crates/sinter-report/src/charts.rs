@@ -317,7 +317,7 @@ impl Curves {
         let y = if record.metric == "accuracy" { "points of accuracy lost".into() } else { format!("{} lost", record.metric) };
         let legend = SeriesLabelPosition::UpperLeft;
         let (x, range) = match bits {
-            true => ("bits of one layer's weight", (8.5, 1.5)),
+            true => ("bits of one layer's weight", (0.5, 8.5)),
             false => ("share removed from one layer, %", (20.0, 100.0)),
         };
         Self { lines: gather(rows), x, y, range, whole: bits, legend }
