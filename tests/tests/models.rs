@@ -263,6 +263,11 @@ fn every_format_agrees_with_onnx_runtime() {
         (ZooModel::DsCnn, "{ weights: int3, activations: int8, rounding: gptq, calibrate: min-max }"),
         (ZooModel::Lenet300100, "{ weights: int4/group:32, activations: none, rounding: gptq }"),
         (ZooModel::Lenet300100, "{ weights: fp16, activations: none }"),
+        (ZooModel::Lenet300100, "{ weights: bf16, activations: dynamic }"),
+        (ZooModel::Lenet300100, "{ weights: uint4/group:32, activations: none }"),
+        (ZooModel::DsCnn, "{ weights: uint8/channel, activations: none }"),
+        (ZooModel::DsCnn, "{ activations: dynamic }"),
+        (ZooModel::DsCnn, "{ weights: int8, activations: symmetric8 }"),
         (ZooModel::DsCnn, "{ weights: int4/group:5, activations: uint8, rounding: gptq }"),
     ];
     for (zoo, text) in cases {

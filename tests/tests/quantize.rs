@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 
 use sinter_data::{DataConfig, Dataset, Order};
-use sinter_estimate::GENERIC;
+use sinter_estimate::{GENERIC, Target};
 use sinter_exec::Runner;
+use sinter_export::{OnnxRuntime, explicit};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight};
 use sinter_onnx::{Options, load};
@@ -19,6 +20,10 @@ fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
 
 /// Quantizes a copy; its accuracy and what the stage said.
 fn quantize(float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<String>) {
+    quantize_for(&GENERIC, float, data, text)
+}
+
+fn quantize_for(target: &Target, float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<String>) {
     let notes = RefCell::new(Vec::new());
     let listen = |event: Event| {
         if let Event::Note { text } = event {
@@ -26,7 +31,7 @@ fn quantize(float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<Strin
         }
     };
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-    let context = Context { data, target: &GENERIC, seed: 1, events: &listen, teacher: &teacher, memory: &Forgetful };
+    let context = Context { data, target, seed: 1, events: &listen, teacher: &teacher, memory: &Forgetful };
     let config: QuantizeConfig = parse(text);
     config.check(float, data).unwrap();
     let quantized = config.run(float.copy(), &context).unwrap();
@@ -79,6 +84,13 @@ fn training_mends_two_bits() {
     let training = "mode: qat, finetune: { epochs: 12, lr: 3e-3, batch_size: 16, distill: {} }";
     let (mended, model, _) = quantize(&float, &data, &format!("{{ {formats}, {training} }}"));
     assert!(mended > whole - 0.05, "{mended} of {whole}, {broken} without training");
+    // Ranges that follow: weights of four bits train under them, and the grids hold what they end with.
+    let following = "mode: qat, scales: moving-average, finetune: { epochs: 6, lr: 1e-3, batch_size: 16, distill: {} }";
+    let (value, moved, _) = quantize(&float, &data, &format!("{{ weights: int4/channel, {following} }}"));
+    let (_, calibrated, _) = quantize(&float, &data, "{ weights: int4/channel, rounding: nearest, calibrate: min-max }");
+    assert!(value > whole - 0.03, "{value} of {whole}");
+    let scale = |m: &Model| m.activations.values().map(|g| g.scales().unwrap()[0]).collect::<Vec<_>>();
+    assert_ne!(scale(&moved), scale(&calibrated));
     // Scales are as storable as calibrated ones, and no longer learned.
     let bits = |s: &f32| s.to_bits() & 0xffff;
     for grid in model.weights.values().filter_map(|w| w.grid()).filter(|g| g.bits() < 32).chain(model.activations.values()) {
@@ -230,4 +242,45 @@ fn mixed_precision_keeps_its_budget() {
     assert!(fails("{ mixed: {} }").contains("exactly one budget"));
     assert!(fails("{ mixed: { widths: [9], size: 1 KiB } }").contains("2 to 8 bits"));
     assert!(fails("{ weights: fp16, mixed: { size: 1 KiB } }").contains("integers"));
+}
+
+/// What the user leaves open is as the target's kernels take it, and the file computes what the simulation does.
+#[test]
+fn quantization_follows_the_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = bars(folder.path());
+    tch::manual_seed(3);
+    let float = ZooModel::DsCnn.build(&[1, 12, 12], 4).unwrap();
+    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().x;
+    let configs = sinter_tests::root().join("configs/targets");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(configs).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let target: Target = serde_yaml::from_str(&text).unwrap();
+        let (_, model, _) = quantize_for(&target, &float, &data, "{ samples: 64 }");
+        let weights: Vec<String> = model.layers().iter().map(|l| model.weights[&l.weight].describe().unwrap()).collect();
+        let activation = model.activations.values().next().unwrap().describe();
+        let (first, last) = (weights[0].as_str(), weights.last().unwrap().as_str());
+        let wanted = match target.name.as_str() {
+            "generic" | "onnxruntime-x86" => ["int8/channel", "int8/channel", "uint8"],
+            "npu" => ["int8", "int8", "int8"],
+            _ => ["int8/channel", "int8", "int8"],
+        };
+        assert_eq!([first, last, &activation], wanted, "{}", target.name);
+        // After a ReLU the zero point of int8 is its lowest integer, unless the target wants it at 0.
+        let centred = model.activations.values().all(|g| g.zero_points().unwrap() == [0]);
+        assert_eq!(centred, activation != "int8" || target.name == "npu", "{}", target.name);
+        let path = folder.path().join("model.onnx");
+        explicit(&model).unwrap().save(&path).unwrap();
+        let real = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+        let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0));
+        let off = (&ours - &real).abs().mean(Kind::Float).double_value(&[]);
+        assert!(off < 0.02 * ours.abs().max().double_value(&[]), "{}: off by {off}", target.name);
+        // What the user says stands.
+        let (_, own, _) = quantize_for(&target, &float, &data, "{ weights: int4/channel, activations: none, rounding: nearest }");
+        assert!(own.activations.is_empty());
+        assert!(own.layers().iter().all(|l| own.weights[&l.weight].grid().unwrap().bits() == 4));
+        seen += 1;
+    }
+    assert!(seen >= 6);
 }

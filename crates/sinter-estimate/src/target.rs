@@ -22,6 +22,26 @@ pub struct Target {
     /// Measured on boards of this kind. Default: none known.
     #[serde(default)]
     pub board: Option<BoardEnergy>,
+    /// What its integer kernels take. Default: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Profile>,
+}
+
+/// What the integer kernels of a target take: the defaults of `quantize`, and what it leaves in float.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Format of weights, as in `quantize`: `int8/channel`.
+    pub weights: String,
+    /// Operators whose weights have one scale for the tensor whatever `weights` says. Default: none.
+    #[serde(default)]
+    pub per_tensor: Vec<String>,
+    /// Format of activations: `uint8`, `int8`, or `symmetric8` for a zero point of 0.
+    pub activations: String,
+    /// ONNX operators that run on integers; all else stays float. Default: every one that Sinter quantizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Vec<String>>,
+    pub source: String,
 }
 
 /// The built-in target: no hardware in particular.

@@ -66,7 +66,7 @@ impl Grids {
 
 /// The levels of activations.
 pub(crate) fn levels(config: &QuantizeConfig) -> Levels {
-    match config.activations.calibrated().map(|f| f.number) {
+    match config.activations().calibrated().map(|f| f.number) {
         Some(Number::Integer { levels, .. }) => levels,
         _ => Levels::Unsigned,
     }

@@ -12,8 +12,8 @@ const MANY: usize = 1 << 19;
 const RUN: usize = 1024;
 /// Candidates between the whole range and nothing.
 const STEPS: usize = 128;
-/// How much a new batch moves a moving average.
-const MOVE: f32 = 0.1;
+/// How much a new sample moves a moving average at least.
+const MOVE: f32 = 0.002;
 
 /// Watches one value.
 #[derive(Debug)]
@@ -22,23 +22,24 @@ pub struct Observer {
     low: f32,
     high: f32,
     histogram: Histogram,
+    samples: u64,
 }
 
 impl Observer {
     /// Nothing seen yet.
     pub fn new(method: Calibration) -> Self {
-        Self { method, low: f32::INFINITY, high: f32::NEG_INFINITY, histogram: Histogram::default() }
+        Self { method, low: f32::INFINITY, high: f32::NEG_INFINITY, histogram: Histogram::default(), samples: 0 }
     }
 
-    /// Takes in one batch of elements; those that are not finite are passed over.
-    pub fn observe(&mut self, values: &[f32]) {
-        let seen = extremes(values);
-        if seen.low > seen.high {
+    /// Takes in the elements of a batch of so many samples; those that are not finite are passed over.
+    pub fn observe(&mut self, values: &[f32], samples: usize) {
+        if self.method == Calibration::MovingAverage {
+            let each = values.len().div_ceil(samples.max(1)).max(1);
+            values.chunks(each).for_each(|sample| self.average(extremes(sample)));
             return;
         }
-        if self.method == Calibration::MovingAverage && self.low <= self.high {
-            self.low += MOVE * (seen.low - self.low);
-            self.high += MOVE * (seen.high - self.high);
+        let seen = extremes(values);
+        if seen.low > seen.high {
             return;
         }
         self.low = self.low.min(seen.low);
@@ -46,6 +47,19 @@ impl Observer {
         if matches!(self.method, Calibration::Percentile | Calibration::Entropy | Calibration::Mse) {
             self.histogram.add(values, seen);
         }
+    }
+
+    /// Takes in the extremes of one sample.
+    fn average(&mut self, seen: Seen) {
+        if seen.low > seen.high {
+            return;
+        }
+        self.samples += 1;
+        // The mean of the first, then one that forgets.
+        let share = (1.0 / self.samples as f32).max(MOVE);
+        let first = self.samples == 1;
+        self.low = if first { seen.low } else { self.low + share * (seen.low - self.low) };
+        self.high = if first { seen.high } else { self.high + share * (seen.high - self.high) };
     }
 
     /// The range to quantize to `bits`; (0, 0) when nothing was seen.
@@ -64,12 +78,13 @@ impl Observer {
 
 /// What one look at a batch tells.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    low: f32,
-    high: f32,
+pub(crate) struct Seen {
+    pub low: f32,
+    pub high: f32,
 }
 
-fn extremes(values: &[f32]) -> Seen {
+/// The smallest and the largest element that are finite; the smallest above the largest when there are none.
+pub(crate) fn extremes(values: &[f32]) -> Seen {
     let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY };
     let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high) };
     let look = |part: &[f32], keep: fn(f32) -> bool| {
@@ -263,7 +278,7 @@ mod tests {
             let mut all = Vec::new();
             for batch in &batches {
                 let values: Vec<f32> = batch.iter().map(|&v| v as f32 * 0.37).collect();
-                observer.observe(&values);
+                observer.observe(&values, 1);
                 all.extend(values);
             }
             let h = &observer.histogram;
@@ -282,7 +297,7 @@ mod tests {
         values.push(100.0);
         let range = |method| {
             let mut observer = Observer::new(method);
-            observer.observe(&values);
+            observer.observe(&values, 1);
             observer.range(4)
         };
         assert_eq!(range(Calibration::MinMax).1, 100.0);
@@ -297,7 +312,7 @@ mod tests {
         let others: Vec<f32> = (0..5_000).map(|i| (i as f32 / 5_000.0).powi(3) * 4.0).collect();
         let range = |values: &[f32]| {
             let mut observer = Observer::new(Calibration::Mse);
-            observer.observe(values);
+            observer.observe(values, 1);
             observer.range(2).1
         };
         let (alone, mixed) = (range(&others), range(&[others.clone(), vec![0.0; 45_000]].concat()));
@@ -307,17 +322,17 @@ mod tests {
     #[test]
     fn a_moving_average_forgets() {
         let mut observer = Observer::new(Calibration::MovingAverage);
-        observer.observe(&[-100.0, 100.0]);
-        (0..60).for_each(|_| observer.observe(&[-1.0, 1.0]));
+        observer.observe(&[-100.0, 100.0], 1);
+        (0..600).for_each(|_| observer.observe(&[-1.0, 1.0, -0.5, 1.0], 2));
         let (low, high) = observer.range(8);
-        assert!(low > -1.5 && low <= -1.0 && (1.0..1.5).contains(&high), "{low} {high}");
+        assert!((-0.85..-0.75).contains(&low) && (1.0..1.1).contains(&high), "{low} {high}");
     }
 
     #[test]
     fn what_is_not_finite_is_passed_over() {
         for method in [Calibration::MinMax, Calibration::Mse] {
             let mut observer = Observer::new(method);
-            observer.observe(&[f32::NAN, 1.0, f32::INFINITY, -2.0, f32::NEG_INFINITY]);
+            observer.observe(&[f32::NAN, 1.0, f32::INFINITY, -2.0, f32::NEG_INFINITY], 1);
             assert_eq!((observer.low, observer.high), (-2.0, 1.0));
             assert!(observer.histogram.counts.iter().sum::<u64>() == 2 || method == Calibration::MinMax);
         }

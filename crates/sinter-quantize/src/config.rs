@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::mixed::MixedConfig;
+use crate::profile::Kernels;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sinter_model::{Half, Layer, Levels, Model, Ratio};
 use sinter_train::{FitConfig, LayerPattern, StageError, covers};
@@ -24,15 +25,16 @@ use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizeConfig {
-    /// A number format and, after a slash, over what one scale reaches: `int8` to `int2`, `ternary`, `binary`, `fp16` or `bf16`; `tensor`,
-    /// `channel` or `group:N`. Default: int8/channel.
-    #[serde(default = "int8_channel")]
-    pub weights: Format,
-    /// `uint8` to `uint2`, `int8` to `int2`, `none` for weights only, or `dynamic`: 8 bits over the range of what is there, which needs no
-    /// calibration and suits transformers. Fewer than 8 bits go to what layers read; all else keeps 8. Default: uint8, which x86 runs
-    /// fastest.
-    #[serde(default)]
-    pub activations: Activations,
+    /// A number format and, after a slash, over what one scale reaches: `int8` to `int2`, `ternary`, `binary`, `fp16`, `bf16`, or for
+    /// weights alone `uint8` to `uint2`, whose zero point lies where it fits; `tensor`,
+    /// `channel` or `group:N`. Default: what the target's kernels take, else int8/channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Format>,
+    /// `uint8` to `uint2`, `int8` to `int2`, `symmetric8` with zero point 0, `none` for weights only, or `dynamic`: 8 bits over the range of what is there, which needs no
+    /// calibration and suits transformers. Fewer than 8 bits go to what layers read; all else keeps 8. Default: what the target's kernels
+    /// take, else uint8, which x86 runs fastest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Activations>,
     /// How the range of an activation is chosen. Default: mse.
     #[serde(default)]
     pub calibrate: Calibration,
@@ -54,8 +56,8 @@ pub struct QuantizeConfig {
     /// `ptq` quantizes and stops; `qat` trains with the grids in place. Default: ptq.
     #[serde(default)]
     pub mode: Mode,
-    /// What `mode: qat` does with the scales: `learned` trains them too (Esser et al., 2020), `fixed` keeps the calibrated ones. Default:
-    /// learned.
+    /// What `mode: qat` does with the scales: `learned` trains them too (Esser et al., 2020), `fixed` keeps the calibrated ones,
+    /// `moving-average` lets those of activations follow their extremes (Jacob et al., 2018). Default: learned.
     #[serde(default)]
     pub scales: Scales,
     /// Other formats for some layers; `activations` is the format of what the layer reads.
@@ -72,6 +74,9 @@ pub struct QuantizeConfig {
     /// What `mixed` chose, by the weight's name.
     #[serde(skip)]
     pub(crate) chosen: BTreeMap<String, Format>,
+    /// What the target's kernels take.
+    #[serde(skip)]
+    pub(crate) profile: Option<Kernels>,
     /// Training of `mode: qat`. Default: 2 epochs at lr 1e-4 with the float model as teacher.
     #[serde(default)]
     pub finetune: Option<FitConfig>,
@@ -163,7 +168,7 @@ pub enum Choice {
 pub enum Calibration {
     /// All that was seen.
     MinMax,
-    /// The extremes of each batch of 64, averaged with a weight of a tenth for each new one (Jacob et al., 2018).
+    /// The extremes of each sample, averaged; the latest five hundred count most (Jacob et al., 2018).
     MovingAverage,
     /// All but the outermost 0.01 % on each side.
     Percentile,
@@ -217,6 +222,7 @@ pub enum Scales {
     #[default]
     Learned,
     Fixed,
+    MovingAverage,
 }
 
 /// When quantization happens.
@@ -276,6 +282,7 @@ impl FromStr for Format {
         };
         let width = |bits: &str| bits.parse::<u8>().ok().filter(|b| (2..=8).contains(b)).ok_or_else(fail);
         let number = match kind {
+            "symmetric8" => Number::Integer { bits: 8, levels: Levels::Symmetric },
             "ternary" => Number::Integer { bits: 2, levels: Levels::Symmetric },
             "binary" => Number::Integer { bits: 1, levels: Levels::Binary },
             "fp16" => Number::Half(Half::Float16),
@@ -299,7 +306,8 @@ impl std::fmt::Display for Format {
             Number::Half(Half::Float16) => write!(f, "fp16")?,
             Number::Half(Half::Bfloat16) => write!(f, "bf16")?,
             Number::Integer { levels: Levels::Binary, .. } => write!(f, "binary")?,
-            Number::Integer { levels: Levels::Symmetric, .. } => write!(f, "ternary")?,
+            Number::Integer { levels: Levels::Symmetric, bits: 2 } => write!(f, "ternary")?,
+            Number::Integer { levels: Levels::Symmetric, bits } => write!(f, "symmetric{bits}")?,
             Number::Integer { levels: Levels::Unsigned, bits } => write!(f, "uint{bits}")?,
             Number::Integer { levels: Levels::Signed, bits } => write!(f, "int{bits}")?,
         }
@@ -372,8 +380,34 @@ impl QuantizeConfig {
         match found.into_iter().find(|c| *c != Choice::Default) {
             Some(Choice::Format(format)) => Some(format),
             Some(Choice::None) => None,
-            _ => Some(self.chosen.get(&layer.weight).copied().unwrap_or(self.weights)),
+            _ => self.own_format(model, layer),
         }
+    }
+
+    /// The format of a layer's weight where no override names it.
+    fn own_format(&self, model: &Model, layer: &Layer) -> Option<Format> {
+        if let Some(chosen) = self.chosen.get(&layer.weight) {
+            return Some(*chosen);
+        }
+        let kind = model.graph.nodes[layer.node].kind();
+        let format = self.weights();
+        match &self.profile {
+            Some(profile) if !profile.runs(kind) => None,
+            Some(profile) if self.weights.is_none() && profile.per_tensor.iter().any(|k| k == kind) => {
+                Some(Format { reach: Reach::Tensor, ..format })
+            }
+            _ => Some(format),
+        }
+    }
+
+    /// The format of weights: the user's, or the target's, or the usual one.
+    pub(crate) fn weights(&self) -> Format {
+        self.weights.or_else(|| Some(self.profile.as_ref()?.weights)).unwrap_or_else(int8_channel)
+    }
+
+    /// The format of activations, likewise.
+    pub(crate) fn activations(&self) -> Activations {
+        self.activations.or_else(|| Some(self.profile.as_ref()?.activations)).unwrap_or_default()
     }
 
     /// Whether an override says what the format of a layer's weight is.
@@ -387,14 +421,14 @@ impl QuantizeConfig {
         match found.into_iter().find(|c| *c != Choice::Default) {
             Some(Choice::Format(format)) => Some(format),
             Some(Choice::None) => None,
-            _ => self.activations.calibrated(),
+            _ => self.activations().calibrated(),
         }
     }
 
     /// Whether a layer reads values quantized by their own range.
     pub(crate) fn input_is_dynamic(&self, model: &Model, layer: &Layer) -> bool {
         let found = self.layers.iter().rev().filter(|o| o.r#match.matches(model, layer)).map(|o| o.activations);
-        self.activations == Activations::Dynamic && found.into_iter().find(|c| *c != Choice::Default) != Some(Choice::None)
+        self.activations() == Activations::Dynamic && found.into_iter().find(|c| *c != Choice::Default) != Some(Choice::None)
     }
 
     /// How the weights of a layer are rounded. Weights that keep zeros or shared values, and those of one bit or without a grid, have no
@@ -403,6 +437,9 @@ impl QuantizeConfig {
         let bits = self.weight_format(model, layer).map_or(32, Format::bits);
         let Some(weight) = model.weights.get(&layer.weight) else { return Rounding::Nearest };
         if weight.codebook().is_some() || weight.mask().is_some() || !(2..=8).contains(&bits) {
+            return Rounding::Nearest;
+        }
+        if matches!(self.weight_format(model, layer).map(|f| f.number), Some(Number::Integer { levels: Levels::Unsigned, .. })) {
             return Rounding::Nearest;
         }
         // The samples of a recurrent layer do not lie along the first axis, and its output tells of all steps at once.
@@ -417,14 +454,14 @@ impl QuantizeConfig {
     }
 
     pub(crate) fn check_config(&self, model: &Model) -> Result<(), StageError> {
-        check_weights(self.weights, "weights")?;
-        self.activations.calibrated().map_or(Ok(()), |a| check_activations(a, "activations"))?;
+        check_weights(self.weights(), self.activations(), "weights")?;
+        self.activations().calibrated().map_or(Ok(()), |a| check_activations(a, "activations"))?;
         for (i, own) in self.layers.iter().enumerate() {
             covers(model, &own.r#match, &format!("layers.{i}.match"))?;
             if let Choice::Format(format) = own.weights {
-                check_weights(format, &format!("layers.{i}.weights"))?;
+                check_weights(format, self.activations(), &format!("layers.{i}.weights"))?;
             }
-            match (own.activations, self.activations.calibrated()) {
+            match (own.activations, self.activations().calibrated()) {
                 (Choice::Format(format), Some(_)) => check_activations(format, &format!("layers.{i}.activations"))?,
                 (Choice::Format(_), None) => {
                     let reason =
@@ -436,15 +473,15 @@ impl QuantizeConfig {
         }
         if let Some(mixed) = &self.mixed {
             mixed.check()?;
-            if !matches!(self.weights.number, Number::Integer { bits: 2.., levels: Levels::Signed }) {
-                let reason = format!("`mixed` chooses the bits of integers: `weights` is {}", self.weights);
+            if !matches!(self.weights().number, Number::Integer { bits: 2.., levels: Levels::Signed }) {
+                let reason = format!("`mixed` chooses the bits of integers: `weights` is {}", self.weights());
                 return Err(StageError::config("weights", reason));
             }
         }
         if self.samples == 0 {
             return Err(StageError::config("samples", "calibration needs at least one sample"));
         }
-        if self.activations == Activations::None && self.scaling.as_ref().is_some_and(|s| s.contains(&Scaling::Smooth)) {
+        if self.activations() == Activations::None && self.scaling.as_ref().is_some_and(|s| s.contains(&Scaling::Smooth)) {
             let reason = "`smooth` makes activations easier to quantize, and the stage has `activations: none`: write awq";
             return Err(StageError::config("scaling", reason));
         }
@@ -455,7 +492,7 @@ impl QuantizeConfig {
                 help: Some("write `mode: qat`, or drop `finetune`".into()),
             });
         }
-        if self.mode == Mode::Qat && self.activations == Activations::Dynamic {
+        if self.mode == Mode::Qat && self.activations() == Activations::Dynamic {
             let reason = "ranges that follow each batch can't be trained: write a static format such as uint8, or none";
             return Err(StageError::config("activations", reason));
         }
@@ -483,10 +520,14 @@ impl QuantizeConfig {
     }
 }
 
-fn check_weights(format: Format, key: &str) -> Result<(), StageError> {
+/// Integer kernels want weights with zero point 0.
+fn check_weights(format: Format, activations: Activations, key: &str) -> Result<(), StageError> {
     match format.number {
-        Number::Integer { levels: Levels::Unsigned, .. } => {
-            Err(StageError::config(key, "weights take signed grids: write int8, not uint8"))
+        Number::Integer { levels: Levels::Unsigned, bits } if activations != Activations::None => {
+            let reason = format!(
+                "{format} weights have zero points, which integer kernels don't take: write int{bits}, or `activations: none`"
+            );
+            Err(StageError::config(key, reason))
         }
         _ => Ok(()),
     }
@@ -498,6 +539,7 @@ fn check_activations(format: Format, key: &str) -> Result<(), StageError> {
     }
     match format.number {
         Number::Integer { levels: Levels::Signed | Levels::Unsigned, .. } => Ok(()),
+        Number::Integer { levels: Levels::Symmetric, bits: 3.. } => Ok(()),
         _ => Err(StageError::config(key, format!("activations take integers: write uint8 or int8, not {format}"))),
     }
 }
@@ -508,9 +550,19 @@ mod tests {
 
     #[test]
     fn formats_read_and_write() {
-        for text in
-            ["int8/channel", "uint8", "int4", "int2/channel", "ternary/channel", "binary", "int4/group:128", "fp16", "bf16"]
-        {
+        for text in [
+            "int8/channel",
+            "uint8",
+            "int4",
+            "int2/channel",
+            "ternary/channel",
+            "binary",
+            "int4/group:128",
+            "fp16",
+            "bf16",
+            "uint4/group:32",
+            "symmetric8",
+        ] {
             assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
         }
         for text in ["int9", "float8", "int8/row", "int", "8", "int4/group:0", "int4/group:", "fp16/channel"] {

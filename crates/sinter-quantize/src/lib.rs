@@ -17,6 +17,8 @@ mod learned;
 mod lift;
 mod mixed;
 mod placement;
+mod profile;
+mod ranges;
 mod scaling;
 mod statistics;
 mod weights;
@@ -25,17 +27,17 @@ pub use config::{
     Activations, Calibration, Choice, Format, LayerFormat, Mode, Number, QuantizeConfig, Reach, Rounding, Scales, Scaling,
 };
 pub use mixed::MixedConfig;
-pub use placement::{Placement, place};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_data::{Dataset, Split};
 use sinter_model::{Layer, Model, fold_batch_norm};
-use sinter_train::{Context, DistillFrom, FitConfig, Stage, StageError, TeacherRef, fit};
+use sinter_train::{Context, DistillFrom, FitConfig, Stage, StageError, TeacherRef, fit, fit_guided};
 use tch::{Kind, Tensor};
 
 use activations::Grids;
 use lift::Lift;
+use ranges::Ranges;
 use statistics::Statistics;
 
 impl Stage for QuantizeConfig {
@@ -46,7 +48,7 @@ impl Stage for QuantizeConfig {
     fn check(&self, model: &Model, data: &Dataset) -> Result<(), StageError> {
         self.check_config(model)?;
         let empty = data.train.is_empty() && data.validation.is_empty();
-        if empty && self.activations.calibrated().is_some() {
+        if empty && self.activations().calibrated().is_some() {
             return Err(StageError::config("activations", "calibration needs training samples, and there are none"));
         }
         if empty && self.accuracy_drop.is_some() {
@@ -63,10 +65,11 @@ impl Stage for QuantizeConfig {
     }
 
     fn heeds_target(&self) -> bool {
-        self.mixed.as_ref().is_some_and(|m| m.energy.is_some())
+        true
     }
 
     fn run(&self, mut model: Model, context: &Context) -> Result<Model, StageError> {
+        let config = self.on(context.target)?;
         if model.layers().iter().any(|l| model.weights[&l.weight].grid().is_some()) {
             return Err(StageError::config("", "the model is already quantized: remove the second `quantize` stage"));
         }
@@ -74,12 +77,12 @@ impl Stage for QuantizeConfig {
         if folded > 0 {
             context.note(format!("{folded} batch normalisations folded"));
         }
-        if let Some(mixed) = &self.mixed {
-            let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
-            let chosen = self.choose(mixed, &model, &layers, context)?;
-            return Self { chosen, mixed: None, ..self.clone() }.quantize(model, context);
+        if let Some(mixed) = &config.mixed {
+            let layers: Vec<Layer> = model.layers().into_iter().filter(|l| config.weight_format(&model, l).is_some()).collect();
+            let chosen = config.choose(mixed, &model, &layers, context)?;
+            return Self { chosen, mixed: None, ..config }.quantize(model, context);
         }
-        self.quantize(model, context)
+        config.quantize(model, context)
     }
 }
 
@@ -90,12 +93,12 @@ impl QuantizeConfig {
         let samples = split.sample(self.samples, context.seed);
         self.scale(&mut model, &samples, context)?;
         let float = model.copy();
-        let placement = self.activations.calibrated().map(|_| place(&model)).unwrap_or_default();
+        let placement = self.activations().calibrated().map(|_| self.place(&model)).unwrap_or_default();
         let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
         let Statistics { ranges, means } =
             statistics::gather(&model, &placement.own, &layers, self.calibrate, &samples, context)?;
         self.quantize_weights(&mut model, &layers, &samples, context)?;
-        let activations = self.activations.calibrated().map(|_| Grids { placement, ranges, levels: activations::levels(self) });
+        let activations = self.activations().calibrated().map(|_| Grids { placement, ranges, levels: activations::levels(self) });
         if let Some(activations) = &activations {
             activations.set_all(self, &mut model)?;
         }
@@ -110,7 +113,7 @@ impl QuantizeConfig {
         if self.mode == Mode::Qat {
             self.train(&mut model, activations.as_ref(), context)?;
         }
-        if self.activations == Activations::Dynamic {
+        if self.activations() == Activations::Dynamic {
             let count = self.make_dynamic(&mut model)?;
             context.note(format!("{count} layers read values quantized by the range of each batch"));
         }
@@ -201,7 +204,7 @@ impl QuantizeConfig {
         Ok(())
     }
 
-    /// Trains with the grids in place; scales are learned unless the user fixes them.
+    /// Trains with the grids in place; scales are learned unless the user wants otherwise.
     fn train(&self, model: &mut Model, activations: Option<&Grids>, context: &Context) -> Result<(), StageError> {
         if self.scales == Scales::Learned {
             if let Some(activations) = activations {
@@ -214,7 +217,12 @@ impl QuantizeConfig {
                 grid.learn().map_err(StageError::weight(name))?;
             }
         }
-        fit(model, &self.fit_config(), context)?;
+        match activations.filter(|_| self.scales == Scales::MovingAverage) {
+            Some(grids) => {
+                fit_guided(model, &self.fit_config(), context, &mut Ranges::new(grids, &context.data.train, context.seed))?
+            }
+            None => fit(model, &self.fit_config(), context)?,
+        }
         for (name, weight) in &mut model.weights {
             weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;
         }

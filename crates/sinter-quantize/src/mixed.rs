@@ -111,7 +111,7 @@ impl QuantizeConfig {
     }
 
     fn with_bits(&self, bits: u8) -> Format {
-        Format { number: Number::Integer { bits, levels: Levels::Signed }, ..self.weights }
+        Format { number: Number::Integer { bits, levels: Levels::Signed }, ..self.weights() }
     }
 
     /// The curve of every layer; the scan is remembered for later runs that begin with the same model.
@@ -126,7 +126,7 @@ impl QuantizeConfig {
         let mut widths = mixed.widths.clone();
         widths.sort_unstable_by(|a, b| b.cmp(a));
         widths.dedup();
-        let what = format!("bits-{}-{:?}", serde_json::to_string(&self.weights).unwrap_or_default(), widths);
+        let what = format!("bits-{}-{:?}", serde_json::to_string(&self.weights()).unwrap_or_default(), widths);
         let remembered = context.memory.recall(&what).and_then(|text| serde_json::from_str::<Vec<Curve>>(&text).ok());
         let known = |curves: &Vec<Curve>| curves.iter().map(|c| &c.weight).eq(layers.iter().map(|l| &l.weight));
         let curves = match remembered.filter(known) {
@@ -232,9 +232,9 @@ impl QuantizeConfig {
         for (layer, curve) in layers.iter().zip(curves) {
             self.round_one(&mut widest, layer, curve.trials[0].bits)?;
         }
-        if let Some(format) = self.activations.calibrated() {
+        if let Some(format) = self.activations().calibrated() {
             // Any range does: energy asks for widths alone.
-            let placement = crate::place(&widest);
+            let placement = self.place(&widest);
             for name in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
                 let grid = sinter_model::Grid::affine(format.bits(), Levels::Unsigned, 0.0, 1.0);
                 widest.activations.insert(name.clone(), grid.map_err(StageError::weight(name))?);

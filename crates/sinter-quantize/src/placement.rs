@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_model::{ElementType, Model, Node};
 
+use crate::config::QuantizeConfig;
+
 /// The values that get a grid.
 #[derive(Debug, Default)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// Values with a grid of their own.
     pub own: BTreeSet<String>,
     /// Values that take over the grid of another, because an operator only moved its elements.
@@ -36,9 +38,16 @@ fn passes(node: &Node) -> bool {
     node.op.keeps_values() && !matches!(node.kind(), "Dropout" | "Gather" | "GatherElements" | "GatherND")
 }
 
+impl QuantizeConfig {
+    /// The values that get a grid on the target.
+    pub(crate) fn place(&self, model: &Model) -> Placement {
+        place(model, &|node| is_integer(node) && self.profile.as_ref().is_none_or(|p| p.runs(node.kind())))
+    }
+}
+
 /// Chooses the values: what integer operators read and write. A value whose only reader is a ReLU or Clip has none, since both run as
 /// one with what is before them; the graph's outputs stay float.
-pub fn place(model: &Model) -> Placement {
+fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
     let consumers = model.graph.consumers();
     let nodes = &model.graph.nodes;
     let fused = |value: &str| match consumers.get(value).map(Vec::as_slice) {

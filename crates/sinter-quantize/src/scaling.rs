@@ -57,7 +57,7 @@ impl QuantizeConfig {
         if samples.is_empty() {
             return Ok(());
         }
-        let float = self.activations == crate::Activations::None;
+        let float = self.activations() == crate::Activations::None;
         let low = |b: &Bridge| format(model, b).is_some_and(|f| (2..8).contains(&f.bits()));
         let nearest = |b: &Bridge| b.readers.iter().all(|r| self.rounding(model, &r.layer) == Rounding::Nearest);
         let method = |b: &Bridge| match (asked(Scaling::Smooth), asked(Scaling::Awq)) {
@@ -182,7 +182,7 @@ impl QuantizeConfig {
                 Ok(if least { scaled.f_min()? } else { scaled.f_max()? }.f_double_value(&[])?)
             };
             let (low, high) = (reach(&seen.low, true)?.min(0.0), reach(&seen.high, false)?.max(0.0));
-            let bits = self.activations.calibrated().map_or(8, Format::bits);
+            let bits = self.activations().calibrated().map_or(8, Format::bits);
             let step = Grid::affine(bits, Levels::Unsigned, low as f32, high as f32)?.scales()?[0] as f64;
             let gain = scaled.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?;
             error += seen.rows as f64 * step * step / 12.0 * gain;

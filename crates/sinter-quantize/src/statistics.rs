@@ -51,7 +51,9 @@ pub(crate) fn gather(
                     integers.insert(name.to_string());
                     return;
                 }
-                let observed = ranges.get_mut(name).map_or(Ok(()), |observer| with_f32s(value, |v| observer.observe(v)));
+                let observed = ranges
+                    .get_mut(name)
+                    .map_or(Ok(()), |observer| with_f32s(value, |v| observer.observe(v, batch.x.size()[0] as usize)));
                 let summed =
                     inputs.get(name).into_iter().flatten().try_for_each(|(layer, axis)| add_mean(&mut sums, layer, *axis, value));
                 failed = failed.take().or(observed.and(summed).err());

@@ -28,6 +28,9 @@ pub(crate) fn weight_grid(
         Reach::Group(size) => GridShape::Group { axis: slot.in_axis, size },
     };
     let (low, high) = levels.range(bits);
+    if levels == Levels::Unsigned {
+        return asymmetric(value, bits, shape).map(Some);
+    }
     let scale = |values: &[f32], counts: Option<&[f32]>| match (bits, levels) {
         (_, Levels::Binary) => mean_magnitude(values),
         (8.., _) => top(values) / high as f32,
@@ -41,6 +44,20 @@ pub(crate) fn weight_grid(
         8.. => Grid::symmetric(bits, shape, &scales.iter().map(|s| s * high as f32).collect::<Vec<_>>()).map(Some),
         _ => Grid::scaled(bits, levels, shape, &scales).map(Some),
     }
+}
+
+/// A grid over the range of each scale's elements, zero included and exact.
+fn asymmetric(value: &Tensor, bits: u8, shape: GridShape) -> OpResult<Grid> {
+    let lows = each_scale(value, None, shape, &|values, _| values.iter().fold(0f32, |a, &v| a.min(v)))?;
+    let highs = each_scale(value, None, shape, &|values, _| values.iter().fold(0f32, |a, &v| a.max(v)))?;
+    let top = Levels::Unsigned.range(bits).1 as f32;
+    let spans: Vec<f32> = lows.iter().zip(&highs).map(|(low, high)| (high - low) / top).collect();
+    let floor = spans.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
+    // Rounded up, so that the range still holds all.
+    let scales: Vec<f32> = spans.into_iter().map(|s| Grid::storable(s.max(floor))).collect();
+    let zeros: Vec<i64> =
+        lows.iter().zip(&scales).map(|(low, s)| ((-low / s).round_ties_even() as i64).clamp(0, top as i64)).collect();
+    Grid::new(bits, Levels::Unsigned, shape, &scales, &zeros)
 }
 
 /// What `scale` says of the elements of each scale, in the order of the grid.

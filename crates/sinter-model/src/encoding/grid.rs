@@ -120,6 +120,11 @@ impl Grid {
         Self::new(bits, Levels::Symmetric, shape, &scale, &vec![0; scale.len()])
     }
 
+    /// The smallest scale that 16 bits hold and that is no smaller.
+    pub fn storable(scale: f32) -> f32 {
+        short(scale)
+    }
+
     /// A grid with zero point 0 and these scales, rounded to the nearest that 16 bits hold.
     pub fn scaled(bits: u8, levels: Levels, shape: GridShape, scales: &[f32]) -> OpResult<Self> {
         let scales: Vec<f32> = scales.iter().map(|&s| nearest_short(s)).collect();

@@ -1,0 +1,87 @@
+//! Ranges that follow the activations while a model trains: an exponential moving average of their extremes, frozen for the last third
+//! (Jacob et al., 2018).
+
+use std::collections::BTreeMap;
+
+use sinter_data::{Order, Split};
+use sinter_exec::Runner;
+use sinter_model::{Grid, Mode, Model, with_f32s};
+use sinter_train::{Guide, StageError};
+
+use crate::activations::Grids;
+use crate::calibrate::extremes;
+
+/// Steps between two looks at the activations.
+const EVERY: usize = 8;
+/// Samples that are looked at.
+const BATCH: usize = 64;
+/// How much a look moves an average.
+const MOVE: f32 = 0.1;
+/// The share of training after which ranges stay.
+const FREEZE: f64 = 0.67;
+
+/// Moves the ranges of activation grids as a model trains.
+pub(crate) struct Ranges<'a> {
+    grids: &'a Grids,
+    samples: &'a Split,
+    seed: u64,
+    steps: usize,
+    averages: BTreeMap<String, (f32, f32)>,
+}
+
+impl<'a> Ranges<'a> {
+    pub fn new(grids: &'a Grids, samples: &'a Split, seed: u64) -> Self {
+        Self { grids, samples, seed, steps: 0, averages: BTreeMap::new() }
+    }
+
+    fn look(&mut self, model: &Model) -> Result<(), StageError> {
+        let seed = self.seed.wrapping_add(self.steps as u64);
+        let batch = self.samples.sample(BATCH, seed).batches(BATCH, Order::Stored).next();
+        let Some(batch) = batch.transpose()? else { return Ok(()) };
+        // What the weights give now, before any range clips it.
+        let mut free = model.copy();
+        free.activations.clear();
+        let mut failed = None;
+        tch::no_grad(|| {
+            Runner::new(&free)?.run_tapped(&[batch.x], Mode::Predict, &mut |name, value| {
+                if !self.grids.ranges.contains_key(name) {
+                    return;
+                }
+                let seen = with_f32s(value, extremes);
+                match seen {
+                    Ok(seen) if seen.low <= seen.high => {
+                        let average = self.averages.entry(name.to_string()).or_insert((seen.low, seen.high));
+                        average.0 += MOVE * (seen.low - average.0);
+                        average.1 += MOVE * (seen.high - average.1);
+                    }
+                    Ok(_) => {}
+                    Err(e) => failed = failed.take().or(Some(e)),
+                }
+            })
+        })?;
+        failed.map_or(Ok(()), |e| Err(e.into()))
+    }
+}
+
+impl Guide for Ranges<'_> {
+    fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
+        let due = self.steps.is_multiple_of(EVERY) && done < FREEZE;
+        self.steps += 1;
+        if !due {
+            return Ok(());
+        }
+        self.look(model)?;
+        for (name, (low, high)) in &self.averages {
+            if let Some(bits) = model.activations.get(name).map(Grid::bits) {
+                let grid = Grid::affine(bits, self.grids.levels, *low, *high).map_err(StageError::weight(name))?;
+                model.activations.insert(name.clone(), grid);
+            }
+        }
+        self.grids.share(model);
+        Ok(())
+    }
+
+    fn settled(&self, done: f64) -> bool {
+        done >= FREEZE
+    }
+}
