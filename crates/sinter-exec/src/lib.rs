@@ -2,10 +2,15 @@
 //!
 //! One interpreter serves prediction, training, calibration and shape inference. It is differentiable wherever libtorch is.
 
+mod integers;
+
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use sinter_model::{Cost, Grid, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, Role, kind_name};
 use tch::{Device, Tensor};
+
+use integers::Requantize;
 
 /// Why a model did not run.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,8 @@ pub struct Runner<'a> {
     weights: HashMap<&'a str, Tensor>,
     /// The values that nobody reads after each node.
     last_use: Vec<Vec<&'a str>>,
+    /// How integer kernels round the result of each node; found at the first prediction.
+    integers: OnceCell<Vec<Option<Requantize>>>,
 }
 
 impl<'a> Runner<'a> {
@@ -62,7 +69,7 @@ impl<'a> Runner<'a> {
                 last_use[i].push(name);
             }
         }
-        Ok(Self { model, weights, last_use })
+        Ok(Self { model, weights, last_use, integers: OnceCell::new() })
     }
 
     /// The effective weight under a name.
@@ -90,8 +97,14 @@ impl<'a> Runner<'a> {
             tap(&info.name, &value);
             values.insert(&info.name, value);
         }
+        let integers = if mode == Mode::Predict { self.integers()? } else { &[] };
         for (i, node) in graph.nodes.iter().enumerate() {
-            let outputs = self.run_node(node, &values, mode)?;
+            let inputs = self.inputs_of(node, &values)?;
+            let mut outputs = self.run_node(node, &inputs, mode)?;
+            if let Some(Some(rounding)) = integers.get(i) {
+                let fail = |source| ExecError::Node { node: node.name.clone(), kind: node.kind().into(), source };
+                outputs[0] = rounding.apply(&outputs[0], &inputs).map_err(fail)?;
+            }
             for (name, value) in node.outputs.iter().zip(outputs) {
                 if !name.is_empty() {
                     let value = self.on_grid(name, value)?;
@@ -105,6 +118,19 @@ impl<'a> Runner<'a> {
         }
         let find = |name: &str| values.get(name).or_else(|| self.weights.get(name)).map(Tensor::shallow_clone);
         graph.outputs.iter().map(|o| find(&o.name).ok_or_else(|| ExecError::NoOutput(o.name.clone()))).collect()
+    }
+
+    fn integers(&self) -> Result<&[Option<Requantize>], ExecError> {
+        if let Some(found) = self.integers.get() {
+            return Ok(found);
+        }
+        let nodes = if self.model.activations.is_empty() { &[] } else { &self.model.graph.nodes[..] };
+        let each = nodes.iter().map(|node| {
+            let fail = |source| ExecError::Node { node: node.name.clone(), kind: node.kind().into(), source };
+            tch::no_grad(|| Requantize::of(self.model, node)).map_err(fail)
+        });
+        let found = each.collect::<Result<Vec<_>, _>>()?;
+        Ok(self.integers.get_or_init(|| found))
     }
 
     /// Runs the graph and shows for every layer the rows that its weight multiplies (see [`sinter_model::Operator::columns`]); layers
@@ -155,7 +181,8 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn run_node(&self, node: &Node, values: &HashMap<&str, Tensor>, mode: Mode) -> Result<Vec<Tensor>, ExecError> {
+    /// What a node reads; absent optional inputs are `None`.
+    fn inputs_of(&self, node: &Node, values: &HashMap<&str, Tensor>) -> Result<Vec<Option<Tensor>>, ExecError> {
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
             if name.is_empty() {
@@ -170,7 +197,11 @@ impl<'a> Runner<'a> {
                 }
             }
         }
-        node.op.forward(&Inputs(&inputs), mode).map_err(|source| {
+        Ok(inputs)
+    }
+
+    fn run_node(&self, node: &Node, inputs: &[Option<Tensor>], mode: Mode) -> Result<Vec<Tensor>, ExecError> {
+        node.op.forward(&Inputs(inputs), mode).map_err(|source| {
             let shapes: Vec<String> = inputs.iter().flatten().map(|t| format!("{:?}", t.size())).collect();
             let source = match source {
                 OpError::Torch(e) => OpError::Invalid(format!("{} (inputs {})", OpError::Torch(e), shapes.join(", "))),

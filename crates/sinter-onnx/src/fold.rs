@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_exec::{Runner, blank_inputs};
-use sinter_model::{Inputs, Mode, Model, Role, Weight};
+use sinter_model::{Attributes, Inputs, Mode, Model, Node, Role, Weight};
 use tch::Tensor;
 
 use crate::error::OnnxError;
@@ -18,6 +18,48 @@ pub fn fold(model: &mut Model) -> Result<(), OnnxError> {
     fold_shapes(model)?;
     fold_constants(model)?;
     drop_dead(model);
+    join_biases(model)
+}
+
+/// A product of matrices and the vector that is added to it are one Gemm: the bias then belongs to its layer, and integer kernels add it.
+fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
+    let consumers = model.graph.consumers();
+    let vector = |name: &String, columns: i64| {
+        let value = model.weights.get(name).filter(|w| w.role != Role::Statistic && w.latent().kind() == tch::Kind::Float);
+        consumers.get(name.as_str()).is_some_and(|r| r.len() == 1)
+            && value.is_some_and(|w| matches!(w.size()[..], [n] | [1, n] if n == columns))
+    };
+    let mut pairs = Vec::new();
+    for (i, node) in model.graph.nodes.iter().enumerate().filter(|(_, n)| n.kind() == "MatMul") {
+        let Some(weight) = model.weights.get(&node.inputs[1]) else { continue };
+        let (output, size) = (&node.outputs[0], weight.size());
+        let ([_, columns], Some([at])) = (&size[..], consumers.get(output.as_str()).map(Vec::as_slice)) else { continue };
+        let add = &model.graph.nodes[*at];
+        let bias = add.inputs.iter().find(|n| *n != output);
+        if let Some(bias) = bias.filter(|b| add.kind() == "Add" && vector(b, *columns) && !model.graph.is_output(output)) {
+            pairs.push((i, *at, bias.clone()));
+        }
+    }
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let shapes = sinter_exec::shapes(model)?;
+    for (product, add, bias) in pairs.into_iter().rev() {
+        let node = &model.graph.nodes[product];
+        if shapes.get(&node.inputs[0]).is_none_or(|s| s.len() != 2) {
+            continue;
+        }
+        let flat = model.weights.get(&bias).map(|w| w.latent().f_reshape([-1])).transpose();
+        let fail = |source: sinter_model::OpError| OnnxError::Weight { weight: bias.clone(), source };
+        if let Some(flat) = flat.map_err(|e| fail(e.into()))? {
+            model.weights.insert(bias.clone(), Weight::new(Role::Parameter, flat));
+        }
+        let inputs = vec![node.inputs[0].clone(), node.inputs[1].clone(), bias.clone()];
+        let outputs = model.graph.nodes[add].outputs.clone();
+        let joined = Node::new(&node.name, "Gemm", Attributes::new(), inputs, outputs).map_err(fail)?;
+        model.graph.nodes[product] = joined;
+        model.graph.nodes.remove(add);
+    }
     Ok(())
 }
 

@@ -82,6 +82,8 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
                     gridded.insert(output, ());
                 }
             }
+        } else if matches!(node.kind(), "Gemm" | "MatMul") && !read_by_integer(output) {
+            // Runtimes have products of integers with float results; what reads those is float anyway.
         } else if !fused(output) {
             placement.own.insert(output.clone());
             gridded.insert(output, ());
