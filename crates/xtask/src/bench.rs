@@ -8,7 +8,7 @@ use crate::{cargo, shell};
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// `kernels`, `quantize`, `mnist`, `cifar`; all without a word.
+    /// `kernels`, `quantize`, `mnist`, `fashion`, `cifar`; all without a word.
     pub words: Vec<String>,
     /// A folder with `mnist/`, `cifar10-images.tar`, `kws01.npz`, `ic_resnet8.onnx` and `kws_ds_cnn.onnx` (the models here or under
     /// `../models`).
@@ -22,18 +22,24 @@ const MNIST: [&str; 4] = [
     "pipelines/deep-compression-lenet5.yaml",
     "pipelines/deep-compression-lenet5-tiny.yaml",
 ];
-const CIFAR: [&str; 4] = [
+const FASHION: [&str; 3] =
+    ["bench/pipelines/lenet5-dense.yaml", "bench/pipelines/lenet5-ternary.yaml", "bench/pipelines/lenet5-binary.yaml"];
+const CIFAR: [&str; 6] = [
     "bench/pipelines/resnet8-dense.yaml",
     "bench/pipelines/resnet8-2-of-4.yaml",
     "bench/pipelines/resnet8-80-sparse.yaml",
     "bench/pipelines/resnet8-half-macs.yaml",
+    "bench/pipelines/resnet8-w4a4.yaml",
+    "bench/pipelines/resnet8-w2a2.yaml",
 ];
+
+const WORDS: [&str; 5] = ["kernels", "quantize", "mnist", "fashion", "cifar"];
 
 /// Builds, installs the peers and runs the benchmarks.
 pub fn all(options: &Options) -> Result<(), String> {
     let wants = |word: &str| options.words.is_empty() || options.words.iter().any(|w| w == word);
-    if let Some(unknown) = options.words.iter().find(|w| !["kernels", "quantize", "mnist", "cifar"].contains(&w.as_str())) {
-        return Err(format!("`{unknown}` is no benchmark: there are kernels, quantize, mnist and cifar"));
+    if let Some(unknown) = options.words.iter().find(|w| !WORDS.contains(&w.as_str())) {
+        return Err(format!("`{unknown}` is no benchmark: there are {}", WORDS.join(", ")));
     }
     setup::all(&setup::Options::default())?;
     let python = environment()?;
@@ -55,13 +61,16 @@ pub fn all(options: &Options) -> Result<(), String> {
         }
         bench(&["quantize", "--scratch", "target/bench", "--data", ".cache"])?;
     }
-    if wants("mnist") || wants("cifar") {
+    if wants("mnist") || wants("fashion") || wants("cifar") {
         shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
     }
     let run = ["pipelines", "--sinter", "target/debug/sinter", "--out", "reports/bench"];
     if wants("mnist") {
         data(options, "mnist", &["mnist"])?;
         bench(&[&run[..], &MNIST].concat())?;
+    }
+    if wants("fashion") {
+        bench(&[&run[..], &["--seeds", "1"], &FASHION].concat())?;
     }
     if wants("cifar") {
         data(options, "cifar10-images.tar", &["cifar10-images.tar"])?;

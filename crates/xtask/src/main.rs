@@ -13,7 +13,7 @@ cargo xtask WORD
   setup [--cuda] [--data DIR]   fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
-  bench [kernels|quantize|mnist|cifar] [--data DIR] [--exact]
+  bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
                                 install peers, then run benchmarks beside them; DIR holds mnist/, cifar10-images.tar and ic_resnet8.onnx
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
