@@ -6,6 +6,7 @@ mod peers;
 mod pipelines;
 mod quantize;
 mod table;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,17 @@ enum What {
         seeds: Vec<u64>,
         pipelines: Vec<PathBuf>,
     },
+    /// Five models' artefacts in LiteRT, TensorFlow Lite Micro, ONNX Runtime, C and Vela, beside the integer reference.
+    Verify {
+        /// The `sinter` to run.
+        #[arg(long)]
+        sinter: PathBuf,
+        /// Where runs and arrays go.
+        #[arg(long)]
+        scratch: PathBuf,
+        /// Of lenet5, ds-cnn, resnet8, mobilenet and autoencoder. Default: all.
+        models: Vec<String>,
+    },
 }
 
 /// What a benchmark gives.
@@ -67,5 +79,6 @@ fn main() -> Outcome<()> {
         What::Kernels { scratch, exact } => kernels::all(&peers, &scratch, exact),
         What::Quantize { scratch, data } => quantize::all(&peers, &scratch, data.as_deref()),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
+        What::Verify { sinter, scratch, models } => verify::all(&peers.python, &sinter, &scratch, &models),
     }
 }

@@ -36,7 +36,7 @@ pub fn all(peers: &Peers, sinter: &Path, out: &Path, seeds: &[u64], pipelines: &
 }
 
 /// Runs a pipeline; the folder of the run.
-fn run(sinter: &Path, out: &Path, pipeline: &Path, seed: u64) -> Outcome<PathBuf> {
+pub fn run(sinter: &Path, out: &Path, pipeline: &Path, seed: u64) -> Outcome<PathBuf> {
     eprintln!("{} with seed {seed}", pipeline.display());
     let output = Command::new(sinter)
         .arg("run")

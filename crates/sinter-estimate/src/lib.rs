@@ -8,4 +8,4 @@ mod energy;
 mod target;
 
 pub use energy::{EnergyEstimate, Footprint, LayerFootprint, energy, footprint};
-pub use target::{BoardEnergy, FloorEnergy, GENERIC, Profile, Target};
+pub use target::{BoardEnergy, FloorEnergy, GENERIC, Profile, Rules, TFLITE, Target};

@@ -41,12 +41,34 @@ pub struct Profile {
     /// ONNX operators that run on integers; all else stays float. Default: every one that Sinter quantizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operators: Option<Vec<String>>,
+    /// Whose rules the kernels keep. Default: onnxruntime.
+    #[serde(default)]
+    pub rules: Rules,
     pub source: String,
+}
+
+/// What integer kernels want of the values between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rules {
+    /// Products of integers may have float results; the model's outputs are float.
+    #[default]
+    OnnxRuntime,
+    /// The TensorFlow Lite 8-bit quantization specification: all in integers from input to output, an average pool keeps its input's
+    /// scale, and softmax, sigmoid and tanh have fixed ones.
+    Tflite,
 }
 
 /// The built-in target: no hardware in particular.
 pub static GENERIC: LazyLock<Target> = LazyLock::new(|| {
     let text = include_str!("../../../configs/targets/generic.yaml");
+    serde_yaml::from_str(text).unwrap_or_else(|e| unreachable!("the built-in target is read by a test: {e}"))
+});
+
+/// A target whose kernels keep TensorFlow Lite's rules: what a TFLite or C export is quantized for when the pipeline's target says nothing
+/// of kernels.
+pub static TFLITE: LazyLock<Target> = LazyLock::new(|| {
+    let text = include_str!("../../../configs/targets/cortex-m4.yaml");
     serde_yaml::from_str(text).unwrap_or_else(|e| unreachable!("the built-in target is read by a test: {e}"))
 });
 
@@ -77,5 +99,6 @@ mod tests {
     #[test]
     fn the_built_in_target_reads() {
         assert_eq!(super::GENERIC.name, "generic");
+        assert!(super::TFLITE.quantization.is_some());
     }
 }

@@ -1,10 +1,14 @@
-//! What a run leaves behind: the packed file, and ONNX that real runtimes load and measure.
+//! What a run leaves behind: the packed file, ONNX that real runtimes load and measure, and programs for devices as TFLite and C.
 
+pub mod c;
+pub mod device;
 mod dynamic;
 mod explicit;
 pub mod packed;
 mod runtime;
+mod tflite;
 
 pub use explicit::{Explicit, QdqError, explicit};
 pub use packed::{PackError, Packed, pack, unpack};
 pub use runtime::{OnnxRuntime, RuntimeError};
+pub use tflite::{operators, tflite};

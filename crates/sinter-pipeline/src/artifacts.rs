@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
-use sinter_export::{OnnxRuntime, explicit};
+use sinter_export::{OnnxRuntime, c, device, explicit, tflite};
 use sinter_model::{Model, write_whole};
 use sinter_onnx::Storage;
 use sinter_report::{ArtifactRow, MeasuredRow};
@@ -28,12 +28,13 @@ pub(crate) fn leave(
     events: Events,
 ) -> Result<(Vec<ArtifactRow>, Vec<MeasuredRow>), RunError> {
     let mut rows = Vec::new();
+    let mut rows_of_source = Vec::new();
     let mut measured = Vec::new();
     let mut add = |name: &str, what: &str| -> Result<(), RunError> {
         let path = folder.join("artifacts").join(name);
         let bytes = std::fs::metadata(&path).map_err(|source| RunError::Io { path: path.clone(), source })?.len();
         events(Event::Artifact { path, bytes });
-        rows.push(ArtifactRow { path: format!("artifacts/{name}"), what: what.to_string(), bytes });
+        rows.push(ArtifactRow { path: format!("artifacts/{name}"), what: what.to_string(), bytes, ..ArtifactRow::default() });
         Ok(())
     };
     for export in &plan.config.export {
@@ -56,9 +57,46 @@ pub(crate) fn leave(
                 measured.push(in_onnx_runtime(plan, &base, "artifacts/float.onnx", float_measured, float)?);
                 measured.push(in_onnx_runtime(plan, &ours, "artifacts/model.onnx", last, float)?);
             }
+            Export::Tflite => {
+                write_whole(&folder.join("artifacts/model.tflite"), &tflite(&device::lower(model)?))?;
+                add("model.tflite", "The compressed model for LiteRT, TensorFlow Lite Micro and Vela; pictures channels last")?;
+            }
+            Export::C => rows_of_source.extend(c_source(plan, model, folder, events)?),
         }
     }
+    rows.extend(rows_of_source);
     Ok((rows, measured))
+}
+
+/// Writes the folder of C source; its test vector is the first test sample. What a compiler makes of it is measured where there is one.
+fn c_source(plan: &Plan, model: &Model, folder: &Path, events: Events) -> Result<Option<ArtifactRow>, RunError> {
+    let Some(batch) = plan.data.test.batches(1, Order::Stored).next() else { return Ok(None) };
+    let program = device::lower(model)?;
+    let sample = device::integers(&program, &[batch?.x])?;
+    let source = c::source(&program, &sample, None)?;
+    let place = folder.join("artifacts/c");
+    std::fs::create_dir_all(&place).map_err(|error| RunError::Io { path: place.clone(), source: error })?;
+    let mut bytes = 0;
+    for (name, content) in &source.files {
+        write_whole(&place.join(name), content)?;
+        bytes += content.len() as u64;
+    }
+    events(Event::Artifact { path: place.clone(), bytes });
+    let what = "C99 source for a microcontroller, with its test vector, and the TFLite file as an array".to_string();
+    let mut row = ArtifactRow { path: "artifacts/c".into(), what, bytes, ..ArtifactRow::default() };
+    if let Some(Err(reason)) = c::answers_its_test(&place) {
+        row.note = Some(format!("the test vector is not answered: {reason}"));
+    }
+    match c::measure(&place) {
+        Some(Ok(size)) => {
+            row.flash = Some(size.flash);
+            row.ram = Some(size.ram);
+            row.note = row.note.or(Some(size.compiler));
+        }
+        Some(Err(reason)) => row.note = row.note.or(Some(format!("did not compile: {reason}"))),
+        None => row.note = row.note.or(Some("not compiled: there is no C compiler here".into())),
+    }
+    Ok(Some(row))
 }
 
 /// Scores a file over the whole test split and times it. Without the runtime the row says "not measured".

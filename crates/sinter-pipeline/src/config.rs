@@ -87,4 +87,15 @@ pub enum Export {
     Packed,
     /// ONNX with QuantizeLinear and DequantizeLinear, as ONNX Runtime fuses them.
     Onnx,
+    /// A TFLite flatbuffer for LiteRT, TensorFlow Lite Micro and Vela.
+    Tflite,
+    /// A folder of C99 source for a microcontroller, with the TFLite file as an array.
+    C,
+}
+
+impl Export {
+    /// Whether it is for devices, where all is in integers from input to output.
+    pub(crate) fn is_for_devices(self) -> bool {
+        matches!(self, Self::Tflite | Self::C)
+    }
 }

@@ -40,7 +40,7 @@ impl Plan {
         })?;
         let mut data_config: DataConfig = data_source.parse()?;
         data_config.rebase(data_path.parent().unwrap_or(Path::new("")));
-        let target = match &config.target {
+        let mut target = match &config.target {
             Some(target) => {
                 let found = Source::read(&folder.join(target)).map_err(|e| {
                     source.error("target", e.message, Some("`target` names a target file, relative to the pipeline file".into()))
@@ -49,6 +49,9 @@ impl Plan {
             }
             None => GENERIC.clone(),
         };
+        if target.quantization.is_none() && config.export.iter().any(|e| e.is_for_devices()) {
+            target.quantization = sinter_estimate::TFLITE.quantization.clone();
+        }
         let data = Dataset::open(&data_config).map_err(|e| data_error(&e, &data_source))?;
         if data.test.is_empty() {
             let help = Some("give a test split, or a share under `split: { test: 20% }`".into());
@@ -58,6 +61,7 @@ impl Plan {
         check_input(&model, &data, &source)?;
         check_output(&model, &data, &source)?;
         check_stages(&config, &model, &data, &source)?;
+        check_exports(&config, &model, &source)?;
         let keys = keys(&config, &data_config, &target, &model, &folder)
             .map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
         Ok(Self { config, data_config, target, data, model, folder, keys })
@@ -224,6 +228,17 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
                 ));
             }
         }
+    }
+    Ok(())
+}
+
+/// Operators that a format lacks are found before anything runs.
+fn check_exports(config: &PipelineConfig, model: &Model, source: &Source) -> Result<(), ConfigError> {
+    if config.export.iter().any(|e| e.is_for_devices()) {
+        sinter_export::device::lower(model).map_err(|e| {
+            let help = "leave `tflite` and `c` out of `export`, or replace the operator in the model".to_string();
+            source.error("export", format!("this model has no TFLite file: {e}"), Some(help))
+        })?;
     }
     Ok(())
 }

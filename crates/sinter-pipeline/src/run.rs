@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sinter_data::DataError;
 use sinter_exec::ExecError;
-use sinter_export::{PackError, QdqError, RuntimeError};
+use sinter_export::{PackError, QdqError, RuntimeError, device::LowerError};
 use sinter_model::{Model, ModelError, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
@@ -47,6 +47,8 @@ pub enum RunError {
     Pack(#[from] PackError),
     #[error(transparent)]
     Qdq(#[from] QdqError),
+    #[error("this model has no TFLite file: {0}")]
+    Device(#[from] LowerError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     #[error(transparent)]

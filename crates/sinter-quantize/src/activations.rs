@@ -7,7 +7,7 @@ use sinter_train::StageError;
 
 use crate::calibrate::Observer;
 use crate::config::{Number, QuantizeConfig};
-use crate::placement::Placement;
+use crate::placement::{Placement, known_grid};
 
 /// Which values have grids, and the ranges that calibration found.
 pub(crate) struct Grids {
@@ -42,7 +42,12 @@ impl Grids {
         let source = self.placement.shared.iter().find(|(n, _)| n == name).map_or(name, |(_, from)| from);
         if let Some(observer) = self.ranges.get(source) {
             let (low, high) = observer.range(bits);
-            let grid = Grid::affine(bits, self.levels, low, high).map_err(StageError::weight(source))?;
+            let known = self.placement.known.get(source).filter(|_| bits == 8 && self.levels != Levels::Symmetric);
+            let known = known.map_or(Ok(None), |kind| known_grid(kind, self.levels)).map_err(StageError::weight(source))?;
+            let grid = match known {
+                Some(grid) => grid,
+                None => Grid::affine(bits, self.levels, low, high).map_err(StageError::weight(source))?,
+            };
             model.activations.insert(source.to_string(), grid);
             self.share(model);
         }

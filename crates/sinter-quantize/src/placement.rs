@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_model::{ElementType, Model, Node};
+use sinter_estimate::Rules;
+use sinter_model::{ElementType, Grid, Levels, Model, Node, OpResult};
 
 use crate::config::QuantizeConfig;
 
@@ -11,12 +12,14 @@ use crate::config::QuantizeConfig;
 pub(crate) struct Placement {
     /// Values with a grid of their own.
     pub own: BTreeSet<String>,
+    /// Of those, what an operator gives whose range is known without looking, and the operator.
+    pub known: BTreeMap<String, String>,
     /// Values that take over the grid of another, because an operator only moved its elements.
     pub shared: Vec<(String, String)>,
 }
 
 /// Operators that integer kernels exist for in every runtime that Sinter exports to.
-fn is_integer(node: &Node) -> bool {
+fn is_integer(node: &Node, rules: Rules) -> bool {
     matches!(
         node.kind(),
         "Add"
@@ -31,6 +34,8 @@ fn is_integer(node: &Node) -> bool {
             | "Mul"
             | "Relu"
     ) || passes(node)
+        || (rules == Rules::Tflite
+            && matches!(node.kind(), "HardSwish" | "LeakyRelu" | "ReduceMean" | "Sigmoid" | "Softmax" | "Sub" | "Tanh"))
 }
 
 /// Operators that move values and keep their grid.
@@ -38,16 +43,32 @@ fn passes(node: &Node) -> bool {
     node.op.keeps_values() && !matches!(node.kind(), "Dropout" | "Gather" | "GatherElements" | "GatherND")
 }
 
+/// The grid of what an operator gives whose range is known, in 8 bits (TensorFlow Lite 8-bit quantization specification); `None` for
+/// all other operators.
+pub(crate) fn known_grid(kind: &str, levels: Levels) -> OpResult<Option<Grid>> {
+    let (scale, lowest) = match kind {
+        "Sigmoid" | "Softmax" => (1.0 / 256.0, 0),
+        "Tanh" => (1.0 / 128.0, -128),
+        _ => return Ok(None),
+    };
+    let (bottom, _) = levels.range(8);
+    Grid::new(8, levels, sinter_model::GridShape::Tensor, &[scale], &[bottom - lowest]).map(Some)
+}
+
 impl QuantizeConfig {
     /// The values that get a grid on the target.
     pub(crate) fn place(&self, model: &Model) -> Placement {
-        place(model, &|node| is_integer(node) && self.profile.as_ref().is_none_or(|p| p.runs(node.kind())))
+        let rules = self.profile.as_ref().map(|p| p.rules).unwrap_or_default();
+        let runs = |node: &Node| is_integer(node, rules) && self.profile.as_ref().is_none_or(|p| p.runs(node.kind()));
+        let averages = |node: &Node| matches!(node.kind(), "AveragePool" | "GlobalAveragePool");
+        let keeps = |node: &Node| passes(node) || (rules == Rules::Tflite && averages(node));
+        place(model, &runs, &keeps, rules)
     }
 }
 
 /// Chooses the values: what integer operators read and write. A value whose only reader is a ReLU or Clip has none, since both run as
-/// one with what is before them; the graph's outputs stay float.
-fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
+/// one with what is before them.
+fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Node) -> bool, rules: Rules) -> Placement {
     let consumers = model.graph.consumers();
     let nodes = &model.graph.nodes;
     let fused = |value: &str| match consumers.get(value).map(Vec::as_slice) {
@@ -57,6 +78,7 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
     let read_by_integer = |value: &str| {
         consumers.get(value).is_some_and(|c| c.iter().any(|&i| is_integer(&nodes[i]) && !model.weights.contains_key(value)))
     };
+    let stays_float = |value: &str| rules != Rules::Tflite && model.graph.is_output(value);
     let mut placement = Placement::default();
     let mut gridded: BTreeMap<&str, ()> = BTreeMap::new();
     for input in model.graph.inputs.iter().filter(|i| i.element == ElementType::Float) {
@@ -67,7 +89,7 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
     }
     for node in nodes {
         let Some(output) = node.outputs.first() else { continue };
-        if model.graph.is_output(output) || !is_integer(node) {
+        if stays_float(output) || !is_integer(node) {
             // A float operator's result is quantized where an integer one reads it.
             if !is_integer(node) && read_by_integer(output) && !model.graph.is_output(output) && produces_float(node) {
                 placement.own.insert(output.clone());
@@ -77,16 +99,19 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
         }
         if passes(node) {
             if gridded.contains_key(node.inputs[0].as_str()) {
-                for output in node.outputs.iter().filter(|o| !o.is_empty() && !model.graph.is_output(o)) {
+                for output in node.outputs.iter().filter(|o| !o.is_empty() && !stays_float(o)) {
                     placement.shared.push((output.clone(), node.inputs[0].clone()));
                     gridded.insert(output, ());
                 }
             }
-        } else if matches!(node.kind(), "Gemm" | "MatMul") && !read_by_integer(output) {
+        } else if rules != Rules::Tflite && matches!(node.kind(), "Gemm" | "MatMul") && !read_by_integer(output) {
             // Runtimes have products of integers with float results; what reads those is float anyway.
         } else if !fused(output) {
             placement.own.insert(output.clone());
             gridded.insert(output, ());
+            if matches!(known_grid(node.kind(), Levels::Unsigned), Ok(Some(_))) {
+                placement.known.insert(output.clone(), node.kind().to_string());
+            }
         }
     }
     // Chains of moves all point to the value at their start.
@@ -98,7 +123,6 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool) -> Placement {
     }
     placement
 }
-
 /// Whether a node's result is a float value (and not an index, a shape or a truth).
 fn produces_float(node: &Node) -> bool {
     !matches!(

@@ -1,6 +1,6 @@
 //! Quantization follows the target: its profile says which formats and operators its integer kernels take.
 
-use sinter_estimate::Target;
+use sinter_estimate::{Rules, Target};
 use sinter_train::StageError;
 
 use crate::config::{Activations, Format, QuantizeConfig};
@@ -14,6 +14,7 @@ pub(crate) struct Kernels {
     pub per_tensor: Vec<String>,
     /// Operators that run on integers; `None` for all.
     operators: Option<Vec<String>>,
+    pub rules: Rules,
 }
 
 impl Kernels {
@@ -34,6 +35,7 @@ impl QuantizeConfig {
             activations: profile.activations.parse().map_err(|e| fail("activations", e))?,
             per_tensor: profile.per_tensor.clone(),
             operators: profile.operators.clone(),
+            rules: profile.rules,
         };
         Ok(Self { profile: Some(kernels), ..self.clone() })
     }

@@ -63,10 +63,17 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 div.scroll tabindex="0" role="region" aria-label="Layers" { (layers(record)) }
             }
             section {
+                @let compiled = record.artifacts.iter().any(|a| a.note.is_some());
                 h2 { "Files" }
                 div.scroll { table {
-                    thead { tr { th { "File" } th { "What" } th.n { "Size" } } }
-                    tbody { @for a in &record.artifacts { tr { td { a href=(a.path) { (a.path) } } td.wrap { (a.what) } td.n { (Bytes(a.bytes)) } } } }
+                    thead { tr { th { "File" } th { "What" } th.n { "Size" } @if compiled { th.n { "Flash" } th.n { "RAM" } th { "Compiled" } } } }
+                    tbody { @for a in &record.artifacts { tr {
+                        td { a href=(a.path) { (a.path) } } td.wrap { (a.what) } td.n { (Bytes(a.bytes)) }
+                        @if compiled {
+                            td.n { @if let Some(n) = a.flash { (Bytes(n)) } } td.n { @if let Some(n) = a.ram { (Bytes(n)) } }
+                            td.wrap { @if let Some(note) = &a.note { (note) } }
+                        }
+                    } } }
                 } }
             }
             @if !record.notes.is_empty() {

@@ -116,6 +116,15 @@ pub struct ArtifactRow {
     pub path: String,
     pub what: String,
     pub bytes: u64,
+    /// Of source: bytes of code and constants when compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flash: Option<u64>,
+    /// Of source: bytes of static memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<u64>,
+    /// Of source: which compiler said so, or what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// An artefact measured in a real runtime.

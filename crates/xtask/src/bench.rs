@@ -1,9 +1,9 @@
 //! Benchmarks beside peers: the peers are installed into an environment of their own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::setup::{self, root};
-use crate::{cargo, shell};
+use crate::{cargo, python, shell};
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub fn all(options: &Options) -> Result<(), String> {
         return Err(format!("`{unknown}` is no benchmark: there are {}", WORDS.join(", ")));
     }
     setup::all(&setup::Options::default())?;
-    let python = environment()?;
+    let python = python::environment(".cache/bench-peers", "bench/requirements.txt")?;
     shell::run(&cargo(), &["build", "--release", "--package", "sinter-bench"], &root())?;
     let bench = |args: &[&str]| shell::run("target/release/sinter-bench", &[&["--python", &python], args].concat(), &root());
     if wants("kernels") {
@@ -78,27 +78,6 @@ pub fn all(options: &Options) -> Result<(), String> {
         bench(&[&run[..], &["--seeds", "1"], &CIFAR].concat())?;
     }
     Ok(())
-}
-
-/// The Python with the peers, made anew when the list of peers changes.
-fn environment() -> Result<String, String> {
-    let (root, place) = (root(), root().join(".cache/bench-peers"));
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let wanted = read(&root.join("bench/requirements.txt"));
-    let python = place.join("bin/python").display().to_string();
-    if read(&place.join("installed.txt")) == wanted {
-        return Ok(python);
-    }
-    println!("installing peers into {}", place.display());
-    shell::run("python3", &["-m", "venv", "--clear", &place.display().to_string()], &root)
-        .map_err(|e| format!("{e}; peers need Python with its venv module"))?;
-    shell::run(
-        &python,
-        &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "bench/requirements.txt"],
-        &root,
-    )?;
-    std::fs::write(place.join("installed.txt"), wanted).map_err(|e| e.to_string())?;
-    Ok(python)
 }
 
 /// Makes data that no package brings appear in `.cache`.

@@ -1,8 +1,10 @@
 //! Everything that a contributor does is one `cargo xtask` word. Depends on neither libtorch nor polars, so it builds in seconds.
 
 mod bench;
+mod python;
 mod setup;
 mod shell;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +17,8 @@ cargo xtask WORD
   test                          set up, then run every test
   bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
                                 install peers, then run benchmarks beside them; DIR holds mnist/, cifar10-images.tar and ic_resnet8.onnx
+  verify-artifacts [MODEL...]   set up, install LiteRT, TensorFlow Lite Micro, ONNX Runtime and Vela, and compare what they
+                                answer to the files of five models with the integer reference
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
 An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         "demo" => setup_options(&rest).and_then(|o| setup::all(&o)).and_then(|()| demo()),
         "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
+        "verify-artifacts" => verify::artifacts(&rest),
         "bench" => bench_options(&rest).and_then(|o| bench::all(&o)),
         "help" | "--help" | "-h" => {
             println!("{HELP}");

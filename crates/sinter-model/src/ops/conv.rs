@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::linear::centred;
 use super::own;
@@ -62,6 +62,7 @@ impl Operator for Conv {
         let kernel = &w.size()[2..];
         let window = self.window.resolve(&x.size()[2..], kernel)?;
         let (x, padding) = window.pad_for_convolution(x)?;
+        let x = if rank == 2 && x.device() == Device::Cpu { channels_last(&x)? } else { x };
         Ok(vec![x.f_convolution(
             w,
             inputs.opt(2),
@@ -265,6 +266,12 @@ impl Operator for ConvTranspose {
     fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
         vec![WeightSlot { input: 1, bias: Some(2), out_axis: 1, in_axis: 0 }]
     }
+}
+
+/// The same values with the channels innermost in memory: libtorch's kernels for pictures then run at nearly twice the speed on a CPU, and
+/// what follows keeps the order.
+fn channels_last(x: &Tensor) -> OpResult<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 fn bias_shape(bias: &Tensor, rank: usize) -> OpResult<Tensor> {

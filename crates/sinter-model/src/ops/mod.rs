@@ -18,6 +18,8 @@ mod unary;
 
 use std::sync::Arc;
 
+pub use pool::{ResolvedWindow, Window};
+
 use crate::attributes::Attributes;
 use crate::error::{OpResult, invalid};
 use crate::op::Operator;

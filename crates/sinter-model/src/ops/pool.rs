@@ -14,7 +14,8 @@ pub(super) const KINDS: &[&str] = &["AveragePool", "GlobalAveragePool", "GlobalM
 
 /// A sliding window as the attributes state it: anything absent takes its default once the rank is known.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
+    /// Of a pool; a convolution has its weight's.
     pub kernel: Option<Vec<i64>>,
     strides: Option<Vec<i64>>,
     dilations: Option<Vec<i64>>,
@@ -23,18 +24,21 @@ pub(super) struct Window {
     ceil: bool,
 }
 
-/// A window with every number known, for one input shape.
+/// A [`Window`] with every number known, for one input shape; each list has one entry a spatial axis.
 #[derive(Debug)]
-pub(super) struct Resolved {
+pub struct ResolvedWindow {
     pub strides: Vec<i64>,
     pub dilations: Vec<i64>,
+    /// Padding before the first element.
     pub begin: Vec<i64>,
+    /// Padding after the last.
     pub end: Vec<i64>,
     /// Output lengths.
     pub out: Vec<i64>,
 }
 
 impl Window {
+    /// From a node's attributes.
     pub fn parse(attributes: &Attributes) -> OpResult<Self> {
         let auto_pad = attributes.get_str("auto_pad", "NOTSET")?.to_string();
         if !["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"].contains(&auto_pad.as_str()) {
@@ -56,12 +60,12 @@ impl Window {
         Ok(window)
     }
 
-    pub fn auto_pad(&self) -> Option<&str> {
+    pub(super) fn auto_pad(&self) -> Option<&str> {
         self.auto_pad.starts_with("SAME").then_some(self.auto_pad.as_str())
     }
 
     /// Strides, dilations and explicit pads; no output lengths and no automatic padding.
-    pub fn resolve_steps(&self, spatial: &[i64], kernel: &[i64]) -> OpResult<Resolved> {
+    pub(super) fn resolve_steps(&self, spatial: &[i64], kernel: &[i64]) -> OpResult<ResolvedWindow> {
         let rank = spatial.len();
         let ones = vec![1i64; rank];
         let strides = self.strides.clone().unwrap_or_else(|| ones.clone());
@@ -70,11 +74,11 @@ impl Window {
         if strides.len() != rank || dilations.len() != rank || pads.len() != 2 * rank || kernel.len() != rank {
             invalid!("kernel, strides, dilations or pads do not fit {rank} spatial axes");
         }
-        Ok(Resolved { strides, dilations, begin: pads[..rank].to_vec(), end: pads[rank..].to_vec(), out: vec![] })
+        Ok(ResolvedWindow { strides, dilations, begin: pads[..rank].to_vec(), end: pads[rank..].to_vec(), out: vec![] })
     }
 
     /// The window for one input shape.
-    pub fn resolve(&self, spatial: &[i64], kernel: &[i64]) -> OpResult<Resolved> {
+    pub fn resolve(&self, spatial: &[i64], kernel: &[i64]) -> OpResult<ResolvedWindow> {
         let mut r = self.resolve_steps(spatial, kernel)?;
         for a in 0..spatial.len() {
             let reach = (kernel[a] - 1) * r.dilations[a] + 1;
@@ -101,9 +105,9 @@ impl Window {
     }
 }
 
-impl Resolved {
+impl ResolvedWindow {
     /// Convolution pads both ends alike; what differs is padded here.
-    pub fn pad_for_convolution(&self, x: &Tensor) -> OpResult<(Tensor, Vec<i64>)> {
+    pub(super) fn pad_for_convolution(&self, x: &Tensor) -> OpResult<(Tensor, Vec<i64>)> {
         if self.begin == self.end {
             return Ok((x.shallow_clone(), self.begin.clone()));
         }
@@ -159,7 +163,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
 
 impl Pool {
     /// All windows as `[N, C, out..., kernel...]`: strided views of the padded input, no copy of overlapping elements.
-    fn windows(&self, x: &Tensor, kernel: &[i64], fill: f64) -> OpResult<(Tensor, Resolved)> {
+    fn windows(&self, x: &Tensor, kernel: &[i64], fill: f64) -> OpResult<(Tensor, ResolvedWindow)> {
         let spatial = x.size()[2..].to_vec();
         let r = self.window.resolve(&spatial, kernel)?;
         let pads = r.flat_pads(&r.overhang(&spatial, kernel));
