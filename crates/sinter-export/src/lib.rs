@@ -4,11 +4,13 @@ pub mod c;
 pub mod device;
 mod dynamic;
 mod explicit;
+mod micro;
 pub mod packed;
 mod runtime;
 mod tflite;
 
 pub use explicit::{Explicit, QdqError, explicit};
+pub use micro::arena;
 pub use packed::{PackError, Packed, pack, unpack};
-pub use runtime::{OnnxRuntime, RuntimeError};
+pub use runtime::{OnnxRuntime, RuntimeError, peak_memory};
 pub use tflite::{operators, tflite};

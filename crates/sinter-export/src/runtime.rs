@@ -87,6 +87,21 @@ impl OnnxRuntime {
     }
 }
 
+/// How far a piece of work raises the memory of the process, in bytes; `None` where the system does not tell.
+pub fn peak_memory<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
+    let read = |key: &str| {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().ok().map(|n| n * 1024)
+    };
+    // Sets the peak back to what is in use now.
+    let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    let before = read("VmRSS").filter(|_| reset);
+    let result = work();
+    let peak = before.and_then(|before| Some(read("VmHWM")?.saturating_sub(before)));
+    (result, peak)
+}
+
 /// Loads the library once for the process.
 fn environment() -> Result<&'static Environment, RuntimeError> {
     static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();

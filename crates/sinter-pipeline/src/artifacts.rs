@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use sinter_data::Order;
-use sinter_export::{OnnxRuntime, c, device, explicit, tflite};
-use sinter_model::{Model, write_whole};
+use sinter_export::{OnnxRuntime, RuntimeError, arena, c, device, explicit, peak_memory, tflite};
+use sinter_model::{Bytes, Model, write_whole};
 use sinter_onnx::Storage;
 use sinter_report::{ArtifactRow, MeasuredRow};
 use sinter_train::{Event, Events, StageError, evaluate_with};
@@ -58,8 +58,18 @@ pub(crate) fn leave(
                 measured.push(in_onnx_runtime(plan, &ours, "artifacts/model.onnx", last, float)?);
             }
             Export::Tflite => {
-                write_whole(&folder.join("artifacts/model.tflite"), &tflite(&device::lower(model)?))?;
-                add("model.tflite", "The compressed model for LiteRT, TensorFlow Lite Micro and Vela; pictures channels last")?;
+                let path = folder.join("artifacts/model.tflite");
+                write_whole(&path, &tflite(&device::lower(model)?))?;
+                let mut what =
+                    "The compressed model for LiteRT, TensorFlow Lite Micro and Vela; pictures channels last".to_string();
+                match arena(&path) {
+                    Some(Ok(bytes)) => {
+                        what += &format!("; its arena in TensorFlow Lite Micro is {}, measured", Bytes(bytes as u64))
+                    }
+                    Some(Err(reason)) => what += &format!("; TensorFlow Lite Micro refuses it: {reason}"),
+                    None => {}
+                }
+                add("model.tflite", &what)?;
             }
             Export::C => rows_of_source.extend(c_source(plan, model, folder, events)?),
         }
@@ -73,9 +83,13 @@ fn c_source(plan: &Plan, model: &Model, folder: &Path, events: Events) -> Result
     let Some(batch) = plan.data.test.batches(1, Order::Stored).next() else { return Ok(None) };
     let program = device::lower(model)?;
     let sample = device::integers(&program, &[batch?.x])?;
-    let source = c::source(&program, &sample, None)?;
     let place = folder.join("artifacts/c");
     std::fs::create_dir_all(&place).map_err(|error| RunError::Io { path: place.clone(), source: error })?;
+    let probe = place.join("model.tflite");
+    write_whole(&probe, &tflite(&program))?;
+    let arena = arena(&probe).and_then(Result::ok);
+    std::fs::remove_file(&probe).map_err(|error| RunError::Io { path: probe, source: error })?;
+    let source = c::source(&program, &sample, arena)?;
     let mut bytes = 0;
     for (name, content) in &source.files {
         write_whole(&place.join(name), content)?;
@@ -107,7 +121,15 @@ fn in_onnx_runtime(plan: &Plan, file: &Path, name: &str, simulated: &Measured, f
         simulated: simulated.quality.value,
         ..MeasuredRow::default()
     };
-    let mut runtime = match OnnxRuntime::open(file) {
+    let first = plan.data.test.batches(1, Order::Stored).next().transpose()?;
+    let (opened, peak) = peak_memory(|| {
+        let mut runtime = OnnxRuntime::open(file)?;
+        if let Some(batch) = &first {
+            let _answer = runtime.run(&batch.x)?;
+        }
+        Ok::<_, RuntimeError>(runtime)
+    });
+    let mut runtime = match opened {
         Ok(runtime) => runtime,
         Err(e) => {
             row.note = Some(e.to_string());
@@ -124,8 +146,9 @@ fn in_onnx_runtime(plan: &Plan, file: &Path, name: &str, simulated: &Measured, f
         }
     };
     row.value = Some(quality.value);
-    if let Some(batch) = plan.data.test.batches(1, Order::Stored).next() {
-        let (median, p95) = runtime.latency(&batch?.x, LATENCY_RUNS)?;
+    row.peak_memory = peak;
+    if let Some(batch) = first {
+        let (median, p95) = runtime.latency(&batch.x, LATENCY_RUNS)?;
         row.latency_median = Some(median.as_secs_f64() * 1e3);
         row.latency_p95 = Some(p95.as_secs_f64() * 1e3);
     }

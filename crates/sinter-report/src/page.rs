@@ -152,7 +152,7 @@ fn measured(record: &RunRecord) -> Markup {
         section {
             h2 { "Measured in real runtimes" }
             div.scroll { table {
-                thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } } }
+                thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
                 tbody { @for m in &record.measured { tr {
                     td { (m.artifact) }
                     td { (m.runtime) }
@@ -160,10 +160,11 @@ fn measured(record: &RunRecord) -> Markup {
                     td.n { (record.value_text(m.simulated)) }
                     td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
                     td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
+                    td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
                 } } }
             } }
             @for note in record.measured.iter().filter_map(|m| m.note.as_ref()) { p.small { (note) } }
-            p.small { "Latency is of one sample on one thread of this machine." (slower(record)) }
+            p.small { "Latency is of one sample on one thread of this machine; peak memory is what opening the file and one inference added to the process." (slower(record)) }
         }
     }
 }

@@ -139,6 +139,9 @@ pub struct MeasuredRow {
     /// Milliseconds for one sample on one thread.
     pub latency_median: Option<f64>,
     pub latency_p95: Option<f64>,
+    /// Bytes that opening the file and one inference took at most.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     /// Why there is no value.
     pub note: Option<String>,
 }

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask WORD
 
-  setup [--cuda] [--data DIR]   fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST
+  setup [--cuda] [--data DIR] [--runtimes]
+                                fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST; with --runtimes also LiteRT, TensorFlow
+                                Lite Micro and Vela, with which a run measures the arena of its TFLite file
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
   bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
@@ -57,6 +59,7 @@ fn setup_options(args: &[String]) -> Result<setup::Options, String> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--cuda" => options.cuda = true,
+            "--runtimes" => options.runtimes = true,
             "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
             other => return Err(format!("`{other}` is not an option of setup\n\n{HELP}")),
         }

@@ -1,7 +1,7 @@
 //! Artefacts in the real runtimes, which are installed into an environment of their own.
 
 use crate::setup::{self, root};
-use crate::{cargo, python, shell};
+use crate::{cargo, shell};
 
 /// Where data, runs and arrays go.
 const SCRATCH: &str = ".cache/runtimes";
@@ -11,7 +11,7 @@ const SCRATCH: &str = ".cache/runtimes";
 pub fn artifacts(models: &[String]) -> Result<(), String> {
     setup::all(&setup::Options::default())?;
     let root = root();
-    let python = python::environment(".cache/edge-runtimes", "tests/runtimes/requirements.txt")?;
+    let python = setup::runtimes()?;
     std::fs::create_dir_all(root.join(SCRATCH)).map_err(|e| e.to_string())?;
     shell::run(&python, &["tests/runtimes/prepare.py", ".cache/fashion-mnist", SCRATCH], &root)?;
     shell::run(&cargo(), &["build", "--package", "sinter", "--package", "sinter-bench"], &root)?;

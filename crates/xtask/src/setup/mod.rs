@@ -14,6 +14,8 @@ pub struct Options {
     pub cuda: bool,
     /// A folder that holds the Fashion-MNIST files.
     pub data: Option<PathBuf>,
+    /// Also a Python with LiteRT, TensorFlow Lite Micro and Vela.
+    pub runtimes: bool,
 }
 
 /// The repository.
@@ -27,7 +29,13 @@ pub fn all(options: &Options) -> Result<(), String> {
     libtorch::set_up(options.cuda)?;
     onnx_runtime()?;
     data::fashion_mnist(options.data.as_deref())?;
-    onnx_tests()
+    onnx_tests()?;
+    if options.runtimes { runtimes().map(drop) } else { Ok(()) }
+}
+
+/// The Python that has the runtimes of devices.
+pub fn runtimes() -> Result<String, String> {
+    crate::python::environment(".runtime/python", "tests/runtimes/requirements.txt")
 }
 
 /// The library that measures exported files.

@@ -1,0 +1,260 @@
+//! TFLite files and C source: what they hold, what they answer, and what they refuse.
+
+use std::path::Path;
+use std::process::Command;
+
+use sinter_data::{DataConfig, Dataset, Order};
+use sinter_estimate::TFLITE;
+use sinter_exec::Runner;
+use sinter_export::device::{Element, Op, Program, Rounding, integers, lower, plan, run};
+use sinter_export::{c, tflite};
+use sinter_model::{Attribute, Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
+use sinter_quantize::QuantizeConfig;
+use sinter_tests::{sinter, write_bars, write_pipeline};
+use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef};
+use tch::{Device, Kind, Tensor};
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
+    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
+}
+
+fn bars(folder: &Path) -> Dataset {
+    write_bars(folder, 256, 64);
+    let mut config: DataConfig = parse("name: bars\nsource: { idx: { folder: . } }\nnormalize: { mean: [0.3], std: [0.25] }");
+    config.rebase(folder);
+    Dataset::open(&config).unwrap()
+}
+
+/// A graph by its nodes; the value `x` comes in, the last node's goes out.
+struct Sketch(Model);
+
+impl Sketch {
+    fn new(shape: &[i64]) -> Self {
+        tch::manual_seed(11);
+        let mut model = Model::default();
+        let dims = shape.iter().map(|&n| Dim::Fixed(n));
+        let shape = [Dim::Free("batch".into())].into_iter().chain(dims).collect();
+        model.graph.inputs.push(ValueInfo { name: "x".into(), element: ElementType::Float, shape });
+        Self(model)
+    }
+
+    fn weight(&mut self, name: &str, shape: &[i64]) -> &mut Self {
+        let fan_in: i64 = shape[1..].iter().product::<i64>().max(1);
+        let value = Tensor::randn(shape, FLOAT) * (1.0 / (fan_in as f64).sqrt());
+        self.0.weights.insert(name.into(), Weight::new(Role::Parameter, value));
+        self
+    }
+
+    fn constant(&mut self, name: &str, value: Tensor) -> &mut Self {
+        self.0.weights.insert(name.into(), Weight::new(Role::Constant, value));
+        self
+    }
+
+    fn node(&mut self, kind: &str, attributes: Attributes, inputs: &[&str], output: &str) -> &mut Self {
+        let inputs = inputs.iter().map(|s| s.to_string()).collect();
+        let node = Node::new(&format!("{kind}-{output}"), kind, attributes, inputs, vec![output.into()]).unwrap();
+        self.0.graph.nodes.push(node);
+        self
+    }
+
+    fn finish(&mut self) -> Model {
+        let mut model = std::mem::take(&mut self.0);
+        let last = model.graph.nodes.last().unwrap().outputs[0].clone();
+        let shape = vec![Dim::Free("batch".into()), Dim::Free("n".into())];
+        model.graph.outputs.push(ValueInfo { name: last, element: ElementType::Float, shape });
+        model
+    }
+}
+
+/// Every operator that both formats have, over pictures of 12 x 12: branches, padding that is neither SAME nor none, broadcasting, and a
+/// picture that is flattened before a dense layer.
+fn everything() -> Model {
+    let none = Attributes::new;
+    let mut s = Sketch::new(&[1, 12, 12]);
+    s.weight("w1", &[6, 1, 3, 3]).weight("b1", &[6]).weight("w2", &[12, 1, 3, 3]).weight("w3", &[4, 12, 1, 1]).weight("b3", &[4]);
+    s.weight("w4", &[4, 6, 3, 3]).weight("w5", &[144, 10]).weight("b5", &[10]).weight("gain", &[1, 4, 1, 1]);
+    s.node("Conv", none().ints("pads", &[1, 1, 1, 1]), &["x", "w1", "b1"], "a").node("Relu", none(), &["a"], "a.r");
+    // Two output channels for each input channel, at every second place.
+    s.node("Conv", none().int("group", 6).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 2]), &["a.r", "w2"], "d");
+    s.constant("zero", Tensor::from(0f32)).constant("six", Tensor::from(6f32));
+    s.node("Clip", none(), &["d", "zero", "six"], "d.r");
+    s.node("Conv", none(), &["d.r", "w3", "b3"], "left");
+    s.node("MaxPool", none().ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]), &["a.r"], "m");
+    s.node("Conv", none().ints("pads", &[1, 1, 1, 1]), &["m", "w4"], "right");
+    s.node("Tanh", none(), &["right"], "right.t").node("Mul", none(), &["right.t", "gain"], "right.m");
+    s.node("Add", none(), &["left", "right.m"], "sum").node("LeakyRelu", none().float("alpha", 0.1), &["sum"], "sum.r");
+    s.node("Sub", none(), &["sum.r", "right.m"], "less");
+    s.node("Concat", none().int("axis", 1), &["less", "left"], "both");
+    s.node(
+        "AveragePool",
+        none().ints("kernel_shape", &[3, 3]).ints("pads", &[1, 1, 1, 1]).ints("strides", &[1, 1]),
+        &["both"],
+        "avg",
+    );
+    s.constant("pads", Tensor::from_slice(&[0i64, 0, 1, 0, 0, 0, 0, 1]));
+    s.node("Pad", none(), &["avg", "pads"], "padded");
+    // Back to 6 x 6 by a window that hangs over neither side.
+    s.node("MaxPool", none().ints("kernel_shape", &[2, 2]).ints("strides", &[1, 1]), &["padded"], "pooled");
+    s.node("Sigmoid", none(), &["pooled"], "gate").node("HardSwish", none(), &["pooled"], "swish");
+    s.node("Mul", none(), &["gate", "swish"], "gated");
+    s.node("Transpose", none().ints("perm", &[0, 2, 3, 1]), &["gated"], "turned");
+    s.node("Transpose", none().ints("perm", &[0, 3, 1, 2]), &["turned"], "back");
+    s.node("ReduceMean", none().ints("axes", &[1]).int("keepdims", 1), &["back"], "mean");
+    s.node("Add", none(), &["back", "mean"], "lifted");
+    s.constant("half", Tensor::from_slice(&[0i64, 4, 36]));
+    s.node("MaxPool", none().ints("kernel_shape", &[1, 1]), &["lifted"], "same").node("Flatten", none(), &["same"], "flat");
+    s.weight("w6", &[288, 144]).weight("b6", &[144]).node("Gemm", none(), &["flat", "w6", "b6"], "hidden");
+    s.node("Relu", none(), &["hidden"], "hidden.r").node("Gemm", none(), &["hidden.r", "w5", "b5"], "logits");
+    s.node("Softmax", none().int("axis", -1), &["logits"], "y");
+    s.finish()
+}
+
+fn quantized(model: Model, data: &Dataset) -> Model {
+    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
+    let context = Context { data, target: &TFLITE, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    parse::<QuantizeConfig>("{ samples: 128 }").run(model, &context).unwrap()
+}
+
+/// The share of answers of the reference that lie within one step of the simulation, and of those that are the same.
+fn agreement(model: &Model, program: &Program, data: &Dataset, rounding: Rounding) -> (f64, f64) {
+    let runner = Runner::new(model).unwrap();
+    let (mut near, mut same, mut all) = (0, 0, 0);
+    let q = program.tensors[program.outputs[0]].quantization.clone().unwrap();
+    for batch in data.test.batches(1, Order::Stored) {
+        let x = batch.unwrap().x;
+        let wanted = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
+        let got = run(program, &integers(program, &[x]).unwrap(), rounding).unwrap().remove(0);
+        for (v, got) in to_f32s(&wanted).unwrap().into_iter().zip(got) {
+            let wanted = (v / q.scale(0)).round() as i32 + q.zero_point();
+            near += usize::from((wanted - got as i32).abs() <= 1);
+            same += usize::from(wanted == got as i32);
+            all += 1;
+        }
+    }
+    (near as f64 / all as f64, same as f64 / all as f64)
+}
+
+#[test]
+fn the_reference_answers_as_the_simulation() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path());
+    let model = quantized(everything(), &data);
+    let program = lower(&model).unwrap();
+    // All in integers, from the input to the output.
+    assert!(program.steps.iter().all(|s| program.tensors[s.output].element == Element::Int8), "{:?}", program.steps);
+    assert!(!program.steps.iter().any(|s| matches!(s.op, Op::Dequantize | Op::Transpose { .. })), "the transpositions cancel");
+    for rounding in [Rounding::Float, Rounding::Fixed] {
+        let (near, same) = agreement(&model, &program, &data, rounding);
+        assert!(near >= 0.95 && same > 0.6, "{rounding:?}: {near} within a step, {same} the same");
+    }
+    // What lives at the same time lies apart.
+    let memory = plan(&program);
+    let largest = program.tensors.iter().filter(|t| t.data.is_none()).map(|t| t.bytes()).max().unwrap();
+    let total: usize = program.tensors.iter().filter(|t| t.data.is_none()).map(|t| t.bytes()).sum();
+    assert!(memory.bytes >= largest && memory.bytes < total, "{} of {total}", memory.bytes);
+    assert_eq!(memory.profile.iter().copied().max(), Some(memory.profile.iter().copied().max().unwrap().min(memory.bytes)));
+}
+
+#[test]
+fn the_c_source_answers_as_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path());
+    let program = lower(&quantized(everything(), &data)).unwrap();
+    for (i, batch) in data.test.batches(1, Order::Stored).take(4).enumerate() {
+        let sample = integers(&program, &[batch.unwrap().x]).unwrap();
+        let source = c::source(&program, &sample, Some(1234)).unwrap();
+        let place = folder.path().join(format!("c{i}"));
+        std::fs::create_dir(&place).unwrap();
+        for (name, content) in &source.files {
+            std::fs::write(place.join(name), content).unwrap();
+        }
+        let flags = "CFLAGS=-O1 -Werror -fsanitize=undefined -fno-sanitize-recover=all";
+        let made = Command::new("make").current_dir(&place).args(["test", flags]).output().unwrap();
+        let said = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success() && said.contains("answered exactly"), "{said}");
+        let size = c::measure(&place).unwrap().unwrap();
+        assert!(size.flash > source.constant_bytes as u64 && size.ram >= source.memory_bytes as u64, "{size:?}");
+    }
+}
+
+#[test]
+fn a_tflite_file_is_a_flatbuffer_of_its_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path());
+    let float = everything();
+    for program in [lower(&float).unwrap(), lower(&quantized(float, &data)).unwrap()] {
+        let bytes = tflite(&program);
+        assert_eq!(&bytes[4..8], b"TFL3");
+        let at = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]) as usize;
+        // The root table, and the vector of buffers in its fifth field: each content lies at a multiple of 16.
+        let root = at(0);
+        let field = |table: usize, i: usize| {
+            let vtable = (table as i64 - at(table) as i32 as i64) as usize;
+            let slot = u16::from_le_bytes([bytes[vtable + 4 + 2 * i], bytes[vtable + 5 + 2 * i]]) as usize;
+            table + slot
+        };
+        let follow = |place: usize| place + at(place);
+        let buffers = follow(field(root, 4));
+        assert!(at(buffers) > 10);
+        for i in 1..at(buffers) {
+            let buffer = follow(buffers + 4 + 4 * i);
+            assert_eq!((follow(field(buffer, 0)) + 4) % 16, 0, "buffer {i}");
+        }
+    }
+}
+
+#[test]
+fn what_tflite_lacks_is_an_error_with_its_node() {
+    let mut s = Sketch::new(&[1, 12, 12]);
+    s.node("Flatten", Attributes::new(), &["x"], "flat").node("Erf", Attributes::new(), &["flat"], "strange");
+    let error = lower(&s.finish()).unwrap_err().to_string();
+    assert!(error.contains("Erf-strange") && error.contains("no operator"), "{error}");
+    // In a pipeline it is found before anything runs.
+    let folder = tempfile::tempdir().unwrap();
+    write_bars(folder.path(), 64, 32);
+    let mut s = Sketch::new(&[1, 12, 12]);
+    s.weight("w", &[144, 4]).node("Flatten", Attributes::new(), &["x"], "flat").node("Erf", Attributes::new(), &["flat"], "e");
+    s.node("MatMul", Attributes::new(), &["e", "w"], "y");
+    sinter_onnx::save(&s.finish(), &folder.path().join("m.onnx"), sinter_onnx::Storage::Inside).unwrap();
+    write_pipeline(folder.path(), "p", "model: { onnx: m.onnx }\nstages:\n  - quantize: {}\nexport: [c]\n");
+    let output = sinter(folder.path(), &["run", "p.yaml"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("Erf") && said.contains("p.yaml"), "{said}");
+}
+
+/// A float model has a TFLite file and no C source: the error says what to do.
+#[test]
+fn c_source_wants_integers() {
+    let program = lower(&everything()).unwrap();
+    let error = integers(&program, &[Tensor::zeros([1, 1, 12, 12], FLOAT)]).unwrap_err().to_string();
+    assert!(error.contains("quantize"), "{error}");
+    assert!(c::source(&program, &[vec![0; 144]], None).unwrap_err().to_string().contains("quantize"));
+    // Bits that no kernel for activations has are refused by name.
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path());
+    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
+    let context = Context { data: &data, target: &TFLITE, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let narrow = parse::<QuantizeConfig>("{ activations: uint4 }").run(everything(), &context).unwrap();
+    let error = lower(&narrow).unwrap_err().to_string();
+    assert!(error.contains("4 bits"), "{error}");
+}
+
+/// A signal of one axis runs as a picture of height 1.
+#[test]
+fn one_axis_is_a_flat_picture() {
+    let none = Attributes::new;
+    let mut s = Sketch::new(&[1, 12, 12]);
+    s.constant("long", Tensor::from_slice(&[0i64, 12, 12]));
+    s.weight("w", &[8, 12, 3]).weight("b", &[8]).weight("fc", &[48, 4]);
+    s.node("Reshape", none().with("allowzero", Attribute::Int(0)), &["x", "long"], "signal");
+    s.node("Conv", none().ints("pads", &[1, 1]).ints("strides", &[2]), &["signal", "w", "b"], "c");
+    s.node("Relu", none(), &["c"], "c.r").node("Flatten", none(), &["c.r"], "flat").node("MatMul", none(), &["flat", "fc"], "y");
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path());
+    let model = quantized(s.finish(), &data);
+    let (near, _) = agreement(&model, &lower(&model).unwrap(), &data, Rounding::Fixed);
+    assert!(near >= 0.99, "{near}");
+}
