@@ -187,6 +187,7 @@ def static(path, folder):
 
         seconds, _ = best(work, 1)
         told(f"onnxruntime, {method.name}", seconds, accuracy(out))
+    os.replace(out, os.path.join(folder, "quantize_static.onnx"))
     import nncf
 
     model = onnx.load(path)
@@ -194,6 +195,33 @@ def static(path, folder):
     seconds, quantized = best(lambda: nncf.quantize(model, nncf.Dataset(batches), subset_size=len(x)), 1)
     onnx.save(quantized, out)
     told("nncf", seconds, accuracy(out))
+
+
+def latency(path, folder):
+    """The median time of one inference on one thread; the files take turns, so that all meet the same noise."""
+    import os
+
+    import onnxruntime as ort
+
+    x = np.load(os.path.join(folder, "score.npz"))["x"][:1]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    files = {
+        "Sinter": os.path.join(folder, "ours.onnx"),
+        "onnxruntime, quantize_static": os.path.join(folder, "quantize_static.onnx"),
+        "nncf": os.path.join(folder, "peer.onnx"),
+        "float": path,
+    }
+    sessions = {n: ort.InferenceSession(f, options, providers=["CPUExecutionProvider"]) for n, f in files.items()}
+    times = {n: [] for n in files}
+    for turn in range(600):
+        for n, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: x})
+            if turn >= 100:
+                times[n].append(time.perf_counter() - start)
+    for n in files:
+        told(n, float(np.median(times[n])), float(np.percentile(times[n], 95)))
 
 
 def archive(path):
@@ -214,6 +242,8 @@ if __name__ == "__main__":
         gptq(path, int(rest[0]), rest[1])
     elif work == "static":
         static(path, rest[0])
+    elif work == "latency":
+        latency(path, rest[0])
     elif work == "coding":
         coding(path)
     else:

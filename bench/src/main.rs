@@ -37,6 +37,9 @@ enum What {
     },
     /// Second-order rounding and static quantization.
     Quantize {
+        /// The `sinter` that trains what comes untrained.
+        #[arg(long)]
+        sinter: PathBuf,
         /// Where arrays go that peers read.
         #[arg(long)]
         scratch: PathBuf,
@@ -77,7 +80,7 @@ fn main() -> Outcome<()> {
     let peers = Peers { python: args.python, script: Path::new(env!("CARGO_MANIFEST_DIR")).join("peers.py") };
     match args.what {
         What::Kernels { scratch, exact } => kernels::all(&peers, &scratch, exact),
-        What::Quantize { scratch, data } => quantize::all(&peers, &scratch, data.as_deref()),
+        What::Quantize { sinter, scratch, data } => quantize::all(&peers, &sinter, &scratch, data.as_deref()),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
         What::Verify { sinter, scratch, models } => verify::all(&peers.python, &sinter, &scratch, &models),
     }

@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::Outcome;
 use crate::kernels::{best, milliseconds, slower, write_floats};
 use crate::peers::Peers;
+use crate::pipelines;
 use crate::table::Table;
 
 /// Samples that calibrate where there are enough, and that score.
@@ -23,16 +24,21 @@ const CALIBRATE: usize = 512;
 const SCORE: usize = 4000;
 
 /// All of it; without a folder of data the arrays only.
-pub fn all(peers: &Peers, scratch: &Path, data: Option<&Path>) -> Outcome<()> {
+pub fn all(peers: &Peers, sinter: &Path, scratch: &Path, data: Option<&Path>) -> Outcome<()> {
     std::fs::create_dir_all(scratch)?;
     println!("{} threads\n", tch::get_num_threads());
     second_order(peers, scratch)?;
     let Some(data) = data else { return Ok(()) };
     let kws = format!("numpy: {{ path: {} }} }}\nsplit: {{ test: 80% }}", data.join("kws01.npz").display());
     let cifar = format!("images: {{ path: {} }} }}", data.join("cifar10-images.tar").display());
-    for (model, source) in [("kws_ds_cnn.onnx", kws), ("ic_resnet8.onnx", cifar)] {
+    // MobileNet comes trained from nowhere: a pipeline trains it.
+    let run = pipelines::run(sinter, &scratch.join("runs"), Path::new("bench/pipelines/mobilenet.yaml"), 1)?;
+    let mobilenet = scratch.join("mobilenet.onnx");
+    std::fs::copy(run.join("artifacts/model.onnx"), &mobilenet)?;
+    let models = [(data.join("kws_ds_cnn.onnx"), &kws), (data.join("ic_resnet8.onnx"), &cifar), (mobilenet, &cifar)];
+    for (model, source) in models {
         let text = format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source}\n");
-        fixed(peers, scratch, &data.join(model), &text)?;
+        fixed(peers, scratch, &model, &text)?;
     }
     Ok(())
 }
@@ -101,6 +107,15 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
     for peer in peers.run("static", path, &[&folder.display().to_string()])? {
         let value = peer.value.map_or(String::new(), |v| format!("{:.2} %", v * 100.0));
         table.row(&[peer.name, milliseconds(peer.seconds), format!("{:.1}x", peer.seconds / forward), value]);
+    }
+    table.print();
+    let mut table = Table::new(&format!("one inference of {name} in ONNX Runtime, one thread"), &["", "median", "95th percentile", "of ours"]);
+    let told = peers.run("latency", path, &[&folder.display().to_string()])?;
+    let ours = told.first().map_or(f64::NAN, |t| t.seconds);
+    let micro = |seconds: f64| format!("{:.0} us", seconds * 1e6);
+    for peer in told {
+        let p95 = peer.value.map_or(String::new(), micro);
+        table.row(&[peer.name, micro(peer.seconds), p95, format!("{:.2}x", peer.seconds / ours)]);
     }
     table.print();
     Ok(())

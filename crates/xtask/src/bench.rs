@@ -59,7 +59,8 @@ pub fn all(options: &Options) -> Result<(), String> {
         ] {
             data(options, name, &places)?;
         }
-        bench(&["quantize", "--scratch", "target/bench", "--data", ".cache"])?;
+        shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
+        bench(&["quantize", "--sinter", "target/debug/sinter", "--scratch", "target/bench", "--data", ".cache"])?;
     }
     if wants("mnist") || wants("fashion") || wants("cifar") {
         shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
