@@ -109,7 +109,10 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
         table.row(&[peer.name, milliseconds(peer.seconds), format!("{:.1}x", peer.seconds / forward), value]);
     }
     table.print();
-    let mut table = Table::new(&format!("one inference of {name} in ONNX Runtime, one thread"), &["", "median", "95th percentile", "of ours"]);
+    let mut table = Table::new(
+        &format!("one inference of {name} in ONNX Runtime, one thread"),
+        &["", "median", "95th percentile", "of ours"],
+    );
     let told = peers.run("latency", path, &[&folder.display().to_string()])?;
     let ours = told.first().map_or(f64::NAN, |t| t.seconds);
     let micro = |seconds: f64| format!("{:.0} us", seconds * 1e6);

@@ -149,6 +149,36 @@ fn a_sensitivity_scan_is_told_and_remembered() {
     assert_eq!(told[0].lost, 9.0);
 }
 
+/// A budget is checked on the result: a verdict a line, exit code 3 when one is missed, and the layers that cost most.
+#[test]
+fn a_missed_budget_is_told_and_has_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    write_bars(folder.path(), 256, 64);
+    let target = sinter_tests::root().join("configs/targets/cortex-m4.yaml");
+    let stages = "stages:\n  - train: { epochs: 3, batch_size: 16 }\n  - quantize: {}\nexport: [onnx, c]\n";
+    let rest = |budget: &str| format!("target: {}\nbudget: {budget}\n{stages}", target.display());
+    write_pipeline(folder.path(), "kept", &rest("{ accuracy_drop: 20%, flash: 1 MiB, ram: 64 KiB, latency: 1 s, energy: 1 J }"));
+    let output = sinter(folder.path(), &["run", "kept.yaml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("(met)").count(), 5, "{text}");
+    assert!(text.contains("fits cortex-m4 with"), "{text}");
+    write_pipeline(folder.path(), "missed", &rest("{ flash: 10 KiB, ram: 16 B, latency: 1 us, energy: 1 nJ }"));
+    let output = sinter(folder.path(), &["run", "missed.yaml"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("the budget is missed: flash, ram, latency, energy") && text.contains("most: fc1"), "{text}");
+    let record = RunRecord::read(&only_run(folder.path(), "missed")).unwrap();
+    assert!(record.budget.iter().all(|b| !b.met && !b.worst.is_empty()), "{:?}", record.budget);
+    let page = std::fs::read_to_string(only_run(folder.path(), "missed").join("report.html")).unwrap();
+    assert!(page.contains("missed") && page.contains("Budget"));
+    // What the target can't tell is refused before anything runs.
+    let folder = tempfile::tempdir().unwrap();
+    write_bars(folder.path(), 40, 20);
+    refused(folder.path(), "budget: { energy: 1 mJ }\nstages: []\n", &["energy", "generic", "cortex-m4.yaml"]);
+    refused(folder.path(), "budget: { latency: fast }\nstages: []\n", &["number"]);
+}
+
 #[test]
 fn another_seed_is_another_run() {
     let folder = tempfile::tempdir().unwrap();

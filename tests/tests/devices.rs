@@ -258,3 +258,40 @@ fn one_axis_is_a_flat_picture() {
     let (near, _) = agreement(&model, &lower(&model).unwrap(), &data, Rounding::Fixed);
     assert!(near >= 0.99, "{near}");
 }
+
+/// The estimate of activation memory, made on the graph, is that of the program that runs.
+#[test]
+fn estimated_memory_is_that_of_the_program() {
+    use sinter_model::zoo::ZooModel;
+    for (zoo, kibibytes) in [(ZooModel::DsCnn, 16.0), (ZooModel::Resnet8, 48.0), (ZooModel::MobilenetV1, 54.0)] {
+        let shape = zoo.default_input();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("noise.npz");
+        write_noise(&path, &shape);
+        let text = format!("name: noise\nsource: {{ numpy: {{ path: {} }} }}\nsplit: {{ test: 50% }}", path.display());
+        let data = Dataset::open(&parse::<DataConfig>(&text)).unwrap();
+        let model = quantized(zoo.build(&shape, 2).unwrap(), &data);
+        let estimate = sinter_estimate::memory(&model).unwrap();
+        let planned = plan(&lower(&model).unwrap()).bytes;
+        let off = (estimate.ram as f64 / planned as f64 - 1.0).abs();
+        assert!(off < 0.02, "{}: {} estimated, {planned} planned", zoo.name(), estimate.ram);
+        assert!((estimate.ram as f64 / 1024.0 - kibibytes).abs() < 1.0, "{}: {}", zoo.name(), estimate.ram);
+        // A byte a weight, four a bias.
+        let weights: usize = model.layers().iter().map(|l| model.weights[&l.weight].numel()).sum();
+        assert!(estimate.flash > weights as u64 && estimate.flash < weights as u64 + weights as u64 / 10 + 4000, "{estimate:?}");
+    }
+}
+
+/// Eight samples of noise with labels 0 and 1.
+fn write_noise(path: &Path, shape: &[i64]) {
+    use npyz::WriterBuilder;
+    let dims: Vec<u64> = [8].into_iter().chain(shape.iter().map(|&n| n as u64)).collect();
+    let count = dims.iter().product::<u64>();
+    let mut archive = npyz::npz::NpzWriter::create(path).unwrap();
+    let mut x = archive.array("x", Default::default()).unwrap().default_dtype().shape(&dims).begin_nd().unwrap();
+    x.extend((0..count).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)).unwrap();
+    x.finish().unwrap();
+    let mut y = archive.array("y", Default::default()).unwrap().default_dtype().shape(&[8]).begin_nd().unwrap();
+    y.extend((0..8i64).map(|i| i % 2)).unwrap();
+    y.finish().unwrap();
+}

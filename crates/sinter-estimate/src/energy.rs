@@ -42,6 +42,8 @@ pub struct EnergyEstimate {
     /// Low and high end over published results for boards of this kind; only for all-int8 models.
     pub board: Option<(f64, f64)>,
     pub board_source: Option<String>,
+    /// Seconds, low and high end over published results for boards of this kind; only for all-int8 models.
+    pub latency: Option<(f64, f64)>,
 }
 
 impl EnergyEstimate {
@@ -90,10 +92,16 @@ pub fn energy(footprint: &Footprint, target: &Target) -> EnergyEstimate {
     let int8 = footprint.layers.iter().filter(|l| l.macs > 0).all(|l| l.bits <= 8);
     let macs = footprint.macs().0 as f64;
     let board = target.board.as_ref().filter(|_| int8 && macs > 0.0);
+    let seconds = |l: &crate::target::Latency, cycles: f64| macs * cycles / (l.clock_mhz * 1e6);
     EnergyEstimate {
         floor: pj * 1e-12,
         floor_source: target.floor.source.clone(),
         board: board.map(|b| (macs * b.low_pj_per_mac * 1e-12, macs * b.high_pj_per_mac * 1e-12)),
         board_source: board.map(|b| b.source.clone()),
+        latency: target
+            .latency
+            .as_ref()
+            .filter(|_| int8 && macs > 0.0)
+            .map(|l| (seconds(l, l.low_cycles_per_mac), seconds(l, l.high_cycles_per_mac))),
     }
 }

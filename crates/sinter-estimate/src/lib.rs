@@ -5,7 +5,9 @@
 //! targets multiply every weight that is stored.
 
 mod energy;
+mod memory;
 mod target;
 
 pub use energy::{EnergyEstimate, Footprint, LayerFootprint, energy, footprint};
-pub use target::{BoardEnergy, FloorEnergy, GENERIC, Profile, Rules, TFLITE, Target};
+pub use memory::{Life, MemoryEstimate, memory, place};
+pub use target::{BoardEnergy, FloorEnergy, GENERIC, Latency, Profile, Rules, TFLITE, Target};

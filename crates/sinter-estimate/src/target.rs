@@ -22,6 +22,9 @@ pub struct Target {
     /// Measured on boards of this kind. Default: none known.
     #[serde(default)]
     pub board: Option<BoardEnergy>,
+    /// How fast boards of this kind were measured to be. Default: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// What its integer kernels take. Default: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Profile>,
@@ -91,6 +94,16 @@ pub struct FloorEnergy {
 pub struct BoardEnergy {
     pub low_pj_per_mac: f64,
     pub high_pj_per_mac: f64,
+    pub source: String,
+}
+
+/// Clock cycles per multiply-accumulate of a whole int8 inference: the range over published results.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    pub clock_mhz: f64,
+    pub low_cycles_per_mac: f64,
+    pub high_cycles_per_mac: f64,
     pub source: String,
 }
 

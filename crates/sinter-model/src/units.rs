@@ -146,6 +146,38 @@ impl FromStr for Joules {
     }
 }
 
+/// A time in seconds. Written `10 ms`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize)]
+#[serde(transparent)]
+pub struct Seconds(pub f64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            s if s < 1e-3 => write!(f, "{:.0} µs", s * 1e6),
+            s if s < 1.0 => write!(f, "{:.1} ms", s * 1e3),
+            s => write!(f, "{s:.2} s"),
+        }
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (value, unit) = split_unit(text)?;
+        let factor = match unit {
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            _ => return Err(UnitError(format!("time `{text}` needs a unit: s, ms or us"))),
+        };
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(UnitError(format!("`{text}` is not a possible time")));
+        }
+        Ok(Self(value * factor))
+    }
+}
+
 /// Deserializes a type from its text form, so that errors keep their place in the file.
 pub fn from_text<'de, T, D>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
@@ -207,6 +239,7 @@ macro_rules! deserialize_quantity {
 deserialize_quantity!(Bytes, "a size such as `64 KiB`");
 deserialize_quantity!(Ratio, "a ratio such as `0.5` or `50%`");
 deserialize_quantity!(Joules, "an energy such as `20 uJ`");
+deserialize_quantity!(Seconds, "a time such as `10 ms`");
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sinter_cluster::ClusterConfig;
 use sinter_distill::DistillConfig;
 use sinter_model::zoo::ZooModel;
+use sinter_model::{Bytes, Joules, Ratio, Seconds};
 use sinter_prune::PruneConfig;
 use sinter_quantize::QuantizeConfig;
 use sinter_train::{Stage, TrainConfig};
@@ -26,6 +27,9 @@ pub struct PipelineConfig {
     /// The target file. Default: no hardware in particular.
     #[serde(default)]
     pub target: Option<PathBuf>,
+    /// What the result may cost; checked at the end. Default: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// In the order in which they run; any number.
     pub stages: Vec<StageConfig>,
     /// What to leave in `artifacts/`. Default: packed and onnx.
@@ -35,6 +39,27 @@ pub struct PipelineConfig {
 
 fn exports() -> Vec<Export> {
     vec![Export::Packed, Export::Onnx]
+}
+
+/// Limits on the result. Where a figure is an interval its upper end counts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Of the float model's quality, in points: `1%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_drop: Option<Ratio>,
+    /// Code and constants of the C export where it is compiled; else the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flash: Option<Bytes>,
+    /// Static memory of the C export where it is compiled; else the activations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<Bytes>,
+    /// Of one inference on the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Seconds>,
+    /// Of one inference on the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Joules>,
 }
 
 /// Where the model comes from: exactly one of `zoo` and `onnx`.

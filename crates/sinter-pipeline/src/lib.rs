@@ -5,6 +5,7 @@
 //! what happens; nobody here prints.
 
 mod artifacts;
+mod budget;
 mod checkpoint;
 mod config;
 mod diagnostic;

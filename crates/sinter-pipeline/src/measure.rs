@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sinter_estimate::Target;
 use sinter_export::{Packed, pack, unpack};
 use sinter_model::{Bytes, Model, Role};
 use sinter_report::{CurveRow, LayerRow, SensitivityRow, StageRow};
@@ -49,7 +50,6 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
     let float_bytes = sinter_onnx::export(model)?.len() as u64;
     let quality = evaluate(model, &plan.data.test, plan.data.task, reference)?;
     let footprint = sinter_estimate::footprint(model)?;
-    let energy = sinter_estimate::energy(&footprint, &plan.target);
     let mut nonzero = 0;
     for weight in model.weights.values().filter(|w| w.role == Role::Parameter) {
         nonzero += ((1.0 - weight.sparsity()?) * weight.numel() as f64).round() as u64;
@@ -66,11 +66,9 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
         macs: footprint.macs().0,
         value: quality.value,
         top5: quality.top5,
-        energy_floor: energy.floor,
-        energy_low: energy.board.map(|b| b.0),
-        energy_high: energy.board.map(|b| b.1),
         ..StageRow::default()
     };
+    let row = estimated(row, model, &plan.target)?;
     let macs: BTreeMap<&str, u64> = footprint.layers.iter().map(|l| (l.node.as_str(), l.macs)).collect();
     let mut layers = Vec::new();
     for layer in model.layers() {
@@ -90,6 +88,22 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
         });
     }
     Ok(Measured { row, layers, quality, curves: vec![], sensitivity: vec![], notes: vec![] })
+}
+
+/// The row with what is estimated for the target.
+pub(crate) fn estimated(row: StageRow, model: &Model, target: &Target) -> Result<StageRow, RunError> {
+    let energy = sinter_estimate::energy(&sinter_estimate::footprint(model)?, target);
+    let memory = sinter_estimate::memory(model)?;
+    Ok(StageRow {
+        energy_floor: energy.floor,
+        energy_low: energy.board.map(|b| b.0),
+        energy_high: energy.board.map(|b| b.1),
+        latency_low: energy.latency.map(|l| l.0),
+        latency_high: energy.latency.map(|l| l.1),
+        ram: memory.ram,
+        flash: memory.flash,
+        ..row
+    })
 }
 
 /// A stage's request in a few words: its keys that are not nested.

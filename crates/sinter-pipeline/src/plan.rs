@@ -52,6 +52,7 @@ impl Plan {
         if target.quantization.is_none() && config.export.iter().any(|e| e.is_for_devices()) {
             target.quantization = sinter_estimate::TFLITE.quantization.clone();
         }
+        check_budget(&config, &target, &source)?;
         let data = Dataset::open(&data_config).map_err(|e| data_error(&e, &data_source))?;
         if data.test.is_empty() {
             let help = Some("give a test split, or a share under `split: { test: 20% }`".into());
@@ -230,6 +231,22 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
         }
     }
     Ok(())
+}
+
+/// A limit on what nobody can tell is no limit.
+fn check_budget(config: &PipelineConfig, target: &Target, source: &Source) -> Result<(), ConfigError> {
+    let Some(budget) = &config.budget else { return Ok(()) };
+    let unknown = [
+        ("latency", budget.latency.is_some() && target.latency.is_none()),
+        ("energy", budget.energy.is_some() && target.board.is_none()),
+    ];
+    match unknown.into_iter().find(|(_, unknown)| *unknown) {
+        Some((what, _)) => {
+            let help = format!("take a target with published {what} results, such as configs/targets/cortex-m4.yaml");
+            Err(source.error(&format!("budget.{what}"), format!("target `{}` has no figures of {what}", target.name), Some(help)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Operators that a format lacks are found before anything runs.

@@ -13,9 +13,10 @@ use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_repo
 use sinter_train::{Context, Event, Events, Memory, Probe, StageError, TeacherRef};
 
 use crate::artifacts;
+use crate::budget;
 use crate::checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
 use crate::key::Key;
-use crate::measure::{Measured, measure};
+use crate::measure::{Measured, estimated, measure};
 use crate::plan::Plan;
 
 /// Why a run did not end.
@@ -113,9 +114,13 @@ impl Plan {
         let mut record = self.record(&told, &folder);
         record.artifacts = artifacts;
         record.measured = measured;
+        record.budget = budget::verdicts(self, &model, &record)?;
+        for row in &record.budget {
+            events(Event::Verdict { text: budget::line(row), met: row.met });
+        }
         // What the stages took when they were done, not what reading them from the cache took.
         record.seconds = record.stages.iter().map(|s| s.seconds).sum();
-        record.summary = summary(&record);
+        record.summary = summary(&record) + &budget::fit(&self.target, &record);
         write_report(&record, &folder)?;
         let json = serde_json::to_vec_pretty(&record).unwrap_or_default();
         write_whole(&folder.join("run.json"), &json)?;
@@ -146,10 +151,8 @@ impl Plan {
             if index > 0 {
                 events(Event::StageCached { stage: stage_name, index, stages });
             }
-            // Energy depends on the target, which is no part of the key.
-            let fresh = sinter_estimate::energy(&sinter_estimate::footprint(&model)?, &self.target);
-            measured.row.energy_floor = fresh.floor;
-            (measured.row.energy_low, measured.row.energy_high) = (fresh.board.map(|b| b.0), fresh.board.map(|b| b.1));
+            // Estimates depend on the target, which is no part of the key.
+            measured.row = estimated(measured.row, &model, &self.target)?;
             measured.row.cached = true;
             return Ok((model, measured));
         }
@@ -238,6 +241,7 @@ impl Plan {
             floor: 0.0,
             floor_source: self.target.floor.source.clone(),
             board: None,
+            latency: None,
             board_source: self.target.board.as_ref().map(|b| b.source.clone()),
         };
         RunRecord {

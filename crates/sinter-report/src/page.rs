@@ -1,7 +1,7 @@
 //! The page of a run.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sinter_model::{Bytes, Joules, Macs};
+use sinter_model::{Bytes, Joules, Macs, Seconds};
 
 use crate::chart::Chart;
 use crate::record::{RunRecord, StageRow};
@@ -45,6 +45,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
         }
         main {
             (facts(record))
+            (budget(record))
             section {
                 h2 { "Stages" }
                 div.scroll tabindex="0" role="region" aria-label="Stages" { (stages(record)) }
@@ -102,7 +103,32 @@ fn facts(record: &RunRecord) -> Markup {
             }
             div { dt { "Multiply-accumulates" } dd { (Macs(last.macs)) small { "float " (Macs(float.macs)) } } }
             div { dt { "Parameters" } dd { (count(last.parameters)) small { (count(last.nonzero)) " not zero; float " (count(float.parameters)) } } }
+            @if last.ram > 0 {
+                div { dt { "Activation memory, estimated" } dd { (Bytes(last.ram)) small { "float " (Bytes(float.ram)) } } }
+                div { dt { "Weights on a device" } dd { (Bytes(last.flash)) small { "float " (Bytes(float.flash)) } } }
+            }
+            @if let (Some(low), Some(high)) = (last.latency_low, last.latency_high) {
+                div { dt { "Latency, estimated on " (record.target) } dd { (Seconds(low)) "–" (Seconds(high)) small { "as published for its boards" } } }
+            }
             div { dt { "Energy, estimated floor" } dd { (Joules(last.energy_floor)) small { "float " (Joules(float.energy_floor)) } } }
+        }
+    }
+}
+
+/// What was asked for, and whether it holds.
+fn budget(record: &RunRecord) -> Markup {
+    if record.budget.is_empty() {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 { "Budget" }
+            div.scroll { table {
+                thead { tr { th { "Of" } th.n { "At most" } th.n { "Is" } th { "Verdict" } th { "What costs most" } } }
+                tbody { @for b in &record.budget { tr {
+                    td { (b.what) } td.n { (b.limit) } td.n { (b.value) } td { @if b.met { "met" } @else { strong { "missed" } } } td.wrap { (b.worst.join(", ")) }
+                } } }
+            } }
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct RunRecord {
     /// What scans found, where a stage asked for one.
     #[serde(default)]
     pub sensitivity: Vec<SensitivityRow>,
+    #[serde(default)]
+    pub budget: Vec<BudgetRow>,
     pub artifacts: Vec<ArtifactRow>,
     pub measured: Vec<MeasuredRow>,
     pub classes: Vec<String>,
@@ -67,6 +69,30 @@ pub struct StageRow {
     /// Estimated energy on the target's boards, joules.
     pub energy_low: Option<f64>,
     pub energy_high: Option<f64>,
+    /// Estimated seconds per inference on the target's boards.
+    #[serde(default)]
+    pub latency_low: Option<f64>,
+    #[serde(default)]
+    pub latency_high: Option<f64>,
+    /// Estimated bytes of activations, planned by lifetime.
+    #[serde(default)]
+    pub ram: u64,
+    /// Bytes of weights as a device's kernels read them.
+    #[serde(default)]
+    pub flash: u64,
+}
+
+/// What the budget asked for and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BudgetRow {
+    /// `accuracy_drop`, `flash`, `ram`, `latency` or `energy`.
+    pub what: String,
+    pub limit: String,
+    /// With where it comes from: measured, or estimated.
+    pub value: String,
+    pub met: bool,
+    /// Of a budget that was missed: what costs most.
+    pub worst: Vec<String>,
 }
 
 /// One layer after one stage.

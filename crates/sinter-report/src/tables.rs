@@ -55,6 +55,10 @@ fn stages(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "energy_floor_joules_estimate" => column(record, |s| s.energy_floor),
         "energy_low_joules_estimate" => column(record, |s| s.energy_low),
         "energy_high_joules_estimate" => column(record, |s| s.energy_high),
+        "latency_low_seconds_estimate" => column(record, |s| s.latency_low),
+        "latency_high_seconds_estimate" => column(record, |s| s.latency_high),
+        "ram_bytes_estimate" => column(record, |s| s.ram),
+        "flash_bytes_estimate" => column(record, |s| s.flash),
     ]
 }
 

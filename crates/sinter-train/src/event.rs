@@ -58,6 +58,11 @@ pub enum Event {
         value: f64,
         seconds: f64,
     },
+    /// What became of one part of the budget.
+    Verdict {
+        text: String,
+        met: bool,
+    },
     Artifact {
         path: PathBuf,
         bytes: u64,

@@ -13,7 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written)."
+    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written), 3 done, but the budget is missed."
 )]
 pub struct Args {
     #[command(subcommand)]

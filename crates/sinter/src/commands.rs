@@ -83,8 +83,12 @@ fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
     let plan = Plan::read(&args.pipeline, args.seed).map_err(config)?;
     let listener = Listener::new(args.quiet, args.json);
     let options = RunOptions { out: args.out.clone(), fresh: args.fresh };
-    plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
-    Ok(())
+    let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
+    let missed: Vec<&str> = outcome.record.budget.iter().filter(|b| !b.met).map(|b| b.what.as_str()).collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { text: format!("the budget is missed: {}", missed.join(", ")), code: 3 })
 }
 
 fn unpack_file(file: &Path, output: &Path) -> Result<(), Failure> {

@@ -84,6 +84,7 @@ impl Listener {
             Event::StageFinished { stage, size, metric, value, seconds, .. } => {
                 self.line(&format!("✓ {stage}: {} packed, {metric} {value:.4} ({seconds:.1} s)", Bytes(*size)));
             }
+            Event::Verdict { text, met } => self.line(&format!("{} {text}", if *met { "✓" } else { "✗" })),
             Event::Artifact { path, bytes } => self.line(&format!("  {} ({})", path.display(), Bytes(*bytes))),
             Event::RunFinished { report, summary, seconds, .. } => {
                 if let Mode::Bar(bar) = &self.mode {

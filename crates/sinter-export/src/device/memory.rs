@@ -1,5 +1,7 @@
 //! Where computed tensors live: each in a part of one block of memory, from the step that makes it to the last that reads it.
 
+use sinter_estimate::{Life, place};
+
 use super::{Op, Program};
 
 /// Tensors start at multiples of this many bytes.
@@ -16,8 +18,7 @@ pub struct Memory {
     pub profile: Vec<usize>,
 }
 
-/// Plans the memory: largest tensor first, each at the lowest place that is free for its whole life (Pisarchyk and Lee, 2020, greedy by
-/// size). A tensor that is another in a new shape shares its place.
+/// Plans the memory by lifetime. A tensor that is another in a new shape shares its place.
 pub fn plan(program: &Program) -> Memory {
     let count = program.tensors.len();
     // A reshaped tensor lives in that which it came from.
@@ -40,32 +41,13 @@ pub fn plan(program: &Program) -> Memory {
     }
     program.outputs.iter().for_each(|&t| touch(t, program.steps.len()));
     let size = |t: usize| program.tensors[t].bytes().next_multiple_of(ALIGNMENT);
-    let mut waiting: Vec<usize> = (0..count).filter(|&t| lives[t].is_some()).collect();
-    waiting.sort_by_key(|&t| (std::cmp::Reverse(size(t)), t));
-    let mut placed: Vec<(usize, usize)> = Vec::new();
-    for tensor in waiting {
-        let life = |t: usize| lives[t].unwrap_or_default();
-        let meets = |other: usize| life(other).0 <= life(tensor).1 && life(tensor).0 <= life(other).1;
-        let mut taken: Vec<(usize, usize)> =
-            placed.iter().filter(|(t, _)| meets(*t)).map(|&(t, at)| (at, at + size(t))).collect();
-        taken.sort_unstable();
-        let mut at = 0;
-        for (from, to) in taken {
-            if from >= at + size(tensor) {
-                break;
-            }
-            at = at.max(to);
-        }
-        placed.push((tensor, at));
-    }
+    let living: Vec<(usize, Life)> =
+        (0..count).filter_map(|t| lives[t].map(|(from, to)| (t, Life { bytes: size(t), from, to }))).collect();
+    let (starts, bytes) = place(&living.iter().map(|(_, life)| *life).collect::<Vec<_>>());
     let mut offsets = vec![None; count];
-    placed.iter().for_each(|&(t, at)| offsets[t] = Some(at));
+    living.iter().zip(starts).for_each(|((t, _), at)| offsets[*t] = Some(at));
     let offsets: Vec<Option<usize>> =
         (0..count).map(|t| offsets[root[t]].filter(|_| program.tensors[t].data.is_none())).collect();
-    let alive = |step: usize| {
-        let here = placed.iter().filter(|(t, _)| lives[*t].is_some_and(|(from, to)| (from..=to).contains(&step)));
-        here.map(|&(t, _)| size(t)).sum()
-    };
-    let bytes = placed.iter().map(|&(t, at)| at + size(t)).max().unwrap_or(0);
+    let alive = |step: usize| living.iter().filter(|(_, l)| (l.from..=l.to).contains(&step)).map(|(_, l)| l.bytes).sum();
     Memory { offsets, bytes, profile: (0..program.steps.len()).map(alive).collect() }
 }
