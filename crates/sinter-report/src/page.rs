@@ -108,7 +108,7 @@ fn facts(record: &RunRecord) -> Markup {
                 div { dt { "Weights on a device" } dd { (Bytes(last.flash)) small { "float " (Bytes(float.flash)) } } }
             }
             @if let (Some(low), Some(high)) = (last.latency_low, last.latency_high) {
-                div { dt { "Latency, estimated on " (record.target) } dd { (Seconds(low)) "–" (Seconds(high)) small { "as published for its boards" } } }
+                div { dt { "Latency, estimated on " (record.target) } dd { (span(low, high)) small { "as published for its boards" } } }
             }
             div { dt { "Energy, estimated floor" } dd { (Joules(last.energy_floor)) small { "float " (Joules(float.energy_floor)) } } }
         }
@@ -120,16 +120,27 @@ fn budget(record: &RunRecord) -> Markup {
     if record.budget.is_empty() {
         return html! {};
     }
+    let missed = record.budget.iter().any(|b| !b.met);
     html! {
         section {
             h2 { "Budget" }
             div.scroll { table {
-                thead { tr { th { "Of" } th.n { "At most" } th.n { "Is" } th { "Verdict" } th { "What costs most" } } }
+                thead { tr { th { "Of" } th.n { "At most" } th { "Is" } th { "Verdict" } @if missed { th { "What costs most" } } } }
                 tbody { @for b in &record.budget { tr {
-                    td { (b.what) } td.n { (b.limit) } td.n { (b.value) } td { @if b.met { "met" } @else { strong { "missed" } } } td.wrap { (b.worst.join(", ")) }
+                    td { (b.what) } td.n { (b.limit) } td.wrap { (b.value) } td { @if b.met { "met" } @else { strong { "missed" } } }
+                    @if missed { td.wrap { (b.worst.join(", ")) } }
                 } } }
             } }
         }
+    }
+}
+
+/// An interval of times, with the unit once where both have the same.
+fn span(low: f64, high: f64) -> String {
+    let (low, high) = (Seconds(low).to_string(), Seconds(high).to_string());
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, a)), Some((_, b))) if a == b => format!("{number}–{high}"),
+        _ => format!("{low} – {high}"),
     }
 }
 
