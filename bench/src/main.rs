@@ -1,6 +1,7 @@
 //! Benchmarks of Sinter beside peers: kernels on the same arrays, pipelines on real data. `cargo xtask bench` builds this, installs the
 //! peers and starts it.
 
+mod estimates;
 mod kernels;
 mod peers;
 mod pipelines;
@@ -18,7 +19,7 @@ use peers::Peers;
 #[derive(Debug, Parser)]
 struct Args {
     /// The Python that has the peers.
-    #[arg(long)]
+    #[arg(long, default_value = "python3")]
     python: PathBuf,
     #[command(subcommand)]
     what: What,
@@ -59,6 +60,15 @@ enum What {
         seeds: Vec<u64>,
         pipelines: Vec<PathBuf>,
     },
+    /// How far the estimates for boards are off, for models that were left out.
+    Estimates {
+        /// A folder of targets.
+        #[arg(long)]
+        targets: PathBuf,
+        /// MLPerf Tiny's published results, to check the targets against.
+        #[arg(long)]
+        published: Option<PathBuf>,
+    },
     /// Five models' artefacts in LiteRT, TensorFlow Lite Micro, ONNX Runtime, C and Vela, beside the integer reference.
     Verify {
         /// The `sinter` to run.
@@ -82,6 +92,7 @@ fn main() -> Outcome<()> {
         What::Kernels { scratch, exact } => kernels::all(&peers, &scratch, exact),
         What::Quantize { sinter, scratch, data } => quantize::all(&peers, &sinter, &scratch, data.as_deref()),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
+        What::Estimates { targets, published } => estimates::all(&targets, published.as_deref()),
         What::Verify { sinter, scratch, models } => verify::all(&peers.python, &sinter, &scratch, &models),
     }
 }

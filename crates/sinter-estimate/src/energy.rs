@@ -1,9 +1,10 @@
-//! Operations, bytes and joules of one inference.
+//! Operations, bytes, joules and seconds of one inference.
 
 use serde::{Deserialize, Serialize};
 use sinter_exec::{ExecError, io_shapes};
-use sinter_model::{Joules, Macs, Model, Role};
+use sinter_model::{Macs, Mask, Model, NmPattern, Role};
 
+use crate::board::{Interval, Quantity};
 use crate::target::Target;
 
 /// What one layer does and holds.
@@ -12,6 +13,9 @@ pub struct LayerFootprint {
     pub node: String,
     pub kind: String,
     pub macs: u64,
+    /// The N:M pattern of its weight.
+    #[serde(default)]
+    pub pattern: Option<NmPattern>,
     /// Bits of the operands: 8 when weight and input are on grids of at most 8 bits, else 32.
     pub bits: u8,
     /// Bytes of weights read.
@@ -31,26 +35,35 @@ impl Footprint {
     pub fn macs(&self) -> Macs {
         Macs(self.layers.iter().map(|l| l.macs).sum())
     }
-}
 
-/// An energy estimate for one inference.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EnergyEstimate {
-    /// Arithmetic plus bytes moved once: no real device uses less.
-    pub floor: f64,
-    pub floor_source: String,
-    /// Low and high end over published results for boards of this kind; only for all-int8 models.
-    pub board: Option<(f64, f64)>,
-    pub board_source: Option<String>,
-    /// Seconds, low and high end over published results for boards of this kind; only for all-int8 models.
-    pub latency: Option<(f64, f64)>,
-}
-
-impl EnergyEstimate {
-    /// The floor with its unit.
-    pub fn floor(&self) -> Joules {
-        Joules(self.floor)
+    /// Multiply-accumulates by kind of operator, the most first; operators without any are left out.
+    pub fn macs_by_kind(&self) -> Vec<(String, u64)> {
+        let mut kinds: Vec<(String, u64)> = Vec::new();
+        for layer in self.layers.iter().filter(|l| l.macs > 0) {
+            match kinds.iter_mut().find(|(kind, _)| *kind == layer.kind) {
+                Some((_, macs)) => *macs += layer.macs,
+                None => kinds.push((layer.kind.clone(), layer.macs)),
+            }
+        }
+        kinds.sort_by_key(|(_, macs)| std::cmp::Reverse(*macs));
+        kinds
     }
+
+    /// Whether every product is one of integers.
+    fn is_int8(&self) -> bool {
+        self.layers.iter().filter(|l| l.macs > 0).all(|l| l.bits <= 8)
+    }
+}
+
+/// What one inference takes of a target's energy and time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Costs {
+    /// Joules of arithmetic and of bytes moved once: no real device uses less.
+    pub floor: f64,
+    /// Joules on boards of this kind; only for models that are all in 8 bits.
+    pub energy: Option<Interval>,
+    /// Seconds on boards of this kind; only for models that are all in 8 bits.
+    pub latency: Option<Interval>,
 }
 
 /// Counts the operations and bytes of every node.
@@ -71,6 +84,7 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
             node: node.name.clone(),
             kind: node.kind().to_string(),
             macs: cost.macs,
+            pattern: parameters().find_map(|w| w.mask().and_then(Mask::pattern)),
             bits: if weight_bits.max(input_bits) <= 8 { 8 } else { 32 },
             weight_bytes: parameters().map(|w| (w.numel() * w.grid().map_or(32, |g| g.bits()) as usize).div_ceil(8) as u64).sum(),
             activation_bytes: read + written,
@@ -79,29 +93,18 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
     Ok(Footprint { layers })
 }
 
-/// Estimates the energy of one inference on a target.
-pub fn energy(footprint: &Footprint, target: &Target) -> EnergyEstimate {
-    let pj: f64 = footprint
-        .layers
-        .iter()
-        .map(|l| {
-            let mac = if l.bits <= 8 { target.floor.mac_int8_pj } else { target.floor.mac_float32_pj };
-            l.macs as f64 * mac + (l.weight_bytes + l.activation_bytes) as f64 * target.floor.byte_pj
-        })
-        .sum();
-    let int8 = footprint.layers.iter().filter(|l| l.macs > 0).all(|l| l.bits <= 8);
-    let macs = footprint.macs().0 as f64;
-    let board = target.board.as_ref().filter(|_| int8 && macs > 0.0);
-    let seconds = |l: &crate::target::Latency, cycles: f64| macs * cycles / (l.clock_mhz * 1e6);
-    EnergyEstimate {
-        floor: pj * 1e-12,
-        floor_source: target.floor.source.clone(),
-        board: board.map(|b| (macs * b.low_pj_per_mac * 1e-12, macs * b.high_pj_per_mac * 1e-12)),
-        board_source: board.map(|b| b.source.clone()),
-        latency: target
-            .latency
-            .as_ref()
-            .filter(|_| int8 && macs > 0.0)
-            .map(|l| (seconds(l, l.low_cycles_per_mac), seconds(l, l.high_cycles_per_mac))),
+/// Estimates what one inference costs on a target. Zeros that no pattern orders and shared values save no operation anywhere.
+pub fn costs(footprint: &Footprint, target: &Target) -> Costs {
+    let picojoules = |l: &LayerFootprint| {
+        let mac = if l.bits <= 8 { target.floor.mac_int8_pj } else { target.floor.mac_float32_pj };
+        let bytes = (l.weight_bytes + l.activation_bytes) as f64;
+        l.macs as f64 * target.work(l.pattern) * mac + bytes * target.floor.byte_pj
+    };
+    let macs = footprint.layers.iter().map(|l| l.macs as f64 * target.work(l.pattern)).sum::<f64>().round() as u64;
+    let board = target.board.as_ref().filter(|_| footprint.is_int8() && macs > 0);
+    Costs {
+        floor: footprint.layers.iter().map(picojoules).sum::<f64>() * 1e-12,
+        energy: board.and_then(|b| b.estimate(Quantity::Energy, macs)),
+        latency: board.and_then(|b| b.estimate(Quantity::Latency, macs)),
     }
 }

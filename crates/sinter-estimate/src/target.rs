@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
-use sinter_model::Bytes;
+use sinter_model::{Bytes, NmPattern};
+
+use crate::board::Board;
 
 /// Hardware that a model is meant for. Every figure names its source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,12 +21,15 @@ pub struct Target {
     #[serde(default)]
     pub ram: Option<Bytes>,
     pub floor: FloorEnergy,
-    /// Measured on boards of this kind. Default: none known.
-    #[serde(default)]
-    pub board: Option<BoardEnergy>,
-    /// How fast boards of this kind were measured to be. Default: not known.
+    /// N:M patterns whose zeros its kernels skip: `["2:4"]`. Default: none; zeros then save no operation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<String>,
+    /// Published measurements of boards of this kind. Default: none known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency: Option<Latency>,
+    pub board: Option<Board>,
+    /// How Arm's Vela compiles for it. Default: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vela: Option<Vela>,
     /// What its integer kernels take. Default: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Profile>,
@@ -88,23 +93,23 @@ pub struct FloorEnergy {
     pub source: String,
 }
 
-/// Energy per multiply-accumulate of a whole int8 inference, in picojoules: the range over published results.
+/// What Arm's compiler for Ethos-U must know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BoardEnergy {
-    pub low_pj_per_mac: f64,
-    pub high_pj_per_mac: f64,
-    pub source: String,
+pub struct Vela {
+    /// As its `--accelerator-config` has it: `ethos-u55-128`.
+    pub accelerator: String,
+    pub clock_mhz: f64,
 }
 
-/// Clock cycles per multiply-accumulate of a whole int8 inference: the range over published results.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Latency {
-    pub clock_mhz: f64,
-    pub low_cycles_per_mac: f64,
-    pub high_cycles_per_mac: f64,
-    pub source: String,
+impl Target {
+    /// The share of a layer's products that are done: less than one where the kernels skip the zeros of its pattern.
+    pub fn work(&self, pattern: Option<NmPattern>) -> f64 {
+        match pattern {
+            Some(p) if self.sparse.contains(&format!("{}:{}", p.n, p.m)) => p.n as f64 / p.m as f64,
+            _ => 1.0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ mod micro;
 pub mod packed;
 mod runtime;
 mod tflite;
+mod vela;
 
 pub use explicit::{Explicit, QdqError, explicit};
 pub use micro::arena;
 pub use packed::{PackError, Packed, pack, unpack};
-pub use runtime::{OnnxRuntime, RuntimeError, peak_memory};
+pub use runtime::{OnnxRuntime, RuntimeError, peak_memory, runtime_version};
 pub use tflite::{operators, tflite};
+pub use vela::{Compiled, vela};

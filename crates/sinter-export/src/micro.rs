@@ -17,7 +17,8 @@ pub fn arena(model: &Path) -> Option<Result<usize, String>> {
     Some(said.parse().map_err(|_| text(&output.stderr).lines().last().unwrap_or("no answer").to_string()))
 }
 
-fn python() -> Option<PathBuf> {
+/// The Python of the runtimes of devices: SINTER_PYTHON, or `.runtime/python` in a folder above the program.
+pub(crate) fn python() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("SINTER_PYTHON") {
         return Some(PathBuf::from(path));
     }

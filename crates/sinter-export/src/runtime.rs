@@ -102,6 +102,15 @@ pub fn peak_memory<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
     (result, peak)
 }
 
+/// The runtime's version; `None` where it is not installed.
+pub fn runtime_version() -> Option<String> {
+    environment().ok()?;
+    let told = ort::info();
+    // Releases are built from branches such as `rel-1.32.0`.
+    let release = told.split("git-branch=rel-").nth(1).and_then(|rest| rest.split(',').next());
+    Some(release.unwrap_or(told).to_string())
+}
+
 /// Loads the library once for the process.
 fn environment() -> Result<&'static Environment, RuntimeError> {
     static LOADED: OnceLock<Result<Environment, String>> = OnceLock::new();

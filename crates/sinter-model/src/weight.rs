@@ -265,6 +265,20 @@ impl Weight {
         Ok(zeros as f64 / self.numel().max(1) as f64)
     }
 
+    /// Bits of one stored symbol for each weight: an index into a codebook (shared by the weights of a vector), else an integer of a grid, else
+    /// a float of 16 or 32 bits. Before entropy coding.
+    pub fn bits(&self) -> f64 {
+        match (&self.chain.codebook, self.chain.half, &self.chain.grid) {
+            (Some(codebook), ..) => {
+                let each = codebook.len() / codebook.tables().max(1);
+                (each.max(2) as f64).log2().ceil() / codebook.dim().max(1) as f64
+            }
+            (None, _, Some(grid)) => f64::from(grid.bits()),
+            (None, Some(_), None) => 16.0,
+            (None, None, None) => 32.0,
+        }
+    }
+
     /// The chain in words: `mask 62% · codebook 16 · int8/channel`, or `float32`.
     pub fn describe(&self) -> OpResult<String> {
         let mut parts = Vec::new();

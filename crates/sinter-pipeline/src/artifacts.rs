@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use sinter_data::Order;
+use sinter_estimate::Vela;
 use sinter_export::{OnnxRuntime, RuntimeError, arena, c, device, explicit, peak_memory, tflite};
 use sinter_model::{Bytes, Model, write_whole};
 use sinter_onnx::Storage;
-use sinter_report::{ArtifactRow, MeasuredRow};
+use sinter_report::{ArtifactRow, MeasuredRow, NpuRow};
 use sinter_train::{Event, Events, StageError, evaluate_with};
 
 use crate::config::Export;
@@ -17,6 +18,14 @@ use crate::run::RunError;
 /// How often an inference is timed.
 const LATENCY_RUNS: usize = 200;
 
+/// What a run left.
+pub(crate) struct Left {
+    pub files: Vec<ArtifactRow>,
+    pub measured: Vec<MeasuredRow>,
+    /// What Vela says of the TFLite file, for targets that it compiles for.
+    pub npu: Option<NpuRow>,
+}
+
 /// Writes the artefacts and measures them.
 pub(crate) fn leave(
     plan: &Plan,
@@ -26,10 +35,11 @@ pub(crate) fn leave(
     float_measured: &Measured,
     folder: &Path,
     events: Events,
-) -> Result<(Vec<ArtifactRow>, Vec<MeasuredRow>), RunError> {
+) -> Result<Left, RunError> {
     let mut rows = Vec::new();
     let mut rows_of_source = Vec::new();
     let mut measured = Vec::new();
+    let mut npu = None;
     let mut add = |name: &str, what: &str| -> Result<(), RunError> {
         let path = folder.join("artifacts").join(name);
         let bytes = std::fs::metadata(&path).map_err(|source| RunError::Io { path: path.clone(), source })?.len();
@@ -69,13 +79,34 @@ pub(crate) fn leave(
                     Some(Err(reason)) => what += &format!("; TensorFlow Lite Micro refuses it: {reason}"),
                     None => {}
                 }
+                if let Some(settings) = &plan.target.vela {
+                    match vela(&path, settings) {
+                        Some(Ok(row)) => npu = Some(row),
+                        Some(Err(reason)) => what += &format!("; Vela refuses it: {reason}"),
+                        None => what += "; not compiled by Vela, which `cargo xtask setup --runtimes` installs",
+                    }
+                }
                 add("model.tflite", &what)?;
             }
             Export::C => rows_of_source.extend(c_source(plan, model, folder, events)?),
         }
     }
     rows.extend(rows_of_source);
-    Ok((rows, measured))
+    Ok(Left { files: rows, measured, npu })
+}
+
+/// What Vela makes of a file: `None` where it is not installed.
+fn vela(file: &Path, settings: &Vela) -> Option<Result<NpuRow, String>> {
+    let compiled = sinter_export::vela(file, &settings.accelerator)?;
+    Some(compiled.map(|c| NpuRow {
+        tool: c.version,
+        accelerator: settings.accelerator.clone(),
+        cycles: c.cycles,
+        seconds: c.cycles as f64 / (settings.clock_mhz * 1e6),
+        sram: c.sram,
+        flash: c.flash,
+        on_cpu: c.on_cpu,
+    }))
 }
 
 /// Writes the folder of C source; its test vector is the first test sample. What a compiler makes of it is measured where there is one.

@@ -13,7 +13,9 @@ mod key;
 mod measure;
 mod plan;
 mod position;
+mod record;
 mod run;
+mod store;
 
 pub use checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
 pub use config::{Export, ModelConfig, PipelineConfig, StageConfig};

@@ -20,6 +20,9 @@ pub(crate) struct Measured {
     pub quality: Quality,
     pub curves: Vec<CurveRow>,
     pub sensitivity: Vec<SensitivityRow>,
+    /// What calibration saw: value, least, greatest.
+    #[serde(default)]
+    pub seen: Vec<(String, f64, f64)>,
     pub notes: Vec<String>,
 }
 
@@ -82,24 +85,27 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
             parameters: weight.numel() as u64,
             sparsity: weight.sparsity()?,
             encoding: weight.describe()?,
+            bits: weight.bits(),
             macs: macs.get(layer.name.as_str()).copied().unwrap_or(0),
             packed_bytes: packed.tensors.get(&layer.weight).copied().unwrap_or(0.0) + bias,
             layer: layer.name,
         });
     }
-    Ok(Measured { row, layers, quality, curves: vec![], sensitivity: vec![], notes: vec![] })
+    Ok(Measured { row, layers, quality, curves: vec![], sensitivity: vec![], seen: vec![], notes: vec![] })
 }
 
 /// The row with what is estimated for the target.
 pub(crate) fn estimated(row: StageRow, model: &Model, target: &Target) -> Result<StageRow, RunError> {
-    let energy = sinter_estimate::energy(&sinter_estimate::footprint(model)?, target);
+    let costs = sinter_estimate::costs(&sinter_estimate::footprint(model)?, target);
     let memory = sinter_estimate::memory(model)?;
     Ok(StageRow {
-        energy_floor: energy.floor,
-        energy_low: energy.board.map(|b| b.0),
-        energy_high: energy.board.map(|b| b.1),
-        latency_low: energy.latency.map(|l| l.0),
-        latency_high: energy.latency.map(|l| l.1),
+        energy_floor: costs.floor,
+        energy_low: costs.energy.map(|e| e.low),
+        energy_middle: costs.energy.map(|e| e.middle),
+        energy_high: costs.energy.map(|e| e.high),
+        latency_low: costs.latency.map(|l| l.low),
+        latency_middle: costs.latency.map(|l| l.middle),
+        latency_high: costs.latency.map(|l| l.high),
         ram: memory.ram,
         flash: memory.flash,
         ..row

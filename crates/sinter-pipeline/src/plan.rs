@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sinter_data::{DataConfig, DataError, Dataset, Task};
-use sinter_estimate::{GENERIC, Target};
+use sinter_estimate::{GENERIC, Quantity, Target};
 use sinter_model::{Dim, ElementType, Model};
 use sinter_train::{StageError, TeacherRef};
 
@@ -20,6 +20,8 @@ pub struct Plan {
     pub data: Dataset,
     /// The model as it came.
     pub model: Model,
+    /// The pipeline file.
+    pub path: PathBuf,
     /// The folder that paths of the pipeline are relative to.
     pub folder: PathBuf,
     /// Key of the model as it came, and after each stage.
@@ -45,7 +47,11 @@ impl Plan {
                 let found = Source::read(&folder.join(target)).map_err(|e| {
                     source.error("target", e.message, Some("`target` names a target file, relative to the pipeline file".into()))
                 })?;
-                found.parse()?
+                let parsed: Target = found.parse()?;
+                if let Some(Err(message)) = parsed.board.as_ref().map(|b| b.system()) {
+                    return Err(found.error("board.software", message, None));
+                }
+                parsed
             }
             None => GENERIC.clone(),
         };
@@ -65,7 +71,7 @@ impl Plan {
         check_exports(&config, &model, &source)?;
         let keys = keys(&config, &data_config, &target, &model, &folder)
             .map_err(|e| ConfigError::plain(format!("could not read an input: {e}"), None))?;
-        Ok(Self { config, data_config, target, data, model, folder, keys })
+        Ok(Self { config, data_config, target, data, model, path: path.to_path_buf(), folder, keys })
     }
 
     /// The name of stage `index` (counted from 1): `1-train`.
@@ -236,9 +242,10 @@ fn check_stages(config: &PipelineConfig, model: &Model, data: &Dataset, source: 
 /// A limit on what nobody can tell is no limit.
 fn check_budget(config: &PipelineConfig, target: &Target, source: &Source) -> Result<(), ConfigError> {
     let Some(budget) = &config.budget else { return Ok(()) };
+    let published = |quantity| target.board.as_ref().is_some_and(|b| b.measured(quantity).is_some());
     let unknown = [
-        ("latency", budget.latency.is_some() && target.latency.is_none()),
-        ("energy", budget.energy.is_some() && target.board.is_none()),
+        ("latency", budget.latency.is_some() && target.vela.is_none() && !published(Quantity::Latency)),
+        ("energy", budget.energy.is_some() && !published(Quantity::Energy)),
     ];
     match unknown.into_iter().find(|(_, unknown)| *unknown) {
         Some((what, _)) => {

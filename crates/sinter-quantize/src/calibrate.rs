@@ -62,6 +62,11 @@ impl Observer {
         self.high = if first { seen.high } else { self.high + share * (seen.high - self.high) };
     }
 
+    /// The least and the greatest that was seen (of moving averages: their means); `None` before anything was.
+    pub fn seen(&self) -> Option<(f32, f32)> {
+        (self.low <= self.high).then_some((self.low, self.high))
+    }
+
     /// The range to quantize to `bits`; (0, 0) when nothing was seen.
     pub fn range(&self, bits: u8) -> (f32, f32) {
         if self.low > self.high {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sinter_data::{Order, Split};
-use sinter_estimate::{energy, footprint};
+use sinter_estimate::{costs, footprint};
 use sinter_exec::Runner;
 use sinter_model::{Bytes, GridShape, Joules, Layer, Levels, Mode, Model, Ratio};
 use sinter_train::{Context, Probe, Quality, StageError, evaluate};
@@ -240,7 +240,7 @@ impl QuantizeConfig {
                 widest.activations.insert(name.clone(), grid.map_err(StageError::weight(name))?);
             }
         }
-        let floor = energy(&footprint(&widest)?, context.target).floor;
+        let floor = costs(&footprint(&widest)?, context.target).floor;
         let bytes: u64 = curves.iter().map(|c| c.trials[0].bytes).sum();
         let spare = (most.0 - floor) * 1e12 / context.target.floor.byte_pj;
         Ok((bytes as f64 + spare).max(0.0) as u64)

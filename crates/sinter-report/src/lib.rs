@@ -13,7 +13,9 @@ mod tables;
 
 pub use compare::write_comparison;
 pub use error::ReportError;
-pub use record::{ArtifactRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RunRecord, SensitivityRow, StageRow};
+pub use record::{
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
+};
 pub use tables::write_tables;
 
 use std::path::Path;

@@ -53,7 +53,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                     "Size is the length of the packed file, written and read back. The metric (" (record.metric) ") is measured on the test split by Sinter's own "
                     "interpreter; what real runtimes measure stands below. Energy is an estimate: the floor counts arithmetic and bytes moved ("
                     (record.energy_source) ")"
-                    @if let Some(source) = &record.board_source { "; the range is what boards need per multiply-accumulate (" (source) ")" }
+                    @if let Some(board) = &record.board { "; the range is what boards need per multiply-accumulate (" (board.source) ")" }
                     "."
                 }
             }

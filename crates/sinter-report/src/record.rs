@@ -40,8 +40,87 @@ pub struct RunRecord {
     pub measured: Vec<MeasuredRow>,
     pub classes: Vec<String>,
     pub notes: Vec<String>,
+    /// What the energy floor rests on.
     pub energy_source: String,
-    pub board_source: Option<String>,
+    /// What the board's energy and latency rest on, where the target has a board.
+    #[serde(default)]
+    pub board: Option<BoardRow>,
+    /// What the compiler of the target's accelerator says.
+    #[serde(default)]
+    pub npu: Option<NpuRow>,
+    /// How the values of each layer's weight lie, before and after.
+    #[serde(default)]
+    pub weights: Vec<WeightsRow>,
+    /// Quantized values between layers.
+    #[serde(default)]
+    pub ranges: Vec<RangeRow>,
+    /// `confusion[label][predicted]` of the float model and of the result, on the test split.
+    #[serde(default)]
+    pub confusion: Option<[Vec<Vec<u32>>; 2]>,
+    /// Name and version of what the figures rest on.
+    #[serde(default)]
+    pub versions: Vec<(String, String)>,
+    /// How the run was started.
+    #[serde(default)]
+    pub command: String,
+}
+
+/// What the estimates for a board rest on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BoardRow {
+    pub name: String,
+    pub source: String,
+    /// The software that was measured.
+    pub energy_software: Option<String>,
+    pub latency_software: Option<String>,
+    /// Joules a multiply-accumulate: the least and the most of all software on this board.
+    pub published: Option<(f64, f64)>,
+}
+
+/// What Arm's Vela says of the model on an Ethos-U.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NpuRow {
+    /// The compiler and its version.
+    pub tool: String,
+    pub accelerator: String,
+    /// Clock cycles of one inference.
+    pub cycles: u64,
+    /// Seconds of one inference at the target's clock.
+    pub seconds: f64,
+    /// Bytes.
+    pub sram: u64,
+    pub flash: u64,
+    /// Operators that do not run on the accelerator.
+    pub on_cpu: Vec<String>,
+}
+
+/// How the values of one weight lie.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightsRow {
+    pub layer: String,
+    /// The ends of the histogram.
+    pub low: f64,
+    pub high: f64,
+    /// Weights in each of equal bins; zeros are not counted.
+    pub before: Vec<u64>,
+    pub after: Vec<u64>,
+    /// The distinct values that are left, where they are few.
+    pub values: Vec<f64>,
+}
+
+/// A quantized value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RangeRow {
+    pub value: String,
+    pub bits: u8,
+    pub scale: f64,
+    pub zero_point: i64,
+    /// What the grid can hold.
+    pub low: f64,
+    pub high: f64,
+    /// What calibration saw.
+    pub seen_low: Option<f64>,
+    pub seen_high: Option<f64>,
 }
 
 /// The model after one stage. Stage 0 is the model as it came.
@@ -68,10 +147,14 @@ pub struct StageRow {
     pub energy_floor: f64,
     /// Estimated energy on the target's boards, joules.
     pub energy_low: Option<f64>,
+    #[serde(default)]
+    pub energy_middle: Option<f64>,
     pub energy_high: Option<f64>,
     /// Estimated seconds per inference on the target's boards.
     #[serde(default)]
     pub latency_low: Option<f64>,
+    #[serde(default)]
+    pub latency_middle: Option<f64>,
     #[serde(default)]
     pub latency_high: Option<f64>,
     /// Estimated bytes of activations, planned by lifetime.
@@ -106,6 +189,9 @@ pub struct LayerRow {
     pub parameters: u64,
     pub sparsity: f64,
     pub encoding: String,
+    /// Bits of a stored symbol: an index of a codebook, an integer of a grid, or a float.
+    #[serde(default)]
+    pub bits: f64,
     pub macs: u64,
     /// The layer's share of the packed file, bytes.
     pub packed_bytes: f64,

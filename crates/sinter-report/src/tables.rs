@@ -9,7 +9,8 @@ use sinter_model::write_whole;
 use crate::error::ReportError;
 use crate::record::{LayerRow, RunRecord, StageRow};
 
-/// Writes `stages` and `layers` (`curves` when anything was trained, `sensitivity` when it was scanned) as .csv and .parquet.
+/// Writes `stages` and `layers` (`curves` when anything was trained, `sensitivity` when it was scanned, `ranges` when values were quantized)
+/// as .csv and .parquet.
 pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
     write("stages", stages(record), folder)?;
     write("layers", layers(record), folder)?;
@@ -18,6 +19,9 @@ pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError
     }
     if !record.sensitivity.is_empty() {
         write("sensitivity", sensitivity(record), folder)?;
+    }
+    if !record.ranges.is_empty() {
+        write("ranges", ranges(record), folder)?;
     }
     Ok(())
 }
@@ -54,8 +58,10 @@ fn stages(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "top5" => column(record, |s| s.top5),
         "energy_floor_joules_estimate" => column(record, |s| s.energy_floor),
         "energy_low_joules_estimate" => column(record, |s| s.energy_low),
+        "energy_middle_joules_estimate" => column(record, |s| s.energy_middle),
         "energy_high_joules_estimate" => column(record, |s| s.energy_high),
         "latency_low_seconds_estimate" => column(record, |s| s.latency_low),
+        "latency_middle_seconds_estimate" => column(record, |s| s.latency_middle),
         "latency_high_seconds_estimate" => column(record, |s| s.latency_high),
         "ram_bytes_estimate" => column(record, |s| s.ram),
         "flash_bytes_estimate" => column(record, |s| s.flash),
@@ -75,6 +81,7 @@ fn layers(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "parameters" => column(record, |l| l.parameters),
         "sparsity" => column(record, |l| l.sparsity),
         "encoding" => column(record, |l| l.encoding.clone()),
+        "bits" => column(record, |l| l.bits),
         "macs" => column(record, |l| l.macs),
         "packed_bytes" => column(record, |l| l.packed_bytes),
     ]
@@ -97,5 +104,18 @@ fn sensitivity(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "probe" => record.sensitivity.iter().map(|s| if s.bits { "bits" } else { "share" }).collect::<Vec<_>>(),
         "at" => record.sensitivity.iter().map(|s| s.at).collect::<Vec<_>>(),
         "lost" => record.sensitivity.iter().map(|s| s.lost).collect::<Vec<_>>(),
+    ]
+}
+
+fn ranges(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    df![
+        "value" => record.ranges.iter().map(|r| r.value.clone()).collect::<Vec<_>>(),
+        "bits" => record.ranges.iter().map(|r| u32::from(r.bits)).collect::<Vec<_>>(),
+        "scale" => record.ranges.iter().map(|r| r.scale).collect::<Vec<_>>(),
+        "zero_point" => record.ranges.iter().map(|r| r.zero_point).collect::<Vec<_>>(),
+        "low" => record.ranges.iter().map(|r| r.low).collect::<Vec<_>>(),
+        "high" => record.ranges.iter().map(|r| r.high).collect::<Vec<_>>(),
+        "seen_low" => record.ranges.iter().map(|r| r.seen_low).collect::<Vec<_>>(),
+        "seen_high" => record.ranges.iter().map(|r| r.seen_high).collect::<Vec<_>>(),
     ]
 }

@@ -50,6 +50,12 @@ pub enum Event {
         at: f64,
         lost: f64,
     },
+    /// What calibration saw of a value: the least and the greatest.
+    Range {
+        value: String,
+        low: f64,
+        high: f64,
+    },
     StageFinished {
         stage: String,
         index: usize,

@@ -128,6 +128,11 @@ impl Context<'_> {
         (self.events)(Event::Note { text: text.into() });
     }
 
+    /// Tells what calibration saw of a value.
+    pub fn range(&self, value: &str, (low, high): (f32, f32)) {
+        (self.events)(Event::Range { value: value.to_string(), low: low.into(), high: high.into() });
+    }
+
     /// Tells what quality is lost when a layer alone is compressed.
     pub fn sensitivity(&self, layer: &str, probe: Probe, at: f64, lost: f64) {
         (self.events)(Event::Sensitivity { layer: layer.to_string(), probe, at, lost });

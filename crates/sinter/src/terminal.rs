@@ -79,7 +79,7 @@ impl Listener {
             Event::Sensitivity { layer, probe: Probe::Bits, at, lost } if *at == 4.0 => {
                 self.line(&format!("  {layer} alone loses {lost:.4} at {at} bits"));
             }
-            Event::Sensitivity { .. } => {}
+            Event::Sensitivity { .. } | Event::Range { .. } => {}
             Event::Note { text } => self.line(&format!("  {text}")),
             Event::StageFinished { stage, size, metric, value, seconds, .. } => {
                 self.line(&format!("✓ {stage}: {} packed, {metric} {value:.4} ({seconds:.1} s)", Bytes(*size)));

@@ -21,6 +21,9 @@ cargo xtask WORD
                                 install peers, then run benchmarks beside them; DIR holds mnist/, cifar10-images.tar and ic_resnet8.onnx
   verify-artifacts [MODEL...]   set up, install LiteRT, TensorFlow Lite Micro, ONNX Runtime and Vela, and compare what they
                                 answer to the files of five models with the integer reference
+  validate-estimates [--data DIR]
+                                set up, then print how far the estimates for boards are off for models that were left out; DIR may
+                                hold mlperf_tiny_energy.csv, against which the targets' facts are checked
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
 An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
         "verify-artifacts" => verify::artifacts(&rest),
+        "validate-estimates" => setup_options(&rest).and_then(|o| verify::estimates(o.data.as_deref())),
         "bench" => bench_options(&rest).and_then(|o| bench::all(&o)),
         "help" | "--help" | "-h" => {
             println!("{HELP}");

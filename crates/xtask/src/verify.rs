@@ -1,4 +1,7 @@
-//! Artefacts in the real runtimes, which are installed into an environment of their own.
+//! What can be checked of the figures: artefacts in the real runtimes, which are installed into an environment of their own, and
+//! estimates against published measurements.
+
+use std::path::Path;
 
 use crate::setup::{self, root};
 use crate::{cargo, shell};
@@ -18,4 +21,18 @@ pub fn artifacts(models: &[String]) -> Result<(), String> {
     let verify = ["--python", &python, "verify", "--sinter", "target/debug/sinter", "--scratch", SCRATCH];
     let models: Vec<&str> = models.iter().map(String::as_str).collect();
     shell::run_with("target/debug/sinter-bench", &[&verify[..], &models].concat(), &root, &[("OMP_NUM_THREADS", "1")])
+}
+
+/// Compares the estimates for boards with models that they have not seen; `data` may hold MLPerf Tiny's published results.
+pub fn estimates(data: Option<&Path>) -> Result<(), String> {
+    setup::all(&setup::Options::default())?;
+    let root = root();
+    shell::run(&cargo(), &["build", "--package", "sinter-bench"], &root)?;
+    let mut args = vec!["estimates".to_string(), "--targets".into(), "configs/targets".into()];
+    if let Some(folder) = data {
+        let file = folder.join("mlperf_tiny_energy.csv").canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+        args.extend(["--published".into(), file.display().to_string()]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    shell::run("target/debug/sinter-bench", &args, &root)
 }

@@ -1,0 +1,204 @@
+//! The record of a run: all that its report is drawn from.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sinter_estimate::Quantity;
+use sinter_model::{Model, to_f32s};
+use sinter_report::{BoardRow, RangeRow, RunRecord, WeightsRow};
+
+use crate::measure::Measured;
+use crate::plan::Plan;
+use crate::run::RunError;
+
+/// Bins of a histogram of weights.
+const BINS: usize = 60;
+/// At most so many distinct values are listed.
+const MOST_VALUES: usize = 64;
+
+/// What the stages told, and how the float model and the result differ.
+pub(crate) fn of_run(
+    plan: &Plan,
+    told: &[Measured],
+    (float, result): (&Model, &Model),
+    folder: &Path,
+) -> Result<RunRecord, RunError> {
+    let last = &told[told.len() - 1];
+    let before = &told[plan.training_stages()];
+    let software = |quantity| {
+        let system = plan.target.board.as_ref().and_then(|b| b.measured(quantity));
+        system.map(|s| s.software.clone())
+    };
+    let board = plan.target.board.as_ref().map(|b| BoardRow {
+        name: b.name.clone(),
+        source: b.source.clone(),
+        energy_software: software(Quantity::Energy),
+        latency_software: software(Quantity::Latency),
+        published: b.published(Quantity::Energy),
+    });
+    Ok(RunRecord {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pipeline: plan.config.name.clone(),
+        run: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        started: now(),
+        seed: plan.config.seed,
+        machine: machine(),
+        model: plan.model.name.clone(),
+        data: plan.data.name.clone(),
+        target: plan.target.name.clone(),
+        config: serde_yaml::to_string(&YamlConfig(&plan.config)).unwrap_or_default(),
+        metric: last.quality.metric.name().into(),
+        higher_is_better: last.quality.metric.higher_is_better(),
+        stages: told.iter().map(|m| m.row.clone()).collect(),
+        layers: told.iter().flat_map(|m| m.layers.clone()).collect(),
+        curves: told.iter().flat_map(|m| m.curves.clone()).collect(),
+        notes: told.iter().flat_map(|m| m.notes.clone()).collect(),
+        sensitivity: told.iter().flat_map(|m| m.sensitivity.clone()).collect(),
+        classes: plan.data.classes.clone(),
+        energy_source: plan.target.floor.source.clone(),
+        board,
+        weights: weights(float, result)?,
+        ranges: ranges(result, told)?,
+        confusion: before.quality.confusion.clone().zip(last.quality.confusion.clone()).map(|(b, a)| [b, a]),
+        versions: versions(),
+        command: format!("sinter run {} --seed {}", plan.path.display(), plan.config.seed),
+        ..RunRecord::default()
+    })
+}
+
+/// How the weights of each layer lie, float and final.
+fn weights(float: &Model, result: &Model) -> Result<Vec<WeightsRow>, RunError> {
+    let mut rows = Vec::new();
+    for layer in result.layers() {
+        let values = |model: &Model| -> Result<Vec<f32>, RunError> {
+            let Some(weight) = model.weights.get(&layer.weight) else { return Ok(vec![]) };
+            Ok(to_f32s(&weight.effective()?.f_detach()?)?.into_iter().filter(|v| v.is_finite() && *v != 0.0).collect())
+        };
+        let (before, after) = (values(float)?, values(result)?);
+        let ends = |all: &[f32]| all.iter().fold((0f32, 0f32), |(low, high), &v| (low.min(v), high.max(v)));
+        let ((low, high), (low2, high2)) = (ends(&before), ends(&after));
+        let (low, high) = (f64::from(low.min(low2)), f64::from(high.max(high2)));
+        if high <= low {
+            continue;
+        }
+        let count = |all: &[f32]| {
+            let mut bins = vec![0u64; BINS];
+            for &v in all {
+                let bin = ((f64::from(v) - low) / (high - low) * BINS as f64) as usize;
+                bins[bin.min(BINS - 1)] += 1;
+            }
+            bins
+        };
+        let (before, bins) = (count(&before), count(&after));
+        let mut distinct = after;
+        distinct.sort_unstable_by(f32::total_cmp);
+        distinct.dedup();
+        let few = distinct.len() <= MOST_VALUES;
+        let values = if few { distinct.into_iter().map(f64::from).collect() } else { vec![] };
+        rows.push(WeightsRow { layer: layer.name, low, high, before, after: bins, values });
+    }
+    Ok(rows)
+}
+
+/// The grids of values between layers, beside what calibration saw.
+fn ranges(model: &Model, told: &[Measured]) -> Result<Vec<RangeRow>, RunError> {
+    let mut rows = Vec::new();
+    let order = model.graph.inputs.iter().map(|i| &i.name).chain(model.graph.nodes.iter().flat_map(|n| &n.outputs));
+    for value in order {
+        let Some(grid) = model.activations.get(value) else { continue };
+        let (scale, zero_point) = (f64::from(grid.scales()?[0]), grid.zero_points()?[0]);
+        let (least, greatest) = grid.range();
+        let seen = told.iter().rev().flat_map(|m| &m.seen).find(|(name, ..)| name == value);
+        rows.push(RangeRow {
+            value: value.clone(),
+            bits: grid.bits(),
+            scale,
+            zero_point,
+            low: (least - zero_point) as f64 * scale,
+            high: (greatest - zero_point) as f64 * scale,
+            seen_low: seen.map(|s| s.1),
+            seen_high: seen.map(|s| s.2),
+        });
+    }
+    Ok(rows)
+}
+
+/// What the figures rest on.
+fn versions() -> Vec<(String, String)> {
+    let mut all = vec![("Sinter".to_string(), env!("CARGO_PKG_VERSION").to_string())];
+    all.extend(libtorch_version().map(|v| ("libtorch".to_string(), v)));
+    all.extend(sinter_export::runtime_version().map(|v| ("ONNX Runtime".to_string(), v)));
+    all
+}
+
+/// As the header beside the library says: in LIBTORCH, or in `.libtorch` in a folder above the program.
+fn libtorch_version() -> Option<String> {
+    let header = "include/torch/headeronly/version.h";
+    let exported = std::env::var_os("LIBTORCH").map(|place| Path::new(&place).join(header));
+    let program = std::env::current_exe().ok()?;
+    let beside = program.ancestors().skip(1).map(|folder| folder.join(".libtorch").join(header));
+    let text = exported.into_iter().chain(beside).find_map(|path| std::fs::read_to_string(path).ok())?;
+    let part = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(&format!("#define TORCH_VERSION_{name} ")))?;
+        line.trim().parse::<u32>().ok()
+    };
+    Some(format!("{}.{}.{}", part("MAJOR")?, part("MINOR")?, part("PATCH")?))
+}
+
+/// The configuration in the form that it is read in: `- train: {...}`.
+struct YamlConfig<'a>(&'a crate::config::PipelineConfig);
+
+impl serde::Serialize for YamlConfig<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_yaml::with::singleton_map_recursive::serialize(self.0, serializer)
+    }
+}
+
+/// The answer in one line.
+pub(crate) fn summary(record: &RunRecord) -> String {
+    let (Some(float), Some(last)) = (record.float(), record.last()) else { return String::new() };
+    if record.stages.len() == 1 {
+        return format!("{} as it came: {}", record.model, record.value_text(last.value));
+    }
+    // What a real runtime scored, where there is a score.
+    let real = record.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.value);
+    let value = real.unwrap_or(last.value);
+    let place = if real.is_some() { " in ONNX Runtime" } else { "" };
+    let size = match last.index == float.index {
+        true => format!("{} trained", record.model),
+        false => format!("{:.1}× smaller", record.ratio()),
+    };
+    format!(
+        "{size}, {}: {} of {} packed, {}{place}",
+        record.loss_text(value),
+        sinter_model::Bytes(last.packed_bytes),
+        sinter_model::Bytes(float.onnx_float_bytes),
+        record.value_text(value)
+    )
+}
+
+/// Now, UTC, RFC 3339 (proleptic Gregorian calendar from days since 1970; Howard Hinnant's algorithm).
+fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", time / 3600, time / 60 % 60, time % 60)
+}
+
+/// The processor and the number of threads that libtorch uses.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .and_then(|l| l.split_once(':'))
+        .map(|(_, n)| n.trim().to_string());
+    format!("{} ({} threads)", name.unwrap_or_else(|| std::env::consts::ARCH.to_string()), tch::get_num_threads())
+}
