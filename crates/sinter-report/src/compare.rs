@@ -1,79 +1,224 @@
 //! Several runs side by side.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use maud::html;
+use maud::{Markup, html};
 use sinter_model::{Bytes, Joules, Macs, write_whole};
 
 use crate::charts::of_comparison;
 use crate::error::ReportError;
-use crate::page::{count, figure, frame};
+use crate::page::{count, figure, frame, scroll, stage_text};
 use crate::record::{RunRecord, StageRow};
 
-/// Writes `compare.html`, `compare.csv` and the chart of several runs into a folder. The best value of each column is marked.
-pub fn write_comparison(records: &[RunRecord], folder: &Path) -> Result<(), ReportError> {
-    let chart = of_comparison(records)?;
-    write_whole(&folder.join("compare.svg"), chart.svg.as_bytes())?;
-    write_whole(&folder.join("compare.png"), &chart.png)?;
-    let rows: Vec<(&RunRecord, StageRow)> = records.iter().map(|r| (r, r.last().cloned().unwrap_or_default())).collect();
-    write_whole(&folder.join("compare.csv"), csv(&rows).as_bytes())?;
-    let least = |get: &dyn Fn(&(&RunRecord, StageRow)) -> f64| rows.iter().map(get).fold(f64::INFINITY, f64::min);
-    let sign = |r: &RunRecord| if r.higher_is_better { -1.0 } else { 1.0 };
-    let size = |row: &(&RunRecord, StageRow)| row.1.packed_bytes as f64;
-    let quality = |row: &(&RunRecord, StageRow)| sign(row.0) * row.1.value;
-    let macs = |row: &(&RunRecord, StageRow)| row.1.macs as f64;
-    let energy = |row: &(&RunRecord, StageRow)| row.1.energy_floor;
-    let latency = |row: &(&RunRecord, StageRow)| compressed_latency(row.0).unwrap_or(f64::INFINITY);
-    let best = [least(&size), least(&quality), least(&macs), least(&energy), least(&latency)];
-    let mark = |value: f64, best: f64| if value == best && value.is_finite() { "n best" } else { "n" };
-    let metrics: std::collections::BTreeSet<&str> = records.iter().map(|r| r.metric.as_str()).collect();
-    let metric = metrics.iter().copied().collect::<Vec<_>>().join(" / ");
-    let body = html! {
-        header { h1 { "Sinter · comparison" } p.answer { (records.len()) " runs side by side" } }
-        main {
-            div.scroll tabindex="0" role="region" aria-label="Runs" {
-                table.sortable {
-                    thead { tr {
-                        th { "Run" } th { "Recipe" } th.n { "Packed" } th.n { "Smaller" } th.n { (metric) } th.n { "Lost" } th.n { "Parameters" } th.n { "MACs" }
-                        th.n { "Energy floor, estimated" } th.n { "Median latency" } th.n { "Time" }
-                    } }
-                    tbody { @for row in &rows { @let (r, s) = row; tr {
-                        td { (r.pipeline) br; small { (r.run) } }
-                        td.wrap { (r.stages.iter().skip(1).map(|s| s.what.clone()).collect::<Vec<_>>().join(", then ")) }
-                        td class=(mark(size(row), best[0])) data-v=(s.packed_bytes) { (Bytes(s.packed_bytes)) }
-                        td.n data-v=(r.ratio()) { (format!("{:.1}×", r.ratio())) }
-                        td class=(mark(quality(row), best[1])) data-v=(s.value) { (r.value_text(s.value)) }
-                        td.n { (r.loss_text(s.value)) }
-                        td.n data-v=(s.parameters) { (count(s.parameters)) }
-                        td class=(mark(macs(row), best[2])) data-v=(s.macs) { (Macs(s.macs)) }
-                        td class=(mark(energy(row), best[3])) data-v=(s.energy_floor) { (Joules(s.energy_floor)) }
-                        td class=(mark(latency(row), best[4])) data-v=(latency(row)) { (compressed_latency(r).map_or("not measured".into(), |t| format!("{t:.3} ms"))) }
-                        td.n data-v=(r.seconds) { (format!("{:.0} s", r.seconds)) }
-                    } } }
-                }
+/// How deep runs are looked for in a folder: `reports/NAME/HASH`.
+const DEPTH: usize = 3;
+
+/// The runs that these folders are or hold, in the order of their names; a run that is named twice counts once. Errors name a folder in
+/// which there is none.
+pub fn find_runs(folders: &[PathBuf]) -> Result<Vec<RunRecord>, ReportError> {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for folder in folders {
+        let mut paths = Vec::new();
+        collect(folder, DEPTH, &mut paths);
+        if paths.is_empty() {
+            // Says what is wrong with the folder itself.
+            found.push(RunRecord::read(folder)?);
+        }
+        for path in paths {
+            if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                found.push(RunRecord::read(&path)?);
             }
-            (figure(&chart))
+        }
+    }
+    Ok(found)
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if folder.join("run.json").is_file() {
+        return found.push(folder.to_path_buf());
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let hidden = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    let mut inner: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| p.is_dir() && !hidden(p)).collect();
+    inner.sort();
+    if depth > 0 {
+        inner.iter().for_each(|path| collect(path, depth - 1, found));
+    }
+}
+
+/// A run and the model that it left.
+struct Row<'a> {
+    run: &'a RunRecord,
+    last: StageRow,
+}
+
+/// A column in which the least value is the best.
+type Cost = fn(&Row) -> Option<f64>;
+
+const COSTS: [Cost; 5] = [
+    |r| Some(r.last.packed_bytes as f64),
+    |r| Some(if r.run.higher_is_better { -r.run.final_value() } else { r.run.final_value() }),
+    |r| Some(r.last.macs as f64),
+    |r| Some(r.last.energy_floor),
+    |r| r.run.exported_latency(),
+];
+
+/// Writes `compare.html`, `compare.csv` and the charts of several runs into a folder. The best value of each column is marked.
+pub fn write_comparison(records: &[RunRecord], folder: &Path) -> Result<(), ReportError> {
+    let charts = of_comparison(records)?;
+    for chart in &charts {
+        write_whole(&folder.join(format!("{}.svg", chart.name)), chart.svg.as_bytes())?;
+        write_whole(&folder.join(format!("{}.png", chart.name)), &chart.png)?;
+    }
+    let rows: Vec<Row> = records.iter().map(|run| Row { run, last: run.last().cloned().unwrap_or_default() }).collect();
+    write_whole(&folder.join("compare.csv"), csv(&rows).as_bytes())?;
+    let body = html! {
+        header { h1 { "Sinter · comparison" } p.answer { (answer(&rows)) } }
+        main {
+            (scroll("Runs", &table(&rows)))
+            p.small { "The best of each column is marked. Quality is that of the exported file in its runtime where it was measured there. The grey stair in the charts is the front: runs that no other beats in both." }
+            @for chart in &charts { (figure(chart)) }
+            (differences(records))
+            (stages(records))
         }
     };
     write_whole(&folder.join("compare.html"), frame("Comparison · Sinter", body).as_bytes())?;
     Ok(())
 }
 
-fn compressed_latency(record: &RunRecord) -> Option<f64> {
-    record.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.latency_median)
+/// Which runs no other beats.
+fn answer(rows: &[Row]) -> String {
+    let smallest = rows.iter().min_by_key(|r| r.last.packed_bytes);
+    let best = rows.iter().min_by(|a, b| COSTS[1](a).unwrap_or(0.0).total_cmp(&COSTS[1](b).unwrap_or(0.0)));
+    match (smallest, best) {
+        (Some(small), Some(best)) if !std::ptr::eq(small, best) => format!(
+            "{} runs: {} is the smallest ({}, {}), {} the best ({}, {})",
+            rows.len(),
+            small.run.label(),
+            Bytes(small.last.packed_bytes),
+            small.run.value_text(small.run.final_value()),
+            best.run.label(),
+            Bytes(best.last.packed_bytes),
+            best.run.value_text(best.run.final_value())
+        ),
+        (Some(both), _) => format!("{} runs: {} is the smallest and the best", rows.len(), both.run.label()),
+        _ => "no run".into(),
+    }
 }
 
-fn csv(rows: &[(&RunRecord, StageRow)]) -> String {
+fn table(rows: &[Row]) -> Markup {
+    let least = COSTS.map(|cost| rows.iter().filter_map(cost).fold(f64::INFINITY, f64::min));
+    let mark = |row: &Row, column: usize| if COSTS[column](row) == Some(least[column]) { "n best" } else { "n" };
+    let metrics: BTreeSet<&str> = rows.iter().map(|r| r.run.metric.as_str()).collect();
+    html! {
+        table.sortable {
+            thead { tr {
+                th { "Run" } th { "Recipe" } th.n { "Packed" } th.n { "Smaller" } th.n { (metrics.into_iter().collect::<Vec<_>>().join(" / ")) } th.n { "Lost" }
+                th.n { "Parameters" } th.n { "MACs" } th.n { "Energy floor, estimated" } th.n { "Median latency" } th { "Budget" } th.n { "Time" }
+            } }
+            tbody { @for row in rows { @let (r, s) = (row.run, &row.last); tr {
+                td { (r.pipeline) br; small { (r.run) ", seed " (r.seed) } }
+                td.wrap { (r.stages.iter().skip(1).map(|s| s.what.clone()).collect::<Vec<_>>().join(", then ")) }
+                td class=(mark(row, 0)) data-v=(s.packed_bytes) { (Bytes(s.packed_bytes)) }
+                td.n data-v=(r.ratio()) { (format!("{:.1}×", r.ratio())) }
+                td class=(mark(row, 1)) data-v=(r.final_value()) { (r.value_text(r.final_value())) }
+                td.n { (r.loss_text(r.final_value())) }
+                td.n data-v=(s.parameters) { (count(s.parameters)) }
+                td class=(mark(row, 2)) data-v=(s.macs) { (Macs(s.macs)) }
+                td class=(mark(row, 3)) data-v=(s.energy_floor) { (Joules(s.energy_floor)) }
+                td class=(mark(row, 4)) data-v=(r.exported_latency().unwrap_or(f64::INFINITY)) { (r.exported_latency().map_or("not measured".into(), |t| format!("{t:.3} ms"))) }
+                td { (verdict(r)) }
+                td.n data-v=(r.seconds) { (format!("{:.0} s", r.seconds)) }
+            } } }
+        }
+    }
+}
+
+fn verdict(record: &RunRecord) -> String {
+    let missed: Vec<&str> = record.budget.iter().filter(|b| !b.met).map(|b| b.what.as_str()).collect();
+    match (record.budget.is_empty(), missed.is_empty()) {
+        (true, _) => "none".into(),
+        (_, true) => "met".into(),
+        _ => format!("missed: {}", missed.join(", ")),
+    }
+}
+
+/// What differs in the configurations: a row a key, a column a run.
+fn differences(records: &[RunRecord]) -> Markup {
+    let flat: Vec<BTreeMap<String, String>> = records.iter().map(|r| flatten(&r.config)).collect();
+    let keys: BTreeSet<&String> = flat.iter().flat_map(|f| f.keys()).collect();
+    let differing: Vec<&String> = keys.into_iter().filter(|key| flat.iter().any(|f| f.get(*key) != flat[0].get(*key))).collect();
+    let table = html! {
+        table {
+            thead { tr { th { "Key" } @for r in records { th { (r.label()) } } } }
+            tbody { @for key in &differing { tr {
+                td { code { (key) } }
+                @for f in &flat { td { (f.get(*key).map_or("–", String::as_str)) } }
+            } } }
+        }
+    };
+    html! {
+        section {
+            h2 { "What differs in the recipes" }
+            @if differing.is_empty() { p { "Nothing: the configurations are the same." } } @else { (scroll("Differences", &table)) }
+        }
+    }
+}
+
+/// A YAML document as `key.key[index]` to value. A stage is named by its kind: `stages[1].prune.pattern`.
+fn flatten(yaml: &str) -> BTreeMap<String, String> {
+    fn walk(path: String, value: &serde_yaml::Value, out: &mut BTreeMap<String, String>) {
+        match value {
+            serde_yaml::Value::Mapping(map) => {
+                for (key, value) in map {
+                    let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_string);
+                    walk(if path.is_empty() { key } else { format!("{path}.{key}") }, value, out);
+                }
+            }
+            serde_yaml::Value::Sequence(all) => {
+                all.iter().enumerate().for_each(|(i, value)| walk(format!("{path}[{i}]"), value, out));
+            }
+            // A key without a value is as good as none.
+            serde_yaml::Value::Null => {}
+            other => {
+                out.insert(path, serde_yaml::to_string(other).unwrap_or_default().trim().to_string());
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(String::new(), &serde_yaml::from_str(yaml).unwrap_or(serde_yaml::Value::Null), &mut out);
+    out
+}
+
+/// The runs stage by stage.
+fn stages(records: &[RunRecord]) -> Markup {
+    let most = records.iter().map(|r| r.stages.len()).max().unwrap_or(0);
+    let table = html! {
+        table {
+            thead { tr { th { "After" } @for r in records { th { (r.label()) } } } }
+            tbody { @for i in 0..most { tr {
+                td { (i) }
+                @for r in records { td { @if let Some(s) = r.stages.get(i) { (s.stage) br; small { (stage_text(r, s)) } } } }
+            } } }
+        }
+    };
+    html! { section { h2 { "Stage by stage" } (scroll("Stage by stage", &table)) } }
+}
+
+fn csv(rows: &[Row]) -> String {
     let mut text = String::from(
-        "pipeline,run,metric,value,packed_bytes,ratio,parameters,nonzero,macs,energy_floor_joules_estimate,seconds\n",
+        "pipeline,run,seed,metric,value,packed_bytes,ratio,parameters,nonzero,macs,energy_floor_joules_estimate,median_latency_ms,seconds\n",
     );
-    for (r, s) in rows {
+    for Row { run: r, last: s } in rows {
         let name = format!("\"{}\"", r.pipeline.replace('"', "\"\""));
+        let latency = r.exported_latency().map_or_else(String::new, |t| t.to_string());
         text += &format!(
-            "{name},{},{},{},{},{},{},{},{},{},{}\n",
+            "{name},{},{},{},{},{},{},{},{},{},{},{latency},{}\n",
             r.run,
+            r.seed,
             r.metric,
-            s.value,
+            r.final_value(),
             s.packed_bytes,
             r.ratio(),
             s.parameters,
@@ -84,4 +229,14 @@ fn csv(rows: &[(&RunRecord, StageRow)]) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn configurations_are_compared_key_by_key() {
+        let flat = super::flatten("a: 1\nstages:\n- prune:\n    pattern: '2:4'\n    none: null\n");
+        let keys: Vec<(&str, &str)> = flat.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(keys, [("a", "1"), ("stages[0].prune.pattern", "2:4")]);
+    }
 }

@@ -6,12 +6,13 @@ mod chart;
 mod charts;
 mod compare;
 mod error;
+mod markdown;
 mod page;
 mod record;
 mod style;
 mod tables;
 
-pub use compare::write_comparison;
+pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;
 pub use record::{
     ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
@@ -20,7 +21,7 @@ pub use tables::write_tables;
 
 use std::path::Path;
 
-/// Writes tables, charts and page of a run into its folder. `report.html` comes last: where it is, all is.
+/// Writes tables, charts, Markdown and page of a run into its folder. `report.html` comes last: where it is, all is.
 pub fn write_report(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
     write_tables(record, folder)?;
     let charts = charts::of_run(record)?;
@@ -28,6 +29,7 @@ pub fn write_report(record: &RunRecord, folder: &Path) -> Result<(), ReportError
         sinter_model::write_whole(&folder.join(format!("charts/{}.svg", chart.name)), chart.svg.as_bytes())?;
         sinter_model::write_whole(&folder.join(format!("charts/{}.png", chart.name)), &chart.png)?;
     }
+    sinter_model::write_whole(&folder.join("report.md"), markdown::of_run(record).as_bytes())?;
     let page = page::of_run(record, &charts);
     sinter_model::write_whole(&folder.join("report.html"), page.as_bytes())?;
     Ok(())

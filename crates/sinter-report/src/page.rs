@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sinter_model::{Bytes, Joules, Macs, Seconds};
 
 use crate::chart::Chart;
-use crate::record::{RunRecord, StageRow};
+use crate::charts::{change, recalls, worst_hit};
+use crate::record::{LayerRow, NpuRow, RunRecord, StageRow};
 use crate::style::{CSS, SCRIPT};
 
 /// The frame that every page shares.
@@ -16,6 +17,8 @@ pub(crate) fn frame(title: &str, body: Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                // Without an icon of its own a page asks the server for one.
+                link rel="icon" href="data:,";
                 title { (title) }
                 style { (PreEscaped(CSS)) }
             }
@@ -27,17 +30,22 @@ pub(crate) fn frame(title: &str, body: Markup) -> String {
 
 /// A chart with its caption; the picture is described in words for those who can't see it.
 pub(crate) fn figure(chart: &Chart) -> Markup {
-    let svg = accessible(chart);
-    html! { figure { figcaption { (chart.title) } (PreEscaped(svg)) } }
+    html! { figure id=(chart.name) { figcaption { (chart.title) } div.picture tabindex="0" role="region" aria-label=(chart.title) { (PreEscaped(accessible(chart))) } } }
 }
 
-/// The SVG with a role and a label, and a view box so that it scales.
+/// The SVG with a role and a label; it has a view box and scales.
 fn accessible(chart: &Chart) -> String {
     let label = html! { (chart.describes) }.into_string().replace('"', "&quot;");
     chart.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1)
 }
 
+/// A table that scrolls within itself where it is too wide.
+pub(crate) fn scroll(label: &str, table: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (table) } }
+}
+
 pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
+    let shown = |names: &[&str]| html! { @for chart in charts.iter().filter(|c| names.contains(&c.name)) { (figure(chart)) } };
     let body = html! {
         header {
             h1 { "Sinter · " (record.pipeline) }
@@ -48,44 +56,33 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
             (budget(record))
             section {
                 h2 { "Stages" }
-                div.scroll tabindex="0" role="region" aria-label="Stages" { (stages(record)) }
+                (scroll("Stages", &stages(record)))
                 p.small {
                     "Size is the length of the packed file, written and read back. The metric (" (record.metric) ") is measured on the test split by Sinter's own "
-                    "interpreter; what real runtimes measure stands below. Energy is an estimate: the floor counts arithmetic and bytes moved ("
-                    (record.energy_source) ")"
-                    @if let Some(board) = &record.board { "; the range is what boards need per multiply-accumulate (" (board.source) ")" }
-                    "."
+                    "interpreter; what real runtimes measure stands below."
                 }
+                (shown(&["size", "quality", "path"]))
             }
-            @for chart in charts { (figure(chart)) }
+            section {
+                h2 { "On " (record.target) }
+                (scroll("On the target", &on_target(record)))
+                (sources(record))
+                (shown(&["energy"]))
+            }
             (measured(record))
             section {
                 h2 { "Layers" }
-                div.scroll tabindex="0" role="region" aria-label="Layers" { (layers(record)) }
+                (scroll("Layers", &layers(record)))
+                (shown(&["layers", "map", "weights"]))
             }
-            section {
-                @let compiled = record.artifacts.iter().any(|a| a.note.is_some());
-                h2 { "Files" }
-                div.scroll { table {
-                    thead { tr { th { "File" } th { "What" } th.n { "Size" } @if compiled { th.n { "Flash" } th.n { "RAM" } th { "Compiled" } } } }
-                    tbody { @for a in &record.artifacts { tr {
-                        td { a href=(a.path) { (a.path) } } td.wrap { (a.what) } td.n { (Bytes(a.bytes)) }
-                        @if compiled {
-                            td.n { @if let Some(n) = a.flash { (Bytes(n)) } } td.n { @if let Some(n) = a.ram { (Bytes(n)) } }
-                            td.wrap { @if let Some(note) = &a.note { (note) } }
-                        }
-                    } } }
-                } }
-            }
+            (classes(record, &shown(&["classes", "confusion"])))
+            @if !record.ranges.is_empty() { section { h2 { "Calibration" } (shown(&["ranges"])) } }
+            section { h2 { "Training and time" } (shown(&["training", "sensitivity", "sensitivity-bits", "time"])) }
+            (files(record))
             @if !record.notes.is_empty() {
                 section { h2 { "Notes of the run" } ul.small { @for note in &record.notes { li { (note) } } } }
             }
-            section {
-                h2 { "How to reproduce" }
-                p { "Sinter " (record.version) ", seed " (record.seed) ", " (record.machine) ". Begun " (record.started) ", "
-                    (format!("{:.0}", record.seconds)) " s. The pipeline with every default filled in:" }
-                pre tabindex="0" { code { (record.config) } }
-            }
+            (reproduce(record))
         }
     };
     frame(&format!("{} · Sinter", record.pipeline), body)
@@ -108,7 +105,13 @@ fn facts(record: &RunRecord) -> Markup {
                 div { dt { "Weights on a device" } dd { (Bytes(last.flash)) small { "float " (Bytes(float.flash)) } } }
             }
             @if let (Some(low), Some(high)) = (last.latency_low, last.latency_high) {
-                div { dt { "Latency, estimated on " (record.target) } dd { (span(low, high)) small { "as published for its boards" } } }
+                div { dt { "Latency, estimated on " (record.target) } dd { (span(low, high, |v| Seconds(v).to_string())) small { "80 % interval" } } }
+            }
+            @if let (Some(low), Some(high)) = (last.energy_low, last.energy_high) {
+                div { dt { "Energy, estimated on " (record.target) } dd { (span(low, high, |v| Joules(v).to_string())) small { "80 % interval" } } }
+            }
+            @if let Some(npu) = &record.npu {
+                div { dt { "On " (npu.accelerator) ", by " (npu.tool) } dd { (Seconds(npu.seconds)) small { (count(npu.cycles)) " cycles, " (Bytes(npu.sram)) " SRAM" } } }
             }
             div { dt { "Energy, estimated floor" } dd { (Joules(last.energy_floor)) small { "float " (Joules(float.energy_floor)) } } }
         }
@@ -121,23 +124,21 @@ fn budget(record: &RunRecord) -> Markup {
         return html! {};
     }
     let missed = record.budget.iter().any(|b| !b.met);
-    html! {
-        section {
-            h2 { "Budget" }
-            div.scroll { table {
-                thead { tr { th { "Of" } th.n { "At most" } th { "Is" } th { "Verdict" } @if missed { th { "What costs most" } } } }
-                tbody { @for b in &record.budget { tr {
-                    td { (b.what) } td.n { (b.limit) } td.wrap { (b.value) } td { @if b.met { "met" } @else { strong { "missed" } } }
-                    @if missed { td.wrap { (b.worst.join(", ")) } }
-                } } }
-            } }
+    let table = html! {
+        table {
+            thead { tr { th { "Of" } th.n { "At most" } th { "Is" } th { "Verdict" } @if missed { th { "What costs most" } } } }
+            tbody { @for b in &record.budget { tr {
+                td { (b.what) } td.n { (b.limit) } td.wrap { (b.value) } td { @if b.met { "met" } @else { strong { "missed" } } }
+                @if missed { td.wrap { (b.worst.join(", ")) } }
+            } } }
         }
-    }
+    };
+    html! { section { h2 { "Budget" } (scroll("Budget", &table)) } }
 }
 
-/// An interval of times, with the unit once where both have the same.
-fn span(low: f64, high: f64) -> String {
-    let (low, high) = (Seconds(low).to_string(), Seconds(high).to_string());
+/// An interval, with the unit once where both ends have the same.
+fn span(low: f64, high: f64, text: impl Fn(f64) -> String) -> String {
+    let (low, high) = (text(low), text(high));
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, a)), Some((_, b))) if a == b => format!("{number}–{high}"),
         _ => format!("{low} – {high}"),
@@ -156,50 +157,120 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// A figure: its text, the column of `stages.parquet` that it stands for, and the value there.
+fn figure_cell(column: &str, value: f64, text: &str) -> Markup {
+    html! { td.n data-column=(column) data-v=(value) { (text) } }
+}
+
 fn stages(record: &RunRecord) -> Markup {
-    let energy = |s: &StageRow| match (s.energy_low, s.energy_high) {
-        // The estimate does not deserve more digits.
-        (Some(low), Some(high)) => format!("{:.0}–{:.0} µJ", low * 1e6, high * 1e6),
-        _ => "–".into(),
-    };
     html! {
         table {
             thead { tr {
-                th { "Stage" } th { "What" } th.n { "Packed" } th.n { (record.metric) } th.n { "Parameters" } th.n { "Not zero" } th.n { "MACs" }
-                th.n { "Energy floor" } th.n { "On " (record.target) } th.n { "Time" }
+                th { "Stage" } th { "What" } th.n { "Packed" } th.n { (record.metric) } th.n { "Parameters" } th.n { "Not zero" } th.n { "MACs" } th.n { "Time" }
             } }
-            tbody { @for s in &record.stages { tr {
+            tbody { @for s in &record.stages { tr data-stage=(s.index) {
                 td { (s.stage) }
                 td.wrap { (s.what) }
-                td.n { (Bytes(s.packed_bytes)) }
-                td.n { (record.value_text(s.value)) }
-                td.n { (count(s.parameters)) }
-                td.n { (count(s.nonzero)) }
-                td.n { (Macs(s.macs)) }
-                td.n { (Joules(s.energy_floor)) }
-                td.n { (energy(s)) }
-                td.n { @if s.cached { "cached" } @else { (format!("{:.1} s", s.seconds)) } }
+                (figure_cell("packed_bytes", s.packed_bytes as f64, &Bytes(s.packed_bytes).to_string()))
+                (figure_cell("value", s.value, &record.value_text(s.value)))
+                (figure_cell("parameters", s.parameters as f64, &count(s.parameters)))
+                (figure_cell("nonzero", s.nonzero as f64, &count(s.nonzero)))
+                (figure_cell("macs", s.macs as f64, &Macs(s.macs).to_string()))
+                (figure_cell("seconds", s.seconds, &if s.cached { "cached".to_string() } else { Seconds(s.seconds).to_string() }))
             } } }
         }
     }
 }
 
+/// What each stage saves on the target.
+fn on_target(record: &RunRecord) -> Markup {
+    let boards = record.stages.iter().any(|s| s.energy_low.is_some() || s.latency_low.is_some());
+    let range = |low: Option<f64>, high: Option<f64>, text: fn(f64) -> String| match (low, high) {
+        (Some(low), Some(high)) => span(low, high, text),
+        _ => "not all in 8 bits".to_string(),
+    };
+    let changed = |before: f64, after: f64| html! { td.n.change { (change(before, after)) } };
+    html! {
+        table {
+            thead { tr {
+                th { "Stage" } th.n { "Weights" } th.n { "" } th.n { "Activations" } th.n { "" } th.n { "Energy floor" } th.n { "" }
+                @if boards { th.n { "Energy" } th.n { "Latency" } }
+            } }
+            tbody { @for (i, s) in record.stages.iter().enumerate() {
+                @let before = &record.stages[i.saturating_sub(1)];
+                tr data-stage=(s.index) {
+                    td { (s.stage) }
+                    (figure_cell("flash_bytes_estimate", s.flash as f64, &Bytes(s.flash).to_string()))
+                    (changed(before.flash as f64, s.flash as f64))
+                    (figure_cell("ram_bytes_estimate", s.ram as f64, &Bytes(s.ram).to_string()))
+                    (changed(before.ram as f64, s.ram as f64))
+                    (figure_cell("energy_floor_joules_estimate", s.energy_floor, &Joules(s.energy_floor).to_string()))
+                    (changed(before.energy_floor, s.energy_floor))
+                    @if boards {
+                        td.n { (range(s.energy_low, s.energy_high, |v| Joules(v).to_string())) }
+                        td.n { (range(s.latency_low, s.latency_high, |v| Seconds(v).to_string())) }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+/// What the estimates rest on.
+fn sources(record: &RunRecord) -> Markup {
+    html! {
+        p.small {
+            "All of these are estimates. Weights count as kernels read them, activations are planned by lifetime. The energy floor counts arithmetic and bytes moved ("
+            (record.energy_source) "): no device uses less, real ones use far more. Zeros without a pattern and shared values save no operation."
+        }
+        @if let Some(board) = &record.board {
+            p.small {
+                "Energy and latency are for " (board.name)
+                @if let Some(software) = &board.energy_software { ", energy with " (software) }
+                @if let Some(software) = &board.latency_software { ", latency with " (software) }
+                ": intervals in which four models of five should lie, from " (board.source) "."
+                @if let Some((low, high)) = board.published {
+                    " All software that was measured on this board took " (format!("{:.0} to {:.0} pJ", low * 1e12, high * 1e12)) " a multiply-accumulate."
+                }
+            }
+        }
+        @if let Some(npu) = &record.npu { (accelerator(npu)) }
+    }
+}
+
+fn accelerator(npu: &NpuRow) -> Markup {
+    html! {
+        p.small {
+            (npu.tool) " compiles the TFLite file for " (npu.accelerator) ": " (count(npu.cycles)) " cycles, " (Seconds(npu.seconds)) " at the target's clock, "
+            (Bytes(npu.sram)) " of SRAM and " (Bytes(npu.flash)) " of flash; "
+            @if npu.on_cpu.is_empty() { "every operator runs on the accelerator." } @else { "on the processor: " (npu.on_cpu.join("; ")) }
+            " These are the compiler's figures, not a chip's."
+        }
+    }
+}
+
 fn measured(record: &RunRecord) -> Markup {
+    if record.measured.is_empty() {
+        return html! {};
+    }
+    let table = html! {
+        table {
+            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
+            tbody { @for m in &record.measured { tr {
+                td { (m.artifact) }
+                td { (m.runtime) }
+                td.n { @match m.value { Some(v) => (record.value_text(v)), None => "not measured" } }
+                td.n { (record.value_text(m.simulated)) }
+                td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
+                td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
+                td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
+            } } }
+        }
+    };
     html! {
         section {
             h2 { "Measured in real runtimes" }
-            div.scroll { table {
-                thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
-                tbody { @for m in &record.measured { tr {
-                    td { (m.artifact) }
-                    td { (m.runtime) }
-                    td.n { @match m.value { Some(v) => (record.value_text(v)), None => "not measured" } }
-                    td.n { (record.value_text(m.simulated)) }
-                    td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
-                    td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
-                    td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
-                } } }
-            } }
+            (scroll("Measured in real runtimes", &table))
             @for note in record.measured.iter().filter_map(|m| m.note.as_ref()) { p.small { (note) } }
             p.small { "Latency is of one sample on one thread of this machine; peak memory is what opening the file and one inference added to the process." (slower(record)) }
         }
@@ -220,7 +291,8 @@ fn slower(record: &RunRecord) -> String {
 fn layers(record: &RunRecord) -> Markup {
     let last = record.last().map_or(0, |s| s.index);
     let float = record.float().map_or(0, |s| s.index);
-    let before = |layer: &str| record.layers.iter().find(|l| l.stage_index == float && l.layer == layer);
+    let of_float: std::collections::BTreeMap<&str, &LayerRow> =
+        record.layers.iter().filter(|l| l.stage_index == float).map(|l| (l.layer.as_str(), l)).collect();
     html! {
         table.sortable {
             thead { tr {
@@ -228,7 +300,7 @@ fn layers(record: &RunRecord) -> Markup {
                 th.n { "Packed" } th.n { "Was" }
             } }
             tbody { @for l in record.layers.iter().filter(|l| l.stage_index == last) {
-                @let was = before(&l.layer);
+                @let was = of_float.get(l.layer.as_str());
                 tr {
                     td { (l.layer) }
                     td { (l.kind) }
@@ -244,4 +316,56 @@ fn layers(record: &RunRecord) -> Markup {
             } }
         }
     }
+}
+
+/// The classes that lost most, in a sentence, and their charts.
+fn classes(record: &RunRecord, charts: &Markup) -> Markup {
+    let Some([before, after]) = &record.confusion else { return html! {} };
+    let (before, after) = (recalls(before), recalls(after));
+    let lost = |i: usize| (before[i] - after[i]) * 100.0;
+    let worst: Vec<usize> = worst_hit(&before, &after).into_iter().filter(|&i| lost(i) > 0.0).take(3).collect();
+    let told: Vec<String> = worst.iter().map(|&i| format!("{} ({:.1} points)", record.class(i), lost(i))).collect();
+    html! {
+        section {
+            h2 { "Classes" }
+            p { @if told.is_empty() { "No class lost." } @else { "Hit worst: " (told.join(", ")) "." } }
+            (charts)
+        }
+    }
+}
+
+fn files(record: &RunRecord) -> Markup {
+    let compiled = record.artifacts.iter().any(|a| a.note.is_some());
+    let table = html! {
+        table {
+            thead { tr { th { "File" } th { "What" } th.n { "Size" } @if compiled { th.n { "Flash" } th.n { "RAM" } th { "Compiled" } } } }
+            tbody { @for a in &record.artifacts { tr {
+                td { a href=(a.path) { (a.path) } } td.wrap { (a.what) } td.n { (Bytes(a.bytes)) }
+                @if compiled {
+                    td.n { @if let Some(n) = a.flash { (Bytes(n)) } } td.n { @if let Some(n) = a.ram { (Bytes(n)) } }
+                    td.wrap { @if let Some(note) = &a.note { (note) } }
+                }
+            } } }
+        }
+    };
+    html! { section { h2 { "Files" } (scroll("Files", &table)) } }
+}
+
+fn reproduce(record: &RunRecord) -> Markup {
+    let versions: Vec<String> = record.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    html! {
+        section {
+            h2 { "How to reproduce" }
+            p { "The same versions, seed and machine give the same figures: " @if versions.is_empty() { "Sinter " (record.version) } @else { (versions.join(", ")) } ", seed "
+                (record.seed) ", " (record.machine) ". Begun " (record.started) ", " (format!("{:.0}", record.seconds)) " s." }
+            @if !record.command.is_empty() { pre tabindex="0" { code { (record.command) } } }
+            p { "The pipeline with every default filled in; paths are relative to the pipeline file:" }
+            pre tabindex="0" { code { (record.config) } }
+        }
+    }
+}
+
+/// Stages of a run as the page counts them; for the comparison.
+pub(crate) fn stage_text(record: &RunRecord, stage: &StageRow) -> String {
+    format!("{} · {}", Bytes(stage.packed_bytes), record.value_text(stage.value))
 }

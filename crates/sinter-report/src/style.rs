@@ -3,7 +3,7 @@
 pub(crate) const CSS: &str = r##"
 :root{--paper:#fff;--ink:#1d232b;--muted:#59636f;--rule:#dde1e6;--accent:#005f99;--good:#00704f;--panel:#f5f7f9}
 @media (prefers-color-scheme:dark){:root{--paper:#15191e;--ink:#e6eaef;--muted:#a3adb9;--rule:#343c46;--accent:#6bb8ea;--good:#4fc79d;--panel:#1d232a}
- svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg rect[fill="#FFFFFF"]{fill:#1d232a}}
+ svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg polyline[stroke="#333A44"]{stroke:#e6eaef} svg rect[fill="#FFFFFF"]{fill:#1d232a}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1120px;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 .25rem}
@@ -16,18 +16,21 @@ h2{font-size:1.15rem;margin:2.5rem 0 .75rem;padding-top:1rem;border-top:1px soli
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid var(--rule);white-space:nowrap;vertical-align:top}
-td.n,th.n{text-align:right}td.wrap{white-space:normal;min-width:12rem}
+td.n,th.n{text-align:right}td.wrap{white-space:normal;min-width:12rem}.facts dt,h1,h2,.answer,li,p{overflow-wrap:anywhere}
 th{font-weight:600;color:var(--muted)}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
 td.best{color:var(--good);font-weight:650}
 figure{margin:1.5rem 0}figcaption{font-weight:600;margin-bottom:.4rem}
-figure svg{width:100%;height:auto;max-width:760px;display:block}
+.picture{overflow-x:auto}figure svg{width:100%;min-width:560px;height:auto;max-width:760px;display:block}
+.spot:hover{fill:var(--ink);fill-opacity:.1}
+td.change{color:var(--muted);padding-left:0}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 pre{background:var(--panel);border-radius:8px;padding:1rem;overflow-x:auto;font-size:.85rem;line-height:1.45}
 code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 p.small,ul.small{color:var(--muted);font-size:.88rem}
 a{color:var(--accent)}
-@media print{body{max-width:none;padding:0}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+@media print{body{max-width:none;padding:0}.scroll,.picture{overflow:visible}pre{white-space:pre-wrap}h2{break-after:avoid}figure,tr{break-inside:avoid}}
 "##;
 
 /// Sorts a table by the column whose head is pressed; without script the tables stand as they are.

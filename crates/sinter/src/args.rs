@@ -28,7 +28,7 @@ pub enum Command {
     Check { pipeline: PathBuf },
     /// Write the same report for several runs side by side.
     Compare {
-        /// Folders of runs (each holds a run.json).
+        /// Folders of runs (each holds a run.json), or folders that hold such.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
         /// Where compare.html goes.

@@ -5,7 +5,7 @@ use std::path::Path;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_export::{explicit, unpack};
 use sinter_pipeline::{ConfigError, Plan, RunOptions};
-use sinter_report::{RunRecord, write_comparison, write_report};
+use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::args::{Args, Command, RunArgs};
 use crate::terminal::Listener;
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Command::Compare { runs, out } => {
-            let records = runs.iter().map(|r| RunRecord::read(r)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            let records = find_runs(&runs).map_err(wrong)?;
             write_comparison(&records, &out).map_err(failed)?;
             println!("{}", out.join("compare.html").display());
             Ok(())
