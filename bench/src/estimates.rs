@@ -37,7 +37,8 @@ pub fn all(targets: &Path, published: Option<&Path>) -> Outcome<()> {
     let mut failed = Vec::new();
     for (quantity, name) in [(Quantity::Energy, "energy"), (Quantity::Latency, "latency")] {
         let heads = ["target", "systems", "left-out results", "median error", "p90 error", "within the interval"];
-        let mut table = Table::new(&format!("{name} of models that were left out (four of five should lie in the interval)"), &heads);
+        let mut table =
+            Table::new(&format!("{name} of models that were left out (four of five should lie in the interval)"), &heads);
         let mut whole = Vec::new();
         for (target, board) in &boards {
             let found = board.left_out(quantity);
@@ -90,7 +91,9 @@ fn check_facts(boards: &[(String, Board)], path: &Path) -> Outcome<()> {
         for (system, result) in board.systems.iter().flat_map(|s| s.results.iter().map(move |r| (s, r))) {
             let (wanted, name) = (result.energy.0 * 1e6, result.model.name());
             if !lines.iter().any(|l| l.bench == name && (l.microjoules / wanted - 1.0).abs() < 1e-6) {
-                return Err(format!("target {target}: {wanted} uJ for {name} with {} was never published", system.software).into());
+                return Err(
+                    format!("target {target}: {wanted} uJ for {name} with {} was never published", system.software).into()
+                );
             }
             checked += 1;
         }

@@ -30,6 +30,9 @@ pub struct DataConfig {
     pub augment: Augment,
     #[serde(default)]
     pub split: SplitConfig,
+    /// Names of the classes, in the order of their numbers. Default: those of the source, or the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
     /// What to tell a user whose files are missing.
     #[serde(default)]
     pub hint: Option<String>,

@@ -107,6 +107,14 @@ impl Dataset {
             let reason = "it has no samples".to_string();
             return Err(DataError::Empty { name: config.name.clone(), reason });
         }
+        let classes = match &config.classes {
+            Some(names) if names.len() != found.classes.len() => {
+                let reason = format!("`classes` has {} names, the source has {} classes", names.len(), found.classes.len());
+                return Err(DataError::Invalid { name: config.name.clone(), reason });
+            }
+            Some(names) => names.clone(),
+            None => found.classes,
+        };
         let normalize = Arc::new(affine(config, found.train.as_ref())?);
         let split = |source: &Arc<dyn Samples>, indices: Vec<usize>, part: &str| Split {
             name: format!("{} ({part})", config.name),
@@ -119,7 +127,7 @@ impl Dataset {
         Ok(Self {
             name: config.name.clone(),
             task: config.task,
-            classes: found.classes,
+            classes,
             train: split(&found.train, indices, "train"),
             validation: split(&found.train, validation, "validation"),
             test: split(&test_source, test, "test"),

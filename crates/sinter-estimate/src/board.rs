@@ -233,7 +233,9 @@ mod tests {
         assert!((found.middle - 200e-6).abs() < 1e-9);
         // By hand: ln 2 is the sample deviation; t(2) = 1.886; sqrt(1 + 1/3).
         let factor = (1.886 * 2f64.ln() * (4f64 / 3.0).sqrt()).exp();
-        assert!((found.high / found.middle / factor - 1.0).abs() < 1e-9 && (found.middle / found.low / factor - 1.0).abs() < 1e-9);
+        assert!(
+            (found.high / found.middle / factor - 1.0).abs() < 1e-9 && (found.middle / found.low / factor - 1.0).abs() < 1e-9
+        );
         assert_eq!(board.estimate(Quantity::Latency, 1_000_000), None);
     }
 
@@ -244,6 +246,26 @@ mod tests {
         let vww = off.iter().find(|o| o.model == Reference::Vww).unwrap();
         assert!(!vww.covered() && vww.error() > 0.7);
         assert_eq!(off.len(), 4);
+    }
+
+    /// What the README promises of the boards that Sinter knows.
+    #[test]
+    fn unseen_models_are_estimated_within_the_promised_error() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/targets");
+        let mut found = Vec::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let target: crate::Target = serde_yaml::from_str(&std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap();
+            if let Some(board) = target.board {
+                assert!(board.system().is_ok(), "{}", target.name);
+                found.extend(board.left_out(Quantity::Energy));
+            }
+        }
+        assert!(found.len() > 80, "{} results", found.len());
+        let mut errors: Vec<f64> = found.iter().map(LeftOut::error).collect();
+        errors.sort_by(f64::total_cmp);
+        assert!(errors[errors.len() * 9 / 10] < 0.5, "{}", errors[errors.len() * 9 / 10]);
+        let covered = found.iter().filter(|f| f.covered()).count() as f64 / found.len() as f64;
+        assert!(covered >= 0.8, "{covered}");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct MemoryEstimate {
     pub ram: u64,
     /// The node at which most is alive.
     pub peak_node: String,
+    /// Bytes that are alive at each node, in the order of the graph.
+    pub profile: Vec<u64>,
     /// Bytes of weights as kernels read them: a byte up to 8 bits, two for float16, four else.
     pub flash: u64,
 }
@@ -122,6 +124,7 @@ pub fn memory(model: &Model) -> Result<MemoryEstimate, ExecError> {
     });
     Ok(MemoryEstimate {
         ram: ram as u64,
+        profile: (0..graph.nodes.len()).map(|i| alive(i) as u64).collect(),
         peak_node: peak.map_or_else(String::new, |i| graph.nodes[i].name.clone()),
         flash: stored.sum(),
     })

@@ -47,11 +47,7 @@ impl Plan {
                 let found = Source::read(&folder.join(target)).map_err(|e| {
                     source.error("target", e.message, Some("`target` names a target file, relative to the pipeline file".into()))
                 })?;
-                let parsed: Target = found.parse()?;
-                if let Some(Err(message)) = parsed.board.as_ref().map(|b| b.system()) {
-                    return Err(found.error("board.software", message, None));
-                }
-                parsed
+                parse_target(&found)?
             }
             None => GENERIC.clone(),
         };
@@ -90,6 +86,15 @@ impl Plan {
     /// The index of the stage that a teacher reference names, counted from 1; 0 is the input. The last one of that name before `before`.
     pub(crate) fn teacher_stage(&self, name: &str, before: usize) -> Option<usize> {
         (1..before).rev().find(|&i| self.stage_name(i) == name || self.config.stages[i - 1].stage().name() == name)
+    }
+}
+
+/// A target whose facts hang together.
+pub(crate) fn parse_target(source: &Source) -> Result<Target, ConfigError> {
+    let target: Target = source.parse()?;
+    match target.board.as_ref().map(|b| b.system()) {
+        Some(Err(message)) => Err(source.error("board.software", message, None)),
+        _ => Ok(target),
     }
 }
 

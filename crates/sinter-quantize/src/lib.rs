@@ -101,7 +101,11 @@ impl QuantizeConfig {
         let activations = self.activations().calibrated().map(|_| Grids { placement, ranges, levels: activations::levels(self) });
         if let Some(activations) = &activations {
             activations.set_all(self, &mut model)?;
-            activations.ranges.iter().filter_map(|(name, seen)| Some((name, seen.seen()?))).for_each(|(name, seen)| context.range(name, seen));
+            activations
+                .ranges
+                .iter()
+                .filter_map(|(name, seen)| Some((name, seen.seen()?)))
+                .for_each(|(name, seen)| context.range(name, seen));
         }
         let (learned, others): (Vec<Layer>, Vec<Layer>) =
             layers.into_iter().partition(|l| self.rounding(&model, l) == Rounding::Learned);

@@ -15,7 +15,8 @@ mod tables;
 pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;
 pub use record::{
-    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow,
+    WeightsRow,
 };
 pub use tables::write_tables;
 

@@ -27,7 +27,11 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
         );
     }
     if !record.measured.is_empty() {
-        let _ = write!(out, "\n| file | runtime | {}, measured | simulated | median latency |\n|---|---|--:|--:|--:|\n", text(&record.metric));
+        let _ = write!(
+            out,
+            "\n| file | runtime | {}, measured | simulated | median latency |\n|---|---|--:|--:|--:|\n",
+            text(&record.metric)
+        );
     }
     for m in &record.measured {
         let value = m.value.map_or("not measured".to_string(), |v| record.value_text(v));

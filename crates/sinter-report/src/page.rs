@@ -138,10 +138,25 @@ fn budget(record: &RunRecord) -> Markup {
 
 /// An interval, with the unit once where both ends have the same.
 fn span(low: f64, high: f64, text: impl Fn(f64) -> String) -> String {
-    let (low, high) = (text(low), text(high));
+    // An interval deserves no more than two digits.
+    let round = |v: f64| {
+        let unit = 10f64.powf(v.abs().max(f64::MIN_POSITIVE).log10().floor() - 1.0);
+        (v / unit).round() * unit
+    };
+    let (low, high) = (tidy(&text(round(low))), tidy(&text(round(high))));
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, a)), Some((_, b))) if a == b => format!("{number}–{high}"),
         _ => format!("{low} – {high}"),
+    }
+}
+
+/// `210.00 µJ` as `210 µJ`.
+fn tidy(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text.to_string(),
     }
 }
 
@@ -368,4 +383,15 @@ fn reproduce(record: &RunRecord) -> Markup {
 /// Stages of a run as the page counts them; for the comparison.
 pub(crate) fn stage_text(record: &RunRecord, stage: &StageRow) -> String {
     format!("{} · {}", Bytes(stage.packed_bytes), record.value_text(stage.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_have_two_digits() {
+        assert_eq!(span(211.72e-6, 450.91e-6, |v| Joules(v).to_string()), "210–450 µJ");
+        assert_eq!(span(0.95e-3, 1.234e-3, |v| Seconds(v).to_string()), "950 µs – 1.2 ms");
+    }
 }

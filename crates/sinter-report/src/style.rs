@@ -3,7 +3,7 @@
 pub(crate) const CSS: &str = r##"
 :root{--paper:#fff;--ink:#1d232b;--muted:#59636f;--rule:#dde1e6;--accent:#005f99;--good:#00704f;--panel:#f5f7f9}
 @media (prefers-color-scheme:dark){:root{--paper:#15191e;--ink:#e6eaef;--muted:#a3adb9;--rule:#343c46;--accent:#6bb8ea;--good:#4fc79d;--panel:#1d232a}
- svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg polyline[stroke="#333A44"]{stroke:#e6eaef} svg rect[fill="#FFFFFF"]{fill:#1d232a}}
+ svg text{fill:var(--ink)!important} svg line,svg polyline[stroke="#DDE1E6"]{stroke:#343c46} svg polyline[stroke="#333A44"]{stroke:#e6eaef} svg rect[fill="#FFFFFF"]{fill:#1d232a} svg rect[fill="#DDE1E6"]{fill:#343c46}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1120px;padding:2rem 1.25rem 4rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 .25rem}

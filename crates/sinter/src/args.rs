@@ -35,6 +35,17 @@ pub enum Command {
         #[arg(long, default_value = "reports/compare")]
         out: PathBuf,
     },
+    /// Print a model's layers, weights, multiply-accumulates and memory.
+    Inspect {
+        /// An ONNX file, or a packed file (.sinter).
+        model: PathBuf,
+        /// A target file, such as configs/targets/cortex-m4.yaml: what an inference costs there, and whether the model fits.
+        #[arg(long)]
+        target: Option<PathBuf>,
+        /// Print JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
     /// Draw the report of an old run again.
     Report { run: PathBuf },
     /// Turn a packed file into ONNX.

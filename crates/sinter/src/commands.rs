@@ -1,10 +1,11 @@
 //! What each command does.
 
+use std::io::Write;
 use std::path::Path;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{ConfigError, Plan, RunOptions};
+use sinter_pipeline::{ConfigError, Plan, RunOptions, inspect, read_target};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::args::{Args, Command, RunArgs};
@@ -47,7 +48,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Check { pipeline } => {
             let plan = Plan::read(&pipeline, None).map_err(config)?;
             let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
-            println!(
+            say(&format!(
                 "{} is fine: {} ({} parameters) on {} ({} / {} samples): {}",
                 pipeline.display(),
                 plan.model.name,
@@ -56,26 +57,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 plan.data.train.len(),
                 plan.data.test.len(),
                 if stages.is_empty() { "no stage".into() } else { stages.join(", ") }
-            );
-            Ok(())
+            ))
         }
         Command::Compare { runs, out } => {
             let records = find_runs(&runs).map_err(wrong)?;
             write_comparison(&records, &out).map_err(failed)?;
-            println!("{}", out.join("compare.html").display());
-            Ok(())
+            say(&out.join("compare.html").display().to_string())
+        }
+        Command::Inspect { model, target, json } => {
+            let target = target.map(|path| read_target(&path)).transpose().map_err(config)?;
+            let found = inspect(&model, target.as_ref()).map_err(wrong)?;
+            say(&if json { serde_json::to_string_pretty(&found).map_err(failed)? } else { found.to_string() })
         }
         Command::Report { run } => {
             let record = RunRecord::read(&run).map_err(wrong)?;
             write_report(&record, &run).map_err(failed)?;
-            println!("{}", run.join("report.html").display());
-            Ok(())
+            say(&run.join("report.html").display().to_string())
         }
         Command::Unpack { file, output } => unpack_file(&file, &output.unwrap_or_else(|| file.with_extension("onnx"))),
-        Command::Operators => {
-            println!("{}", sinter_model::supported_operators().join("\n"));
-            Ok(())
-        }
+        Command::Operators => say(&sinter_model::supported_operators().join("\n")),
+    }
+}
+
+/// Prints an answer. A reader that has seen enough (`| head`) is no failure.
+fn say(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(format!("could not print: {error}"))),
+        _ => Ok(()),
     }
 }
 
@@ -95,6 +103,5 @@ fn unpack_file(file: &Path, output: &Path) -> Result<(), Failure> {
     let bytes = std::fs::read(file).map_err(|e| wrong(format!("could not read {}: {e}", file.display())))?;
     let model = unpack(&bytes).map_err(|e| wrong(format!("{}: {e}", file.display())))?;
     explicit(&model).map_err(failed)?.save(output).map_err(failed)?;
-    println!("{}", output.display());
-    Ok(())
+    say(&output.display().to_string())
 }

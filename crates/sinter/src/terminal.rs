@@ -1,6 +1,6 @@
 //! The listener at the terminal: a progress bar where there is one, plain lines elsewhere, JSON on demand.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,15 +40,15 @@ impl Listener {
     fn line(&self, text: &str) {
         match &self.mode {
             Mode::Quiet | Mode::Json => {}
-            Mode::Plain => println!("{text}"),
-            Mode::Bar(bar) => bar.suspend(|| println!("{text}")),
+            Mode::Plain => tell(text),
+            Mode::Bar(bar) => bar.suspend(|| tell(text)),
         }
     }
 
     /// Takes one event.
     pub fn hear(&self, event: &Event) {
         if let Mode::Json = self.mode {
-            println!("{}", serde_json::to_string(event).unwrap_or_default());
+            tell(&serde_json::to_string(event).unwrap_or_default());
             return;
         }
         match event {
@@ -94,4 +94,9 @@ impl Listener {
             }
         }
     }
+}
+
+/// A line on standard output. A reader that has gone away is no reason to stop a run.
+fn tell(line: &str) {
+    let _gone = writeln!(std::io::stdout(), "{line}");
 }

@@ -12,9 +12,10 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask WORD
 
-  setup [--cuda] [--data DIR] [--runtimes]
+  setup [--cuda] [--data DIR] [--runtimes] [--browser]
                                 fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST; with --runtimes also LiteRT, TensorFlow
-                                Lite Micro and Vela, with which a run measures the arena of its TFLite file
+                                Lite Micro and Vela, with which a run measures the arena of its TFLite file; with --browser also
+                                Debian's Chromium, in which tests look at the pages (as root)
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
   bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
@@ -64,6 +65,7 @@ fn setup_options(args: &[String]) -> Result<setup::Options, String> {
         match arg.as_str() {
             "--cuda" => options.cuda = true,
             "--runtimes" => options.runtimes = true,
+            "--browser" => options.browser = true,
             "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
             other => return Err(format!("`{other}` is not an option of setup\n\n{HELP}")),
         }

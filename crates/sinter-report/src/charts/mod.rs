@@ -20,7 +20,7 @@ use histograms::Histograms;
 use pairs::Pairs;
 use scatter::{Point, Scatter};
 use spans::Spans;
-use steps::Steps;
+use steps::{Shape, Steps};
 
 /// Room for names at the left.
 const LABEL_WIDTH: i32 = 180;
@@ -34,12 +34,20 @@ const MOST_CLASSES: usize = 20;
 /// The charts of one run, in the order of the page.
 pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
     let mut charts = Vec::new();
-    charts.push(render("size", "Packed size after each stage", &steps(record, |s| s.packed_bytes as f64, |v| Bytes(v as u64).to_string()))?);
+    charts.push(render(
+        "size",
+        "Packed size after each stage",
+        &steps(record, |s| s.packed_bytes as f64, |v| Bytes(v as u64).to_string()),
+    )?);
     if record.stages.len() > 1 {
         charts.push(render("quality", "Quality after each stage", &quality(record))?);
         charts.push(render("path", "Quality against size, stage by stage", &path(record))?);
     }
-    charts.push(render("energy", "Estimated energy floor per inference", &steps(record, |s| s.energy_floor, |v| Joules(v).to_string()))?);
+    charts.push(render(
+        "energy",
+        "Estimated energy floor per inference",
+        &steps(record, |s| s.energy_floor, |v| Joules(v).to_string()),
+    )?);
     let layers = layer_bytes(record);
     if !layers.labels.is_empty() {
         charts.push(render("layers", "Packed bytes of each layer, float and final", &layers)?);
@@ -50,13 +58,17 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
         charts.push(render("weights", "How the weights lie", &weights)?);
     }
     if let Some([before, after]) = &record.confusion {
-        charts.push(render("classes", "Share of each class that is recognised, the worst hit first", &classes(record, before, after))?);
+        charts.push(render(
+            "classes",
+            "Share of each class that is recognised, the worst hit first",
+            &classes(record, before, after),
+        )?);
         if before.len() <= MOST_CLASSES && before.len() == after.len() {
             charts.push(render("confusion", "What changed in the confusion matrix", &confusion(record, before, after))?);
         }
     }
     if !record.ranges.is_empty() {
-        charts.push(render("ranges", "Ranges of quantized values", &Spans(record.ranges.iter().take(MOST_ROWS).collect()))?);
+        charts.push(render("ranges", "Ranges of quantized values", &spans(record))?);
     }
     if !record.curves.is_empty() {
         charts.push(render("training", "Training loss", &Curves::of_training(record))?);
@@ -81,9 +93,13 @@ pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Vec<Chart>, ReportE
     let mut charts = Vec::new();
     type CostOf = fn(&RunRecord, &StageRow) -> Option<f64>;
     let costs: [(&str, &str, &str, CostOf, fn(f64) -> String); 3] = [
-        ("compare", "Quality against size", "packed size, KiB (logarithmic)", |_, s| Some(s.packed_bytes as f64 / 1024.0), |v| {
-            Bytes((v * 1024.0).round() as u64).to_string()
-        }),
+        (
+            "compare",
+            "Quality against size",
+            "packed size, KiB (logarithmic)",
+            |_, s| Some(s.packed_bytes as f64 / 1024.0),
+            |v| Bytes((v * 1024.0).round() as u64).to_string(),
+        ),
         (
             "compare-energy",
             "Quality against the estimated energy floor",
@@ -129,6 +145,7 @@ fn steps(record: &RunRecord, get: impl Fn(&StageRow) -> f64, text: impl Fn(f64) 
         texts: values.iter().map(|v| text(*v)).collect(),
         changes: (0..values.len()).map(|i| if i == 0 { String::new() } else { change(values[i - 1], values[i]) }).collect(),
         values,
+        shape: Shape::Shadow,
         base: 0.0,
         higher_is_better: false,
     }
@@ -157,6 +174,7 @@ fn quality(record: &RunRecord) -> Steps {
             .map(|i| if i == 0 { String::new() } else { record.step_text(stages[i - 1].value, stages[i].value) })
             .collect(),
         values,
+        shape: Shape::Floating,
         base: (low - (high - low).max(unit)).max(f64::MIN_POSITIVE),
         higher_is_better: record.higher_is_better,
     }
@@ -185,7 +203,7 @@ fn times(record: &RunRecord) -> Steps {
     let mut plot = steps(record, |s| s.seconds, |v| Seconds(v).to_string());
     // Times do not follow from one another.
     plot.changes.iter_mut().for_each(String::clear);
-    plot
+    Steps { shape: Shape::Plain, ..plot }
 }
 
 /// The layers after one stage.
@@ -230,7 +248,13 @@ fn map(record: &RunRecord) -> Heat {
         Some(l) => Cell {
             shade: l.sparsity,
             text: format!("{} b", bits(l.bits)),
-            tip: format!("{name} after {}: {:.1} % zeros, {} bits a weight, {}", stage.stage, l.sparsity * 100.0, bits(l.bits), l.encoding),
+            tip: format!(
+                "{name} after {}: {:.1} % zeros, {} bits a weight, {}",
+                stage.stage,
+                l.sparsity * 100.0,
+                bits(l.bits),
+                l.encoding
+            ),
         },
         None => Cell { shade: 0.0, text: "gone".into(), tip: format!("{name} is gone after {}", stage.stage) },
     };
@@ -250,6 +274,12 @@ fn bits(bits: f64) -> String {
 fn weights(record: &RunRecord) -> Histograms<'_> {
     let kept = largest(record, MOST_HISTOGRAMS);
     Histograms(record.weights.iter().filter(|w| kept.contains(&w.layer.as_str())).collect())
+}
+
+/// The values that calibration looked at; those that only move have the range of another.
+fn spans(record: &RunRecord) -> Spans<'_> {
+    let told = record.ranges.iter().any(|r| r.seen_low.is_some());
+    Spans(record.ranges.iter().filter(|r| !told || r.seen_low.is_some()).take(MOST_ROWS).collect())
 }
 
 /// Of each class, the share of its samples that is recognised.

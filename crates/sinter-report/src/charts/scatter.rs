@@ -34,7 +34,13 @@ impl Scatter {
     pub fn front(&self) -> Vec<&Point> {
         let better = |a: f64, b: f64| if self.higher_is_better { a > b } else { a < b };
         let mut order: Vec<&Point> = self.points.iter().collect();
-        order.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(if better(a.quality, b.quality) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }));
+        order.sort_by(|a, b| {
+            a.cost.total_cmp(&b.cost).then(if better(a.quality, b.quality) {
+                std::cmp::Ordering::Less
+            } else {
+                std::cmp::Ordering::Greater
+            })
+        });
         let mut front: Vec<&Point> = Vec::new();
         for point in order {
             if front.last().is_none_or(|last| better(point.quality, last.quality)) {

@@ -15,9 +15,22 @@ pub(crate) struct Steps {
     pub texts: Vec<String>,
     /// How each value differs from the one before, as text.
     pub changes: Vec<String>,
-    /// Where bars begin; where it is not zero, a bar reaches from the value before to its own.
+    /// How bars are drawn.
+    pub shape: Shape,
+    /// Where bars begin.
     pub base: f64,
     pub higher_is_better: bool,
+}
+
+/// What a bar reaches from and to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// From the base to the value.
+    Plain,
+    /// The same, and pale behind it what the stage took away.
+    Shadow,
+    /// From the value before to the value.
+    Floating,
 }
 
 /// Of one bar and the gap under it.
@@ -46,20 +59,27 @@ impl Plot for Steps {
     fn draw<B: DrawingBackend>(&self, pen: &mut Pen<B>) -> Drawn {
         let most = self.values.iter().copied().fold(self.base, f64::max);
         let room = f64::from(self.size().0 as i32 - LABEL_WIDTH - TEXT_WIDTH);
-        let at = |value: f64| LABEL_WIDTH + (room * (value - self.base) / (most - self.base).max(f64::MIN_POSITIVE)).round() as i32;
+        let at =
+            |value: f64| LABEL_WIDTH + (room * (value - self.base) / (most - self.base).max(f64::MIN_POSITIVE)).round() as i32;
         for (i, &value) in self.values.iter().enumerate() {
             let y = 15 + ROW * i as i32;
             pen.text(shorten(&self.labels[i], 20), (LABEL_WIDTH - 12, y + 13), 15, INK, HPos::Right)?;
             let before = if i > 0 { self.values[i - 1] } else { value };
             let (from, to) = (at(before), at(value));
-            let end = if self.base == 0.0 {
-                // What was taken away stays as a shadow.
-                pen.rect((to, y), (from.max(to), y + 26), &SERIES[0].mix(0.16))?;
+            let end = if self.shape != Shape::Floating {
+                let shadow = if self.shape == Shape::Shadow { from.max(to) } else { to };
+                pen.rect((to, y), (shadow, y + 26), &SERIES[0].mix(0.16))?;
                 pen.rect((LABEL_WIDTH, y), (to.max(LABEL_WIDTH + 2), y + 26), &SERIES[0])?;
-                from.max(to)
+                shadow
             } else {
                 let better = (value >= before) == self.higher_is_better;
-                let color = if i == 0 || value == before { SERIES[0] } else if better { SERIES[2] } else { SERIES[1] };
+                let color = if i == 0 || value == before {
+                    SERIES[0]
+                } else if better {
+                    SERIES[2]
+                } else {
+                    SERIES[1]
+                };
                 pen.rect((LABEL_WIDTH, y + 12), (from.min(to), y + 14), &MUTED.mix(0.35))?;
                 pen.rect((from.min(to), y), (from.max(to).max(from.min(to) + 3), y + 26), &color)?;
                 from.max(to)

@@ -7,6 +7,8 @@ mod wheel;
 
 use std::path::{Path, PathBuf};
 
+use crate::shell;
+
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -16,6 +18,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Also a Python with LiteRT, TensorFlow Lite Micro and Vela.
     pub runtimes: bool,
+    /// Also Chromium, in which tests look at the pages.
+    pub browser: bool,
 }
 
 /// The repository.
@@ -30,7 +34,25 @@ pub fn all(options: &Options) -> Result<(), String> {
     onnx_runtime()?;
     data::fashion_mnist(options.data.as_deref())?;
     onnx_tests()?;
+    if options.browser {
+        browser()?;
+    }
     if options.runtimes { runtimes().map(drop) } else { Ok(()) }
+}
+
+/// Debian's Chromium, installed where it is missing.
+fn browser() -> Result<(), String> {
+    if ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| shell::exists(name)) {
+        return Ok(());
+    }
+    let install = || shell::output("apt-get", &["install", "--yes", "--no-install-recommends", "chromium"], &root());
+    println!("installing Debian's chromium");
+    if install().is_err() {
+        // The list of packages may be missing or old.
+        let _ = shell::output("apt-get", &["update"], &root());
+        install().map_err(|e| format!("{e}\nChromium is not to be had: install it, or name it in CHROMIUM"))?;
+    }
+    Ok(())
 }
 
 /// The Python that has the runtimes of devices.

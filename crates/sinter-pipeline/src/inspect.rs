@@ -1,0 +1,229 @@
+//! A model file at a glance: its layers, and what it costs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sinter_estimate::{GENERIC, Interval, Target};
+use sinter_exec::ExecError;
+use sinter_export::{PackError, pack, unpack};
+use sinter_model::{Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
+use sinter_onnx::OnnxError;
+
+use crate::diagnostic::{ConfigError, Source};
+use crate::plan::parse_target;
+
+/// Why a model could not be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error("could not read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Onnx { path: PathBuf, source: OnnxError },
+    #[error("{path}: {source}")]
+    Packed { path: PathBuf, source: PackError },
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Op(#[from] OpError),
+}
+
+/// What a model is and costs; as JSON or, by its `Display`, as tables.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    pub model: String,
+    /// Names and shapes.
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    pub parameters: u64,
+    pub macs: u64,
+    pub macs_by_operator: Vec<(String, u64)>,
+    /// Four bytes a parameter.
+    pub float32_bytes: u64,
+    pub packed_bytes: u64,
+    /// Weights as a device's kernels read them.
+    pub flash_bytes: u64,
+    /// Activations, planned by lifetime.
+    pub ram_bytes: u64,
+    pub target: String,
+    /// Estimates of one inference on the target.
+    pub energy_floor_joules: f64,
+    pub energy_joules: Option<Interval>,
+    pub latency_seconds: Option<Interval>,
+    /// Whether flash and RAM suffice; `None` where the target does not say what it has.
+    pub fits: Option<bool>,
+    /// What a reader of the figures should know.
+    pub note: Option<String>,
+    pub layers: Vec<InspectedLayer>,
+    pub memory: Vec<AliveAt>,
+}
+
+/// A layer with a weight.
+#[derive(Debug, Clone, Serialize)]
+pub struct InspectedLayer {
+    pub layer: String,
+    pub operator: String,
+    pub shape: String,
+    pub parameters: u64,
+    pub macs: u64,
+    pub encoding: String,
+    pub zeros: f64,
+    pub packed_bytes: f64,
+}
+
+/// The memory of activations at one node.
+#[derive(Debug, Clone, Serialize)]
+pub struct AliveAt {
+    pub node: String,
+    pub operator: String,
+    pub bytes: u64,
+}
+
+/// Reads a target file.
+pub fn read_target(path: &Path) -> Result<Target, ConfigError> {
+    parse_target(&Source::read(path)?)
+}
+
+/// Looks into an ONNX file or a packed one. Without a target the estimates are for none in particular.
+pub fn inspect(path: &Path, target: Option<&Target>) -> Result<Inspection, InspectError> {
+    let model = load(path)?;
+    let target = target.unwrap_or(&GENERIC);
+    let packed = pack(&model)?;
+    let footprint = sinter_estimate::footprint(&model)?;
+    let memory = sinter_estimate::memory(&model)?;
+    let costs = sinter_estimate::costs(&footprint, target);
+    let mut layers = Vec::new();
+    for layer in model.layers() {
+        let weight = model.weight(&layer.weight)?;
+        layers.push(InspectedLayer {
+            operator: model.graph.nodes[layer.node].kind().to_string(),
+            shape: weight.size().iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
+            parameters: weight.numel() as u64,
+            macs: footprint.layers[layer.node].macs,
+            encoding: weight.describe()?,
+            zeros: weight.sparsity()?,
+            packed_bytes: packed.tensors.get(&layer.weight).copied().unwrap_or(0.0),
+            layer: layer.name,
+        });
+    }
+    let alive = |(node, &bytes): (&sinter_model::Node, &u64)| AliveAt {
+        node: node.name.clone(),
+        operator: node.kind().to_string(),
+        bytes,
+    };
+    let infos = |all: &[sinter_model::ValueInfo]| all.iter().map(|v| format!("{} {}", v.name, v.shape_text())).collect();
+    let limits = target.flash.zip(target.ram);
+    Ok(Inspection {
+        model: model.name.clone(),
+        inputs: infos(&model.graph.inputs),
+        outputs: infos(&model.graph.outputs),
+        parameters: model.parameters() as u64,
+        macs: footprint.macs().0,
+        macs_by_operator: footprint.macs_by_kind(),
+        float32_bytes: model.parameters() as u64 * 4,
+        packed_bytes: packed.bytes.len() as u64,
+        flash_bytes: memory.flash,
+        ram_bytes: memory.ram,
+        target: target.name.clone(),
+        energy_floor_joules: costs.floor,
+        energy_joules: costs.energy,
+        latency_seconds: costs.latency,
+        fits: limits.map(|(flash, ram)| memory.flash <= flash.0 && memory.ram <= ram.0),
+        note: stores_integers(&model).then(|| {
+            "the file stores integers that it dequantizes itself: they count as constants here, not as parameters; inspect the packed file of \
+             the same run for its layers"
+                .to_string()
+        }),
+        layers,
+        memory: model.graph.nodes.iter().zip(&memory.profile).map(alive).collect(),
+    })
+}
+
+/// Whether weights are stored behind DequantizeLinear.
+fn stores_integers(model: &Model) -> bool {
+    let stored = |name: &String| model.weights.contains_key(name);
+    model.graph.nodes.iter().any(|n| n.kind() == "DequantizeLinear" && n.inputs.first().is_some_and(stored))
+}
+
+fn load(path: &Path) -> Result<Model, InspectError> {
+    let at = || path.to_path_buf();
+    if path.extension().is_some_and(|e| e == "sinter") {
+        let bytes = std::fs::read(path).map_err(|source| InspectError::Read { path: at(), source })?;
+        return unpack(&bytes).map_err(|source| InspectError::Packed { path: at(), source });
+    }
+    sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|source| match source {
+        OnnxError::Read { path, source } => InspectError::Read { path, source },
+        source => InspectError::Onnx { path: at(), source },
+    })
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {} → {}", self.model, self.inputs.join(", "), self.outputs.join(", "))?;
+        writeln!(f, "{} parameters, {} multiply-accumulates", self.parameters, Macs(self.macs))?;
+        let kinds: Vec<String> = self.macs_by_operator.iter().map(|(kind, macs)| format!("{kind} {}", Macs(*macs))).collect();
+        writeln!(f, "by operator: {}", kinds.join(", "))?;
+        writeln!(
+            f,
+            "weights: {} as float32, {} packed, {} on a device; activations: {} (planned by lifetime)",
+            Bytes(self.float32_bytes),
+            Bytes(self.packed_bytes),
+            Bytes(self.flash_bytes),
+            Bytes(self.ram_bytes)
+        )?;
+        write!(f, "on {}, estimated: energy floor {}", self.target, Joules(self.energy_floor_joules))?;
+        if let Some(e) = self.energy_joules {
+            write!(f, ", energy {} ({} to {})", Joules(e.middle), Joules(e.low), Joules(e.high))?;
+        }
+        if let Some(t) = self.latency_seconds {
+            write!(f, ", latency {} ({} to {})", Seconds(t.middle), Seconds(t.low), Seconds(t.high))?;
+        }
+        match self.fits {
+            Some(true) => writeln!(f, "; it fits")?,
+            Some(false) => writeln!(f, "; it does not fit")?,
+            None => writeln!(f)?,
+        }
+        if let Some(note) = &self.note {
+            writeln!(f, "note: {note}")?;
+        }
+        let heads = ["layer", "operator", "weight", "parameters", "MACs", "encoding", "zeros", "packed"];
+        let rows = self.layers.iter().map(|l| {
+            let (zeros, packed) = (format!("{:.1} %", l.zeros * 100.0), Bytes(l.packed_bytes.round() as u64).to_string());
+            let (parameters, macs) = (l.parameters.to_string(), Macs(l.macs).to_string());
+            [shorten(&l.layer), l.operator.clone(), l.shape.clone(), parameters, macs, l.encoding.clone(), zeros, packed]
+        });
+        table(f, &heads, rows.collect())?;
+        let peak = self.memory.iter().map(|a| a.bytes).max().unwrap_or(0).max(1);
+        let rows = self.memory.iter().map(|a| {
+            let bar = "█".repeat((a.bytes * 40 / peak) as usize);
+            [shorten(&a.node), a.operator.clone(), Bytes(a.bytes).to_string(), bar]
+        });
+        table(f, &["node", "operator", "alive", ""], rows.collect())
+    }
+}
+
+/// At most forty characters; the middle goes. Exporters join the names of all that they fused.
+fn shorten(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= 40 {
+        return name.to_string();
+    }
+    chars[..19].iter().chain(&['…']).chain(&chars[chars.len() - 20..]).collect()
+}
+
+/// Columns side by side, each as wide as its widest cell.
+fn table<const N: usize>(f: &mut fmt::Formatter<'_>, heads: &[&str; N], rows: Vec<[String; N]>) -> fmt::Result {
+    let heads = heads.map(str::to_string);
+    let wide = |c: usize| std::iter::once(&heads).chain(&rows).map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(wide);
+    writeln!(f)?;
+    for row in std::iter::once(&heads).chain(&rows) {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(f, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
