@@ -97,12 +97,14 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
     let mut table = Table::new(&title, &["", "time", "of a bare forward", "accuracy"]);
     let whole = score(&float, &folder, &data)?;
     table.row(&["bare forward, float".into(), milliseconds(forward), String::new(), format!("{:.2} %", whole * 100.0)]);
-    for method in ["min-max", "moving-average", "percentile", "entropy", "mse"] {
-        let config: QuantizeConfig = parse(&format!("calibrate: {method}\nsamples: {CALIBRATE}"))?;
+    let ways = ["min-max", "moving-average", "percentile", "entropy", "mse", "mse, biases tuned"];
+    for way in ways {
+        let (method, tune) = way.strip_suffix(", biases tuned").map_or((way, false), |method| (method, true));
+        let config: QuantizeConfig = parse(&format!("calibrate: {method}\nsamples: {CALIBRATE}\ntune_biases: {tune}"))?;
         let (seconds, quantized) = best(3, || quantize(&config, &float, &data));
         let value = score(&quantized?, &folder, &data)?;
         let times = format!("{:.1}x", seconds / forward);
-        table.row(&[format!("Sinter, {method}"), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
+        table.row(&[format!("Sinter, {way}"), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
     }
     for peer in peers.run("static", path, &[&folder.display().to_string()])? {
         let value = peer.value.map_or(String::new(), |v| format!("{:.2} %", v * 100.0));

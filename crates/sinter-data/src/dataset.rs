@@ -192,6 +192,15 @@ impl Split {
         Split { indices: Arc::new(indices), ..self.clone() }
     }
 
+    /// All samples but every `nth`, and those.
+    pub fn every(&self, nth: usize) -> (Split, Split) {
+        let part = |picked: bool| {
+            let chosen = self.indices.iter().enumerate().filter(|(i, _)| ((i + 1) % nth.max(1) == 0) == picked);
+            Split { indices: Arc::new(chosen.map(|(_, &index)| index).collect()), ..self.clone() }
+        };
+        (part(false), part(true))
+    }
+
     /// The same samples, varied otherwise while a model trains on them.
     pub fn augmented(&self, augment: &Augment) -> Split {
         Split { augment: augment.clone(), ..self.clone() }

@@ -105,10 +105,10 @@ pub fn peak_memory<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
 /// The runtime's version; `None` where it is not installed.
 pub fn runtime_version() -> Option<String> {
     environment().ok()?;
-    let told = ort::info();
-    // Releases are built from branches such as `rel-1.32.0`.
-    let release = told.split("git-branch=rel-").nth(1).and_then(|rest| rest.split(',').next());
-    Some(release.unwrap_or(told).to_string())
+    // The set-up writes down what it installed; a library from elsewhere tells the commit that it was built from.
+    let written = library().and_then(|path| std::fs::read_to_string(path.with_file_name("VERSION")).ok());
+    let commit = || ort::info().split("git-commit-id=").nth(1).and_then(|rest| rest.split(',').next());
+    written.map(|v| v.trim().to_string()).or_else(|| commit().map(|c| format!("commit {c}")))
 }
 
 /// Loads the library once for the process.

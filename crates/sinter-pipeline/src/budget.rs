@@ -45,7 +45,8 @@ pub(crate) fn verdicts(plan: &Plan, model: &Model, record: &RunRecord) -> Result
         add("flash", most.to_string(), format!("{}{place}", Bytes(value)), value <= most.0, worst);
     }
     if let Some(most) = budget.ram {
-        let (value, place) = match source.and_then(|s| s.ram.map(|n| (n, compiled(s)))) {
+        let of_npu = record.npu.as_ref().map(|n| (n.sram, format!(" of SRAM, by {}", n.tool)));
+        let (value, place) = match of_npu.or_else(|| source.and_then(|s| s.ram.map(|n| (n, compiled(s))))) {
             Some(found) => found,
             None => (last.ram, ", activations, estimated".into()),
         };
@@ -59,8 +60,14 @@ pub(crate) fn verdicts(plan: &Plan, model: &Model, record: &RunRecord) -> Result
         );
     }
     let costly = || layers(record, |l| l.macs as f64, |l| format!("{} MACs", sinter_model::Macs(l.macs)));
-    let unknown = || "not known: the model is not all in 8 bits".to_string();
-    if let Some(most) = budget.latency {
+    let unknown = || match plan.target.vela.is_some() {
+        true => "not known: export tflite, and install Vela with `cargo xtask setup --runtimes`".to_string(),
+        false => "not known: the model is not all in 8 bits".to_string(),
+    };
+    if let (Some(most), Some(npu)) = (budget.latency, &record.npu) {
+        let value = format!("{}, by {}", Seconds(npu.seconds), npu.tool);
+        add("latency", most.to_string(), value, npu.seconds <= most.0, costly());
+    } else if let Some(most) = budget.latency {
         let value = last.latency_high.map_or_else(unknown, |high| format!("up to {}, estimated", Seconds(high)));
         add("latency", most.to_string(), value, last.latency_high.is_some_and(|high| high <= most.0), costly());
     }
@@ -105,7 +112,12 @@ fn layers(record: &RunRecord, cost: impl Fn(&LayerRow) -> f64, tell: impl Fn(&La
     let last = record.last().map_or(0, |s| s.index);
     let mut rows: Vec<&LayerRow> = record.layers.iter().filter(|l| l.stage_index == last).collect();
     rows.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
-    rows.into_iter().take(NAMED).map(|l| format!("{} ({})", l.layer, tell(l))).collect()
+    rows.into_iter().take(NAMED).map(|l| format!("{} ({})", short(&l.layer), tell(l))).collect()
+}
+
+/// A layer's name; exporters join the names of all that they fused, and the last tells most.
+fn short(name: &str) -> &str {
+    name.rsplit(';').next().unwrap_or(name)
 }
 
 /// The layers that a scan found to lose most, where one was made.

@@ -53,6 +53,10 @@ pub struct QuantizeConfig {
     /// Shift biases by what rounding the weights adds to the mean of each output channel (Nagel et al., 2019). Default: true.
     #[serde(default = "yes")]
     pub correct_bias: bool,
+    /// Train the biases, and nothing else, on the labels of three quarters of the calibration samples; the rest says whether it helped. For
+    /// models that meet other data than they were trained on. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tune_biases: bool,
     /// `ptq` quantizes and stops; `qat` trains with the grids in place. Default: ptq.
     #[serde(default)]
     pub mode: Mode,

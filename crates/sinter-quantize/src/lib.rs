@@ -21,6 +21,7 @@ mod profile;
 mod ranges;
 mod scaling;
 mod statistics;
+mod tune;
 mod weights;
 
 pub use config::{
@@ -56,6 +57,12 @@ impl Stage for QuantizeConfig {
         }
         if self.mode == Mode::Qat {
             self.fit_config().check("finetune", data)?;
+        }
+        if self.tune_biases && !data.train.is_labelled() {
+            return Err(StageError::config("tune_biases", "biases are tuned on labels, and the training samples have none"));
+        }
+        if self.tune_biases && self.mode == Mode::Qat {
+            return Err(StageError::config("tune_biases", "`mode: qat` trains biases already"));
         }
         Ok(())
     }
@@ -114,6 +121,9 @@ impl QuantizeConfig {
         }
         if self.correct_bias && self.mode == Mode::Ptq {
             self.correct_biases(&mut model, &float, &others, &means)?;
+        }
+        if self.tune_biases && self.mode == Mode::Ptq {
+            tune::biases(&mut model, &samples, context)?;
         }
         if self.mode == Mode::Qat {
             self.train(&mut model, activations.as_ref(), context)?;

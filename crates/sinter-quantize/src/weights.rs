@@ -6,8 +6,8 @@ use tch::Tensor;
 
 use crate::config::{Format, Number, Reach};
 
-/// Candidates for a scale, between the largest magnitude and a tenth of it; then as many again between the neighbours of the best.
-const CANDIDATES: usize = 13;
+/// Candidates for a scale are so far apart, as a share of the largest magnitude; then as many again lie between the neighbours of the best.
+const STEP: f32 = 0.075;
 
 /// The grid of a weight, or `None` for a format without one. `clustered`: one scale for all keeps the number of distinct values
 /// that clustering reached. `importance`, of the weight's shape, says how much each squared error counts.
@@ -137,11 +137,14 @@ fn least_squares(values: &[f32], counts: Option<&[f32]>, low: f32, high: f32) ->
         }
         sums.iter().sum()
     };
+    // The more bits, the less is worth clipping.
+    let count = if high >= 7.0 { 7 } else { 13 };
     let best = |from: f32, to: f32| {
-        let candidate = |i: usize| from + (to - from) * i as f32 / (CANDIDATES - 1) as f32;
-        let each = (0..CANDIDATES).map(|i| (error(candidate(i)), candidate(i)));
+        let candidate = |i: usize| from + (to - from) * i as f32 / (count - 1) as f32;
+        let each = (0..count).map(|i| (error(candidate(i)), candidate(i)));
         each.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(whole, |(_, scale)| scale)
     };
-    let (coarse, step) = (best(0.1 * whole, whole), 0.9 * whole / (CANDIDATES - 1) as f32);
-    best((coarse - step).max(0.1 * whole), (coarse + step).min(whole))
+    let (step, least) = (STEP * whole, (1.0 - STEP * (count - 1) as f32) * whole);
+    let coarse = best(least, whole);
+    best((coarse - step).max(least), (coarse + step).min(whole))
 }

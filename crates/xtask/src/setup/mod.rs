@@ -60,17 +60,32 @@ pub fn runtimes() -> Result<String, String> {
     crate::python::environment(".runtime/python", "tests/runtimes/requirements.txt")
 }
 
+/// The version of ONNX Runtime.
+const ONNX_RUNTIME: &str = "1.32.0";
+
+/// Moves a part of what was there into what takes its place.
+fn keep(place: &Path, made: &Path, part: &str) -> Result<(), String> {
+    let from = place.join(part);
+    if !from.exists() {
+        return Ok(());
+    }
+    std::fs::rename(&from, made.join(part)).map_err(|e| format!("{}: {e}", from.display()))
+}
+
 /// The library that measures exported files.
 fn onnx_runtime() -> Result<(), String> {
     let place = root().join(".runtime");
-    if place.join("libonnxruntime.so").is_file() {
+    if place.join("libonnxruntime.so").is_file() && place.join("VERSION").is_file() {
         return Ok(());
     }
-    let wheel = wheel::fetch("onnxruntime==1.32.0")?;
+    let wheel = wheel::fetch(&format!("onnxruntime=={ONNX_RUNTIME}"))?;
     let made = beside(&place);
     wheel::extract(&wheel, &made, &|name| {
         name.strip_prefix("onnxruntime/capi/libonnxruntime.so.").map(|_| PathBuf::from("libonnxruntime.so"))
     })?;
+    std::fs::write(made.join("VERSION"), ONNX_RUNTIME).map_err(|e| format!("{}: {e}", made.display()))?;
+    // What else lies there stays.
+    keep(&place, &made, "python")?;
     appear(&made, &place)?;
     wheel::forget(&wheel);
     Ok(())

@@ -1,0 +1,65 @@
+//! Biases tuned on the labels of the calibration samples: the least that can be trained, and enough to bring a model back to the data that
+//! it meets (bias tuning; Zaken et al., 2022, there for language models).
+
+use std::collections::BTreeSet;
+
+use sinter_data::{Augment, Dataset, Split};
+use sinter_exec::{Leaf, leaves};
+use sinter_model::Model;
+use sinter_train::{Context, FitConfig, Guide, StageError, evaluate, fit_guided};
+
+/// Of so many samples one is held back, to see whether the others' lesson holds for it.
+const HELD_BACK: usize = 4;
+const EPOCHS: usize = 8;
+const RATE: f64 = 1e-2;
+const BATCH: usize = 32;
+
+/// Trains the biases of a quantized model, and nothing else. Keeps the model as it was where the samples that were held back fare worse.
+pub(crate) fn biases(model: &mut Model, samples: &Split, context: &Context) -> Result<(), StageError> {
+    let (lesson, held) = samples.every(HELD_BACK);
+    if lesson.is_empty() || held.is_empty() {
+        return Ok(());
+    }
+    let before = evaluate(model, &held, context.data.task, None)?;
+    let mut tuned = model.copy();
+    let names: BTreeSet<String> = model.layers().into_iter().filter_map(|l| l.bias).collect();
+    let data = Dataset { train: lesson, validation: held.sample(0, 0), ..context.data.clone() };
+    let config = FitConfig { lr: RATE, batch_size: BATCH, augment: Some(Augment::default()), ..FitConfig::epochs(EPOCHS) };
+    let within = Context { data: &data, events: &|_| {}, ..*context };
+    fit_guided(&mut tuned, &config, &within, &mut OnlyBiases(names))?;
+    let after = evaluate(&tuned, &held, context.data.task, None)?;
+    let text = |value: f64| before.metric.text(value);
+    if before.lost(&after) > 0.0 {
+        context.note(format!(
+            "biases left as they were: tuned, {} samples fell from {} to {}",
+            held.len(),
+            text(before.value),
+            text(after.value)
+        ));
+        return Ok(());
+    }
+    context.note(format!(
+        "biases tuned: {} samples held back went from {} to {}",
+        held.len(),
+        text(before.value),
+        text(after.value)
+    ));
+    *model = tuned;
+    Ok(())
+}
+
+/// Lets no other leaf move.
+struct OnlyBiases(BTreeSet<String>);
+
+impl Guide for OnlyBiases {
+    fn after_backward(&mut self, model: &Model) -> Result<(), StageError> {
+        for (leaf, tensor) in leaves(model) {
+            let free = matches!(&leaf, Leaf::Latent(name) if self.0.contains(name));
+            let mut gradient = tensor.grad();
+            if !free && gradient.defined() {
+                let _ = gradient.f_zero_()?;
+            }
+        }
+        Ok(())
+    }
+}
