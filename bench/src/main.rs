@@ -48,6 +48,9 @@ enum What {
         #[arg(long)]
         data: Option<PathBuf>,
     },
+    /// The memory that quantizing one model takes; `quantize` asks for it in processes of their own.
+    #[command(hide = true)]
+    Peak { model: PathBuf, data: String, samples: usize },
     /// Pipelines, once for each seed, and what xz and zip make of the same weights.
     Pipelines {
         /// The `sinter` to run.
@@ -91,6 +94,7 @@ fn main() -> Outcome<()> {
     match args.what {
         What::Kernels { scratch, exact } => kernels::all(&peers, &scratch, exact),
         What::Quantize { sinter, scratch, data } => quantize::all(&peers, &sinter, &scratch, data.as_deref()),
+        What::Peak { model, data, samples } => quantize::peak(&model, &data, samples),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
         What::Estimates { targets, published } => estimates::all(&targets, published.as_deref()),
         What::Verify { sinter, scratch, models } => verify::all(&peers.python, &sinter, &scratch, &models),

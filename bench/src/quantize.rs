@@ -1,13 +1,14 @@
 //! Quantization beside peers: second-order rounding of one large layer, and static quantization of real models.
 
 use std::path::Path;
+use std::process::Command;
 
 use npyz::WriterBuilder;
 use sinter_data::{Dataset, Order, Split};
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
-use sinter_export::{OnnxRuntime, explicit};
-use sinter_model::{Mode, Model, to_f32s, to_i64s};
+use sinter_export::{OnnxRuntime, explicit, peak_memory};
+use sinter_model::{Bytes, Mode, Model, to_f32s, to_i64s};
 use sinter_onnx::{Options, load};
 use sinter_quantize::{QuantizeConfig, gptq};
 use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef, evaluate_with};
@@ -35,7 +36,8 @@ pub fn all(peers: &Peers, sinter: &Path, scratch: &Path, data: Option<&Path>) ->
     let run = pipelines::run(sinter, &scratch.join("runs"), Path::new("bench/pipelines/mobilenet.yaml"), 1)?;
     let mobilenet = scratch.join("mobilenet.onnx");
     std::fs::copy(run.join("artifacts/model.onnx"), &mobilenet)?;
-    let models = [(data.join("kws_ds_cnn.onnx"), &kws), (data.join("ic_resnet8.onnx"), &cifar), (mobilenet, &cifar)];
+    let large = cifar.replacen(" }", ", size: [96, 96] }", 1);
+    let models = [(data.join("kws_ds_cnn.onnx"), &kws), (data.join("ic_resnet8.onnx"), &cifar), (mobilenet, &large)];
     for (model, source) in models {
         let text = format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source}\n");
         fixed(peers, scratch, &model, &text)?;
@@ -85,7 +87,7 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
         folder.join("calibrate.npz").display(),
         folder.join("score.npz").display()
     );
-    let data = Dataset::open(&parse(&text)?)?;
+    let (source, data) = (data, Dataset::open(&parse(&text)?)?);
     let float = load(path, &Options::default())?;
     let (forward, ran) = best(3, || run_all(&float, &data.train));
     ran?;
@@ -106,11 +108,14 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
         let times = format!("{:.1}x", seconds / forward);
         table.row(&[format!("Sinter, {way}"), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
     }
+    low_bits(&mut table, &float, &folder, &data, forward)?;
     for peer in peers.run("static", path, &[&folder.display().to_string()])? {
         let value = peer.value.map_or(String::new(), |v| format!("{:.2} %", v * 100.0));
         table.row(&[peer.name, milliseconds(peer.seconds), format!("{:.1}x", peer.seconds / forward), value]);
     }
     table.print();
+    differing(&name, &float, &folder, &data)?;
+    memory(&name, path, source, all.train.len())?;
     let mut table = Table::new(
         &format!("one inference of {name} in ONNX Runtime, one thread"),
         &["", "median", "95th percentile", "of ours"],
@@ -123,6 +128,66 @@ fn fixed(peers: &Peers, scratch: &Path, path: &Path, data: &str) -> Outcome<()> 
         table.row(&[peer.name, micro(peer.seconds), p95, format!("{:.2}x", peer.seconds / ours)]);
     }
     table.print();
+    Ok(())
+}
+
+/// Weights of four bits with learned rounding, beside the rows of eight.
+fn low_bits(table: &mut Table, float: &Model, folder: &Path, data: &Dataset, forward: f64) -> Outcome<()> {
+    let config: QuantizeConfig = parse(&format!("weights: int4/channel\nsamples: {CALIBRATE}"))?;
+    let (seconds, quantized) = best(1, || quantize(&config, float, data));
+    let value = score(&quantized?, folder, data)?;
+    let times = format!("{:.1}x", seconds / forward);
+    table.row(&["Sinter, int4 weights, learned".into(), milliseconds(seconds), times, format!("{:.2} %", value * 100.0)]);
+    Ok(())
+}
+
+/// On how many samples the simulation's answer is not the exported file's.
+fn differing(name: &str, float: &Model, folder: &Path, data: &Dataset) -> Outcome<()> {
+    let model = quantize(&parse(&format!("samples: {CALIBRATE}"))?, float, data)?;
+    let path = folder.join("ours.onnx");
+    explicit(&model)?.save(&path)?;
+    let mut runtime = OnnxRuntime::open(&path)?;
+    let runner = tch::no_grad(|| Runner::new(&model))?;
+    let top = |y: &Tensor| -> Outcome<Vec<i64>> { Ok(to_i64s(&y.f_argmax(1, false)?)?) };
+    let (mut different, mut count) = (0, 0);
+    for batch in data.test.batches(64, Order::Stored) {
+        let x = batch?.x;
+        let simulated = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict))?.swap_remove(0);
+        let (ours, theirs) = (top(&simulated)?, top(&runtime.run(&x)?)?);
+        different += ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+        count += ours.len();
+    }
+    let share = different as f64 / count.max(1) as f64 * 100.0;
+    println!(
+        "The simulation of {name} and the file in ONNX Runtime differ in their answer to {different} of {count} samples ({share:.2} %).\n"
+    );
+    Ok(())
+}
+
+/// What quantizing takes of memory, with few samples and with many: each in a process of its own, since memory that was once taken stays.
+fn memory(name: &str, path: &Path, data: &str, most: usize) -> Outcome<()> {
+    for count in [128, 4096].into_iter().filter(|&n| n <= most) {
+        let me = std::env::current_exe()?;
+        let output = Command::new(me).arg("peak").arg(path).arg(data).arg(count.to_string()).output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        println!(
+            "Quantizing {name} with {count} samples adds {} of memory at its peak.",
+            String::from_utf8_lossy(&output.stdout).trim()
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// Prints what quantizing a model with so many samples adds to the memory of this process.
+pub fn peak(path: &Path, data: &str, count: usize) -> Outcome<()> {
+    let (all, float) = (Dataset::open(&parse(data)?)?, load(path, &Options::default())?);
+    let config: QuantizeConfig = parse(&format!("samples: {count}"))?;
+    let (quantized, peak) = peak_memory(|| quantize(&config, &float, &all));
+    quantized?;
+    println!("{}", peak.map_or("an unknown amount".to_string(), |p| Bytes(p).to_string()));
     Ok(())
 }
 

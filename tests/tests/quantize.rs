@@ -8,7 +8,7 @@ use sinter_estimate::{GENERIC, Target};
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit};
 use sinter_model::zoo::ZooModel;
-use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight};
+use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
 use sinter_onnx::{Options, load};
 use sinter_quantize::QuantizeConfig;
 use sinter_tests::{shared, write_bars};
@@ -44,6 +44,29 @@ fn compress(target: &Target, float: &Model, data: &Dataset, text: &str) -> (Mode
     let quantized = config.run(float.copy(), &context).unwrap();
     quantized.check().unwrap();
     (quantized, notes.into_inner())
+}
+
+/// A model whose last biases are off comes back when they are tuned, and nothing else moves.
+#[test]
+fn tuned_biases_bring_a_model_back() {
+    let Some(shared) = shared() else { return };
+    let mut float = load(&shared.join("models/kws_ds_cnn.onnx"), &Options::default()).unwrap();
+    let path = shared.join("data/kws01.npz");
+    let yaml = format!("name: kws\nsource: {{ numpy: {{ path: {} }} }}\nsplit: {{ test: 80% }}", path.display());
+    let data = Dataset::open(&parse::<DataConfig>(&yaml)).unwrap();
+    let last = float.layers().pop().unwrap().bias.unwrap();
+    let weight = float.weight_mut(&last).unwrap();
+    let shift = Tensor::from_slice(&[0f32, 3.0, -3.0, 0.0, 3.0, -3.0, 0.0, 3.0, -3.0, 0.0, 3.0, -3.0]);
+    let moved = weight.latent() + shift.reshape(weight.size());
+    weight.set_latent(moved).unwrap();
+    let (off, plain, _) = quantize(&float, &data, "{ samples: 200, correct_bias: false }");
+    let (tuned, model, notes) = quantize(&float, &data, "{ samples: 200, correct_bias: false, tune_biases: true }");
+    assert!(tuned > off + 0.02, "{off} to {tuned}");
+    assert!(notes.iter().any(|n| n.starts_with("biases tuned")), "{notes:?}");
+    for layer in model.layers() {
+        let of = |m: &Model| to_f32s(&m.weight(&layer.weight).unwrap().effective().unwrap()).unwrap();
+        assert_eq!(of(&model), of(&plain), "{}", layer.weight);
+    }
 }
 
 /// The keyword spotter: 200 samples to calibrate, 800 to score.

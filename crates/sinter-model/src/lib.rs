@@ -29,7 +29,7 @@ pub use graph::{Dim, Graph, Node, ValueInfo};
 pub use model::{Layer, Model, ModelError};
 pub use op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
 pub use ops::{ResolvedWindow, Window, parse as parse_operator, supported as supported_operators};
-pub use tensor::{ints_of, kind_name, round_half, to_bytes, to_f32s, to_i64s, with_f32s, with_u8s};
+pub use tensor::{ints_of, kind_name, round_half, to_bytes, to_f32s, to_i64s, with_f32s, with_f32s_as_they_lie, with_u8s};
 pub use units::{Bytes, Joules, Macs, Ratio, Seconds, UnitError, from_text};
 pub use weight::{BrokenLink, Chain, Half, Role, Weight};
 

@@ -30,6 +30,14 @@ pub fn with_f32s<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult
     Ok(look(values))
 }
 
+/// The same in the order in which the elements lie, the first axis still the slowest: pictures whose channels lie last are not copied.
+pub fn with_f32s_as_they_lie<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult<T> {
+    if tensor.dim() == 4 && !tensor.is_contiguous() {
+        return with_f32s(&tensor.f_permute([0, 2, 3, 1])?, look);
+    }
+    with_f32s(tensor, look)
+}
+
 /// A uint8 tensor of this shape on the CPU whose elements `fill` writes in place, row-major, over zeros.
 pub fn with_u8s(shape: &[i64], fill: impl FnOnce(&mut [u8])) -> OpResult<Tensor> {
     let tensor = Tensor::f_empty(shape, (Kind::Uint8, Device::Cpu))?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
-use sinter_model::{Layer, Mode, Model, with_f32s};
+use sinter_model::{Layer, Mode, Model, with_f32s_as_they_lie};
 use sinter_train::{Context, StageError};
 use tch::{Kind, Tensor};
 
@@ -13,6 +13,8 @@ use crate::config::Calibration;
 
 /// Samples a batch.
 const BATCH: usize = 64;
+/// Samples whose means are taken: they settle sooner than extremes do.
+const MEANS: usize = 256;
 /// Samples that second-order rounding looks at: windows of a convolution make many rows of each.
 const SECOND_ORDER: usize = 256;
 
@@ -53,16 +55,17 @@ pub(crate) fn gather(
                 }
                 let observed = ranges
                     .get_mut(name)
-                    .map_or(Ok(()), |observer| with_f32s(value, |v| observer.observe(v, batch.x.size()[0] as usize)));
-                let summed =
-                    inputs.get(name).into_iter().flatten().try_for_each(|(layer, axis)| add_mean(&mut sums, layer, *axis, value));
+                    .map_or(Ok(()), |observer| with_f32s_as_they_lie(value, |v| observer.observe(v, batch.x.size()[0] as usize)));
+                let read = inputs.get(name).filter(|_| seen < MEANS);
+                let summed = read.into_iter().flatten().try_for_each(|(layer, axis)| add_mean(&mut sums, layer, *axis, value));
                 failed = failed.take().or(observed.and(summed).err());
             })
         })?;
         if let Some(error) = failed.take() {
             return Err(error.into());
         }
-        (seen, batches) = (seen + batch.x.size()[0] as usize, batches + 1);
+        batches += i64::from(seen < MEANS);
+        seen += batch.x.size()[0] as usize;
         context.progress("calibration", seen, all);
     }
     ranges.retain(|name, _| !integers.contains(name));
