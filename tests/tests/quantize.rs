@@ -258,7 +258,7 @@ fn mixed_precision_keeps_its_budget() {
     );
     assert!(bits(&held)[2] == 8 && bytes(&held) < bytes(&large), "{:?}", bits(&held));
     // The floor of an inference at 8 bits, and at less than that.
-    let floor = |m: &Model| sinter_estimate::energy(&sinter_estimate::footprint(m).unwrap(), &GENERIC).floor;
+    let floor = |m: &Model| sinter_estimate::costs(&sinter_estimate::footprint(m).unwrap(), &GENERIC).floor;
     let most = 0.7 * floor(&large);
     let (_, frugal, _) = quantize(&float, &data, &format!("{{ mixed: {{ energy: {:.1} nJ }}, rounding: gptq }}", most * 1e9));
     assert!(floor(&frugal) <= most && floor(&frugal) > 0.5 * most, "{} {most}", floor(&frugal));
