@@ -10,7 +10,8 @@ use sinter_train::{Context, FitConfig, Guide, StageError, evaluate, fit_guided};
 
 /// Of so many samples one is held back, to see whether the others' lesson holds for it.
 const HELD_BACK: usize = 4;
-const EPOCHS: usize = 8;
+/// Steps at least; few samples are seen more often.
+const STEPS: usize = 96;
 const RATE: f64 = 1e-2;
 const BATCH: usize = 32;
 
@@ -23,8 +24,9 @@ pub(crate) fn biases(model: &mut Model, samples: &Split, context: &Context) -> R
     let before = evaluate(model, &held, context.data.task, None)?;
     let mut tuned = model.copy();
     let names: BTreeSet<String> = model.layers().into_iter().filter_map(|l| l.bias).collect();
+    let epochs = STEPS.div_ceil(lesson.len().div_ceil(BATCH));
     let data = Dataset { train: lesson, validation: held.sample(0, 0), ..context.data.clone() };
-    let config = FitConfig { lr: RATE, batch_size: BATCH, augment: Some(Augment::default()), ..FitConfig::epochs(EPOCHS) };
+    let config = FitConfig { lr: RATE, batch_size: BATCH, augment: Some(Augment::default()), ..FitConfig::epochs(epochs) };
     let within = Context { data: &data, events: &|_| {}, ..*context };
     fit_guided(&mut tuned, &config, &within, &mut OnlyBiases(names))?;
     let after = evaluate(&tuned, &held, context.data.task, None)?;
