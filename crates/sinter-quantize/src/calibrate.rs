@@ -8,7 +8,7 @@ const BINS: usize = 2048;
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 16;
 /// Of batches of more elements than this a histogram counts one run in four, other ones each time: that tells the same in less time.
-const MANY: usize = 1 << 19;
+const MANY: usize = 1 << 17;
 const RUN: usize = 1024;
 /// Candidates between the whole range and nothing.
 const STEPS: usize = 128;
@@ -92,19 +92,28 @@ pub(crate) struct Seen {
 pub(crate) fn extremes(values: &[f32]) -> Seen {
     let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY };
     let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high) };
-    let look = |part: &[f32], keep: fn(f32) -> bool| {
-        // Comparisons with NaN are false, so it never wins.
-        let each = |seen: Seen, &v: &f32| {
-            let ok = keep(v);
-            Seen { low: if ok && v < seen.low { v } else { seen.low }, high: if ok && v > seen.high { v } else { seen.high } }
-        };
-        part.iter().fold(none, each)
-    };
-    let seen = values.par_chunks(CHUNK).map(|part| look(part, |_| true)).reduce(|| none, both);
+    let seen = values.par_chunks(CHUNK).map(all_extremes).reduce(|| none, both);
     if seen.low.is_finite() && seen.high.is_finite() {
         return seen;
     }
-    values.par_chunks(CHUNK).map(|part| look(part, f32::is_finite)).reduce(|| none, both)
+    let finite = |part: &[f32]| part.iter().filter(|v| v.is_finite()).fold(none, |seen, &v| both(seen, Seen { low: v, high: v }));
+    values.par_chunks(CHUNK).map(finite).reduce(|| none, both)
+}
+
+/// The same with infinities; comparisons with NaN are false, so it never wins. Several elements side by side.
+fn all_extremes(values: &[f32]) -> Seen {
+    const LANES: usize = 16;
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut look = |part: &[f32]| {
+        for (v, (low, high)) in part.iter().zip(low.iter_mut().zip(&mut high)) {
+            *low = if *v < *low { *v } else { *low };
+            *high = if *v > *high { *v } else { *high };
+        }
+    };
+    let parts = values.chunks_exact(LANES);
+    look(parts.remainder());
+    parts.for_each(look);
+    Seen { low: low.into_iter().fold(f32::INFINITY, f32::min), high: high.into_iter().fold(f32::NEG_INFINITY, f32::max) }
 }
 
 /// Counts over a range that doubles when a value falls outside: pairs of bins merge, so old counts stay right.
