@@ -91,46 +91,63 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
 pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Vec<Chart>, ReportError> {
     let last = |r: &RunRecord| r.last().cloned().unwrap_or_default();
     let mut charts = Vec::new();
-    type CostOf = fn(&RunRecord, &StageRow) -> Option<f64>;
-    let costs: [(&str, &str, &str, CostOf, fn(f64) -> String); 3] = [
-        (
-            "compare",
-            "Quality against size",
-            "packed size, KiB (logarithmic)",
-            |_, s| Some(s.packed_bytes as f64 / 1024.0),
-            |v| Bytes((v * 1024.0).round() as u64).to_string(),
-        ),
-        (
-            "compare-energy",
-            "Quality against the estimated energy floor",
-            "energy floor, µJ (logarithmic)",
-            |_, s| Some(s.energy_floor * 1e6),
-            |v| Joules(v * 1e-6).to_string(),
-        ),
-        (
-            "compare-latency",
-            "Quality against the measured latency",
-            "median latency in ONNX Runtime, ms (logarithmic)",
-            |r, _| r.exported_latency(),
-            |v| format!("{v:.3} ms"),
-        ),
-    ];
-    for (name, title, x, cost, text) in costs {
+    for axis in CostAxis::ALL {
         let points: Option<Vec<Point>> = records
             .iter()
             .enumerate()
             .map(|(i, r)| {
                 let s = last(r);
-                let cost = cost(r, &s).filter(|c| *c > 0.0)?;
-                let tip = format!("{}: {}, {}", r.label(), text(cost), r.value_text(r.final_value()));
+                let cost = axis.of(r, &s).filter(|c| *c > 0.0)?;
+                let tip = format!("{}: {}, {}", r.label(), axis.text(cost), r.value_text(r.final_value()));
                 Some(Point { cost, quality: r.scaled(r.final_value()), label: r.label(), tip, color: i })
             })
             .collect();
         let Some(points) = points else { continue };
         let (y, higher_is_better) = records.first().map_or((String::new(), true), |r| (r.axis(), r.higher_is_better));
+        let (name, title, x) = axis.words();
         charts.push(render(name, title, &Scatter { points, x: x.into(), y, joined: false, front: true, higher_is_better })?);
     }
     Ok(charts)
+}
+
+/// What quality is set against when runs are compared.
+#[derive(Debug, Clone, Copy)]
+enum CostAxis {
+    Size,
+    Energy,
+    Latency,
+}
+
+impl CostAxis {
+    const ALL: [Self; 3] = [Self::Size, Self::Energy, Self::Latency];
+
+    /// File name, title, and what stands along the axis.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Size => ("compare", "Quality against size", "packed size, KiB (logarithmic)"),
+            Self::Energy => ("compare-energy", "Quality against the estimated energy floor", "energy floor, µJ (logarithmic)"),
+            Self::Latency => {
+                ("compare-latency", "Quality against the measured latency", "median latency in ONNX Runtime, ms (logarithmic)")
+            }
+        }
+    }
+
+    /// In the axis's unit; `None` where it was not measured.
+    fn of(self, record: &RunRecord, last: &StageRow) -> Option<f64> {
+        match self {
+            Self::Size => Some(last.packed_bytes as f64 / 1024.0),
+            Self::Energy => Some(last.energy_floor * 1e6),
+            Self::Latency => record.exported_latency(),
+        }
+    }
+
+    fn text(self, cost: f64) -> String {
+        match self {
+            Self::Size => Bytes((cost * 1024.0).round() as u64).to_string(),
+            Self::Energy => Joules(cost * 1e-6).to_string(),
+            Self::Latency => format!("{cost:.3} ms"),
+        }
+    }
 }
 
 fn names(record: &RunRecord) -> Vec<String> {
