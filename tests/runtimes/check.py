@@ -130,7 +130,11 @@ answers, arena = micro()
 tell("TensorFlow Lite Micro", answers, fixed, arena=arena)
 tell("C, sanitized", c_source(), fixed)
 
+import onnx
 import onnxruntime
+
+for name in ("float.onnx", "model.onnx"):
+    onnx.checker.check_model(str(artifacts / name), full_check=True)
 
 session = onnxruntime.InferenceSession(str(artifacts / "model.onnx"), providers=["CPUExecutionProvider"])
 name = session.get_inputs()[0].name
