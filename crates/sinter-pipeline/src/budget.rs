@@ -21,7 +21,7 @@ pub(crate) fn verdicts(plan: &Plan, model: &Model, record: &RunRecord) -> Result
     };
     if let Some(most) = budget.accuracy_drop {
         // What a real runtime scored, where there is a score.
-        let scored = record.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.value);
+        let scored = record.exported().and_then(|m| m.value);
         let (value, place) = scored.map_or((last.value, "simulated"), |v| (v, "measured in ONNX Runtime"));
         let worse = if record.higher_is_better { float.value - value } else { value - float.value };
         // A loss without a scale of its own counts against the float model's.

@@ -9,9 +9,13 @@ use sinter_exec::ExecError;
 use sinter_export::{PackError, pack, unpack};
 use sinter_model::{Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
 use sinter_onnx::OnnxError;
+use sinter_report::shorten;
 
 use crate::diagnostic::{ConfigError, Source};
 use crate::plan::parse_target;
+
+/// Of a name in a table: exporters join the names of all that they fused.
+const MOST_LETTERS: usize = 40;
 
 /// Why a model could not be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -194,25 +198,25 @@ impl fmt::Display for Inspection {
         let rows = self.layers.iter().map(|l| {
             let (zeros, packed) = (format!("{:.1} %", l.zeros * 100.0), Bytes(l.packed_bytes.round() as u64).to_string());
             let (parameters, macs) = (l.parameters.to_string(), Macs(l.macs).to_string());
-            [shorten(&l.layer), l.operator.clone(), l.shape.clone(), parameters, macs, l.encoding.clone(), zeros, packed]
+            [
+                shorten(&l.layer, MOST_LETTERS),
+                l.operator.clone(),
+                l.shape.clone(),
+                parameters,
+                macs,
+                l.encoding.clone(),
+                zeros,
+                packed,
+            ]
         });
         table(f, &heads, rows.collect())?;
         let peak = self.memory.iter().map(|a| a.bytes).max().unwrap_or(0).max(1);
         let rows = self.memory.iter().map(|a| {
             let bar = "█".repeat((a.bytes * 40 / peak) as usize);
-            [shorten(&a.node), a.operator.clone(), Bytes(a.bytes).to_string(), bar]
+            [shorten(&a.node, MOST_LETTERS), a.operator.clone(), Bytes(a.bytes).to_string(), bar]
         });
         table(f, &["node", "operator", "alive", ""], rows.collect())
     }
-}
-
-/// At most forty characters; the middle goes. Exporters join the names of all that they fused.
-fn shorten(name: &str) -> String {
-    let chars: Vec<char> = name.chars().collect();
-    if chars.len() <= 40 {
-        return name.to_string();
-    }
-    chars[..19].iter().chain(&['…']).chain(&chars[chars.len() - 20..]).collect()
 }
 
 /// Columns side by side, each as wide as its widest cell.

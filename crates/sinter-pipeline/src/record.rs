@@ -161,7 +161,7 @@ pub(crate) fn summary(record: &RunRecord) -> String {
         return format!("{} as it came: {}", record.model, record.value_text(last.value));
     }
     // What a real runtime scored, where there is a score.
-    let real = record.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.value);
+    let real = record.exported().and_then(|m| m.value);
     let value = real.unwrap_or(last.value);
     let place = if real.is_some() { " in ONNX Runtime" } else { "" };
     let size = match last.index == float.index {

@@ -163,7 +163,7 @@ fn fonts() {
 }
 
 /// At most so many characters; the middle goes.
-pub(crate) fn shorten(text: &str, most: usize) -> String {
+pub fn shorten(text: &str, most: usize) -> String {
     let chars: Vec<char> = text.chars().collect();
     if chars.len() <= most {
         return text.to_string();

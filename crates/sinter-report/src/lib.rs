@@ -12,6 +12,7 @@ mod record;
 mod style;
 mod tables;
 
+pub use chart::shorten;
 pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;
 pub use record::{

@@ -267,6 +267,11 @@ impl RunRecord {
         serde_json::from_slice(&bytes).map_err(|e| fail(format!("run.json: {e}")))
     }
 
+    /// What a real runtime made of the exported model.
+    pub fn exported(&self) -> Option<&MeasuredRow> {
+        self.measured.iter().find(|m| m.artifact.ends_with("model.onnx"))
+    }
+
     /// The model as it came.
     pub fn first(&self) -> Option<&StageRow> {
         self.stages.first()

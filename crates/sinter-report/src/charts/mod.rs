@@ -373,13 +373,13 @@ impl RunRecord {
 
     /// What the result scores: in its real runtime, where that was measured.
     pub(crate) fn final_value(&self) -> f64 {
-        let measured = self.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.value);
+        let measured = self.exported().and_then(|m| m.value);
         measured.unwrap_or(self.last().map_or(0.0, |s| s.value))
     }
 
     /// Milliseconds of the exported file in its runtime.
     pub(crate) fn exported_latency(&self) -> Option<f64> {
-        self.measured.iter().find(|m| m.artifact.ends_with("model.onnx")).and_then(|m| m.latency_median)
+        self.exported().and_then(|m| m.latency_median)
     }
 
     /// How the metric changed from one stage to the next; empty where it did not.
