@@ -45,7 +45,10 @@ impl Observer {
         self.low = self.low.min(seen.low);
         self.high = self.high.max(seen.high);
         if matches!(self.method, Calibration::Percentile | Calibration::Entropy | Calibration::Mse) {
-            self.histogram.add(values, seen);
+            match seen.all_finite {
+                true => self.histogram.add(values, seen),
+                false => self.histogram.add(&values.iter().copied().filter(|v| v.is_finite()).collect::<Vec<_>>(), seen),
+            }
         }
     }
 
@@ -86,34 +89,54 @@ impl Observer {
 pub(crate) struct Seen {
     pub low: f32,
     pub high: f32,
+    all_finite: bool,
 }
 
 /// The smallest and the largest element that are finite; the smallest above the largest when there are none.
 pub(crate) fn extremes(values: &[f32]) -> Seen {
-    let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY };
-    let both = |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high) };
+    let none = Seen { low: f32::INFINITY, high: f32::NEG_INFINITY, all_finite: true };
+    let both =
+        |a: Seen, b: Seen| Seen { low: a.low.min(b.low), high: a.high.max(b.high), all_finite: a.all_finite && b.all_finite };
     let seen = values.par_chunks(CHUNK).map(all_extremes).reduce(|| none, both);
-    if seen.low.is_finite() && seen.high.is_finite() {
+    if seen.all_finite {
         return seen;
     }
-    let finite = |part: &[f32]| part.iter().filter(|v| v.is_finite()).fold(none, |seen, &v| both(seen, Seen { low: v, high: v }));
+    let finite = |part: &[f32]| {
+        part.iter().fold(none, |seen, &v| match v.is_finite() {
+            true => both(seen, Seen { low: v, high: v, all_finite: true }),
+            false => Seen { all_finite: false, ..seen },
+        })
+    };
     values.par_chunks(CHUNK).map(finite).reduce(|| none, both)
 }
 
-/// The same with infinities; comparisons with NaN are false, so it never wins. Several elements side by side.
+/// The same with infinities, several elements side by side. Comparisons with NaN are false, so it never wins; but what is not finite
+/// leaves no zero when multiplied by zero.
 fn all_extremes(values: &[f32]) -> Seen {
     const LANES: usize = 16;
-    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let (mut low, mut high, mut nothing) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0f32; LANES]);
     let mut look = |part: &[f32]| {
-        for (v, (low, high)) in part.iter().zip(low.iter_mut().zip(&mut high)) {
+        for (v, ((low, high), nothing)) in part.iter().zip(low.iter_mut().zip(&mut high).zip(&mut nothing)) {
             *low = if *v < *low { *v } else { *low };
             *high = if *v > *high { *v } else { *high };
+            *nothing += *v * 0.0;
         }
     };
     let parts = values.chunks_exact(LANES);
     look(parts.remainder());
     parts.for_each(look);
-    Seen { low: low.into_iter().fold(f32::INFINITY, f32::min), high: high.into_iter().fold(f32::NEG_INFINITY, f32::max) }
+    Seen {
+        low: low.into_iter().fold(f32::INFINITY, f32::min),
+        high: high.into_iter().fold(f32::NEG_INFINITY, f32::max),
+        all_finite: nothing.iter().all(|n| *n == 0.0),
+    }
+}
+
+/// The whole part of a number between 0 and `BINS`, a little beyond either end included. Adding 2^23 leaves the nearest integer in the
+/// lowest bits of a float32, for several numbers at once, where a cast would take them one by one.
+fn floor(x: f32) -> u32 {
+    const SHIFT: f32 = 8_388_608.0;
+    ((x - 0.5).max(0.0).min((BINS - 1) as f32) + SHIFT).to_bits() & (BINS as u32 - 1)
 }
 
 /// Counts over a range that doubles when a value falls outside: pairs of bins merge, so old counts stay right.
@@ -148,16 +171,16 @@ impl Histogram {
         let runs: Vec<&[f32]> = runs.map(|(_, run)| run).collect();
         self.turn += 1;
         let (factor, start) = ((1.0 / self.width) as f32, self.start as f32);
-        let bin = |v: f32| (((v - start) * factor) as usize).min(BINS - 1);
         let count = |runs: &[&[f32]]| {
             // Several tables, since neighbours often fall into one bin and would wait for each other.
             let (mut tables, mut zeros) = ([[0u32; BINS]; 4], 0u64);
+            let mut places = [0u32; RUN];
             for run in runs {
-                for four in run.chunks(4) {
-                    for (table, &v) in tables.iter_mut().zip(four) {
-                        table[bin(v)] += v.is_finite() as u32;
-                        zeros += (v == 0.0) as u64;
-                    }
+                // Bins first, several at a time, then counts.
+                places.iter_mut().zip(*run).for_each(|(place, v)| *place = floor((v - start) * factor));
+                zeros += run.iter().map(|v| (*v == 0.0) as u32).sum::<u32>() as u64;
+                for four in places[..run.len()].chunks(4) {
+                    tables.iter_mut().zip(four).for_each(|(table, &place)| table[place as usize % BINS] += 1);
                 }
             }
             ((0..BINS).map(|b| tables.iter().map(|t| t[b] as u64).sum()).collect::<Vec<u64>>(), zeros)
@@ -209,15 +232,25 @@ impl Histogram {
     /// The range, shrunk from both sides in turn, whose rounding plus clipping error is least.
     fn least_squares(&self, bits: u8, low: f32, high: f32) -> (f32, f32) {
         let levels = ((1u64 << bits) - 1) as f64;
-        let filled: Vec<(f64, f64)> =
-            (0..BINS).filter(|&b| self.counts[b] > 0).map(|b| (self.centre(b), self.counts[b] as f64)).collect();
-        let rounded = filled.iter().map(|f| f.1).sum::<f64>() - self.zeros as f64;
+        // Counts, and the first two moments of what they count around the middle, where they cancel least.
+        let middle = self.centre(BINS / 2);
+        let moments = |b: usize| {
+            let (n, x) = (self.counts[b] as f64, self.centre(b) - middle);
+            [n, n * x, n * x * x]
+        };
+        let sums = running((0..BINS).map(moments));
+        let all = sums[BINS];
+        let rounded = all[0] - self.zeros as f64;
+        let squares = |[n, x, xx]: [f64; 3], edge: f64| (xx - 2.0 * edge * x + edge * edge * n).max(0.0);
+        // Bins whose centre lies below a value.
+        let before = |value: f64| (((value - self.start) / self.width - 0.5).ceil().max(0.0) as usize).min(BINS);
         shrink(low, high, |low, high| {
             let (low, high) = (low.min(0.0), high.max(0.0));
             let step = ((high - low) / levels).max(1e-30);
-            let clipped = |x: f64| (low - x).max(x - high).max(0.0).powi(2);
+            let below = squares(sums[before(low)], low - middle);
+            let above = squares(difference(all, sums[before(high)]), high - middle);
             // Inside a bin values spread evenly; the rounding error of a step is step^2 / 12.
-            rounded * step * step / 12.0 + filled.iter().map(|&(x, n)| n * clipped(x)).sum::<f64>()
+            rounded * step * step / 12.0 + below + above
         })
     }
 
@@ -229,34 +262,50 @@ impl Histogram {
         // Zero is exact on every grid and often half of all: what it would hide is left to the others.
         let at_zero = self.bin(0.0);
         counts[at_zero] = (counts[at_zero] - self.zeros as f64).max(0.0);
-        let total: f64 = counts.iter().sum();
+        let sums = running(counts.iter().map(|&c| if c > 0.0 { [c, c * c.ln(), 1.0] } else { [0.0; 3] }));
+        let total = sums[BINS][0];
         if total <= 0.0 {
             return (low, high);
         }
         shrink(low, high, |low, high| {
             let (first, last) = (self.bin(low), self.bin(high));
-            let inside = &counts[first..=last];
-            let below: f64 = counts[..first].iter().sum();
-            let above: f64 = counts[last + 1..].iter().sum();
-            let n = inside.len();
+            let n = last + 1 - first;
+            let levels = levels.min(n);
             let mut divergence = 0.0;
-            for level in 0..levels.min(n) {
-                let bins = level * n / levels.min(n)..(level + 1) * n / levels.min(n);
-                let part = &inside[bins.clone()];
-                let (sum, filled) = (part.iter().sum::<f64>(), part.iter().filter(|c| **c > 0.0).count() as f64);
-                for (i, &count) in bins.zip(part) {
-                    let edge = if i == 0 { below } else { 0.0 } + if i == n - 1 { above } else { 0.0 };
-                    let p = (count + edge) / total;
-                    // A level without counts of its own gives what was clipped into it next to nothing.
-                    let q = if count > 0.0 { sum / filled / total } else { 1e-9 };
-                    if p > 0.0 {
-                        divergence += p * (p / q).ln();
-                    }
+            for level in 0..levels {
+                let (from, to) = (first + level * n / levels, first + (level + 1) * n / levels);
+                let [sum, own, filled] = difference(sums[to], sums[from]);
+                let share = if filled > 0.0 { sum / filled } else { 1.0 };
+                divergence += own - sum * share.ln();
+                // What was clipped joins the bins at the ends.
+                let below = if level == 0 { sums[first][0] } else { 0.0 };
+                let above = if level == levels - 1 { total - sums[last + 1][0] } else { 0.0 };
+                let ends: &[(usize, f64)] =
+                    if first == last { &[(first, below + above)] } else { &[(first, below), (last, above)] };
+                for &(bin, clipped) in ends.iter().filter(|e| e.1 > 0.0) {
+                    let count = counts[bin];
+                    // A bin without counts of its own gives what was clipped into it next to nothing.
+                    let (before, q) = if count > 0.0 { (count * (count / share).ln(), share) } else { (0.0, 1e-9 * total) };
+                    divergence += (count + clipped) * ((count + clipped) / q).ln() - before;
                 }
             }
-            divergence
+            divergence / total
         })
     }
+}
+
+/// Sums of the first 0, 1, 2 and so on.
+fn running(values: impl Iterator<Item = [f64; 3]>) -> Vec<[f64; 3]> {
+    let mut sum = [0.0; 3];
+    let sums = values.map(|v| {
+        sum = std::array::from_fn(|i| sum[i] + v[i]);
+        sum
+    });
+    std::iter::once([0.0; 3]).chain(sums).collect()
+}
+
+fn difference(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+    std::array::from_fn(|i| a[i] - b[i])
 }
 
 /// Shrinks the upper end, then the lower, to where `cost` is least; an end at zero or beyond stays.
@@ -303,6 +352,62 @@ mod tests {
             let (low, high) = (all.iter().copied().fold(f32::INFINITY, f32::min), all.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             prop_assert_eq!((observer.low, observer.high), (low, high));
         }
+    }
+
+    proptest! {
+        /// Bins of numbers inside the range are those of a cast; what lies a little outside goes to the ends.
+        #[test]
+        fn bins_are_whole_parts(x in -0.01f32..(BINS as f32 + 0.01)) {
+            let cast = (x.max(0.0) as usize).min(BINS - 1) as u32;
+            // Next to a whole number either neighbour is right.
+            prop_assert!(floor(x) == cast || ((x - x.round()).abs() < 1e-3 && floor(x).abs_diff(cast) == 1), "{x}: {}", floor(x));
+        }
+
+        /// Both costs are those of their definitions, bin by bin.
+        #[test]
+        fn sums_stand_for_bins(values in proptest::collection::vec(-200i32..1000, 50..400), bits in 2u8..9) {
+            let values: Vec<f32> = values.iter().map(|&v| v.max(0) as f32 * (v % 7) as f32).collect();
+            let mut observer = Observer::new(Calibration::Mse);
+            observer.observe(&values, 1);
+            let (h, low, high) = (&observer.histogram, observer.low, observer.high);
+            let cost = |range: (f32, f32)| squares_by_bin(h, bits, range);
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs()).max(1e-9);
+            let wanted = shrink(low, high, |l, r| cost((l as f32, r as f32)));
+            prop_assert!(close(cost(h.least_squares(bits, low, high)), cost(wanted)));
+            let cost = |range: (f32, f32)| divergence_by_bin(h, bits, range);
+            let wanted = shrink(low, high, |l, r| cost((l as f32, r as f32)));
+            prop_assert!(close(cost(h.least_divergence(bits, low, high)), cost(wanted)));
+        }
+    }
+
+    fn squares_by_bin(h: &Histogram, bits: u8, (low, high): (f32, f32)) -> f64 {
+        let (low, high) = (low.min(0.0) as f64, high.max(0.0) as f64);
+        let step = ((high - low) / ((1u64 << bits) - 1) as f64).max(1e-30);
+        let rounded = (h.counts.iter().sum::<u64>() - h.zeros) as f64;
+        let clipped = |b: usize| h.counts[b] as f64 * (low - h.centre(b)).max(h.centre(b) - high).max(0.0).powi(2);
+        rounded * step * step / 12.0 + (0..BINS).map(clipped).sum::<f64>()
+    }
+
+    fn divergence_by_bin(h: &Histogram, bits: u8, (low, high): (f32, f32)) -> f64 {
+        let mut counts: Vec<f64> = h.counts.iter().map(|&c| c as f64).collect();
+        counts[h.bin(0.0)] -= h.zeros as f64;
+        let total: f64 = counts.iter().sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let (first, last) = (h.bin(low as f64), h.bin(high as f64));
+        let mut p = counts[first..=last].to_vec();
+        let n = p.len();
+        p[0] += counts[..first].iter().sum::<f64>();
+        p[n - 1] += counts[last + 1..].iter().sum::<f64>();
+        let levels = (1usize << bits).min(n);
+        let level_of = |bins: std::ops::Range<usize>| {
+            let inside = &counts[first..=last][bins.clone()];
+            let share = inside.iter().sum::<f64>() / inside.iter().filter(|c| **c > 0.0).count().max(1) as f64 / total;
+            let q = move |c: f64| if c > 0.0 { share } else { 1e-9 };
+            bins.zip(inside).map(|(i, &c)| if p[i] > 0.0 { p[i] / total * (p[i] / total / q(c)).ln() } else { 0.0 }).sum::<f64>()
+        };
+        (0..levels).map(|l| level_of(l * n / levels..(l + 1) * n / levels)).sum()
     }
 
     #[test]
