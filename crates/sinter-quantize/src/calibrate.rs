@@ -8,7 +8,7 @@ const BINS: usize = 2048;
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 16;
 /// Of batches of more elements than this a histogram counts one run in four, other ones each time: that tells the same in less time.
-const MANY: usize = 1 << 19;
+const MANY: usize = 1 << 18;
 const RUN: usize = 1024;
 /// Candidates between the whole range and nothing.
 const STEPS: usize = 128;
@@ -309,22 +309,16 @@ fn difference(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
 }
 
 /// Shrinks the upper end, then the lower, to where `cost` is least; an end at zero or beyond stays.
-fn shrink(low: f32, high: f32, cost: impl Fn(f64, f64) -> f64) -> (f32, f32) {
-    let (full_low, full_high) = (low as f64, high as f64);
-    let (mut low, mut high, mut best) = (full_low, full_high, cost(full_low, full_high));
+fn shrink(low: f32, high: f32, cost: impl Fn(f64, f64) -> f64 + Sync) -> (f32, f32) {
+    let (low, high) = (low as f64, high as f64);
     let share = |i: usize| 1.0 - i as f64 / STEPS as f64;
-    for i in (1..STEPS).filter(|_| full_high > 0.0) {
-        let c = cost(low, full_high * share(i));
-        if c < best {
-            (best, high) = (c, full_high * share(i));
-        }
-    }
-    for i in (1..STEPS).filter(|_| full_low < 0.0) {
-        let c = cost(full_low * share(i), high);
-        if c < best {
-            (best, low) = (c, full_low * share(i));
-        }
-    }
+    // The least that costs less than the whole does, the widest of equals.
+    let least = |ends: &(dyn Fn(usize) -> (f64, f64) + Sync)| {
+        let costs: Vec<f64> = (0..STEPS).into_par_iter().map(|i| cost(ends(i).0, ends(i).1)).collect();
+        ends((1..STEPS).fold(0, |best, i| if costs[i] < costs[best] { i } else { best }))
+    };
+    let (_, high) = if high > 0.0 { least(&|i| (low, high * share(i))) } else { (low, high) };
+    let (low, high) = if low < 0.0 { least(&|i| (low * share(i), high)) } else { (low, high) };
     (low as f32, high as f32)
 }
 
