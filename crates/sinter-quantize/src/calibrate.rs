@@ -8,7 +8,7 @@ const BINS: usize = 2048;
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 1 << 16;
 /// Of batches of more elements than this a histogram counts one run in four, other ones each time: that tells the same in less time.
-const MANY: usize = 1 << 18;
+const MANY: usize = 1 << 19;
 const RUN: usize = 1024;
 /// Candidates between the whole range and nothing.
 const STEPS: usize = 128;
