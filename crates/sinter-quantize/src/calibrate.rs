@@ -134,9 +134,9 @@ fn all_extremes(values: &[f32]) -> Seen {
 
 /// The whole part of a number between 0 and `BINS`, a little beyond either end included. Adding 2^23 leaves the nearest integer in the
 /// lowest bits of a float32, for several numbers at once, where a cast would take them one by one.
-fn floor(x: f32) -> u32 {
+fn whole_part(x: f32) -> u32 {
     const SHIFT: f32 = 8_388_608.0;
-    ((x - 0.5).max(0.0).min((BINS - 1) as f32) + SHIFT).to_bits() & (BINS as u32 - 1)
+    ((x - 0.5).clamp(0.0, (BINS - 1) as f32) + SHIFT).to_bits() & (BINS as u32 - 1)
 }
 
 /// Counts over a range that doubles when a value falls outside: pairs of bins merge, so old counts stay right.
@@ -177,7 +177,7 @@ impl Histogram {
             let mut places = [0u32; RUN];
             for run in runs {
                 // Bins first, several at a time, then counts.
-                places.iter_mut().zip(*run).for_each(|(place, v)| *place = floor((v - start) * factor));
+                places.iter_mut().zip(*run).for_each(|(place, v)| *place = whole_part((v - start) * factor));
                 zeros += run.iter().map(|v| (*v == 0.0) as u32).sum::<u32>() as u64;
                 for four in places[..run.len()].chunks(4) {
                     tables.iter_mut().zip(four).for_each(|(table, &place)| table[place as usize % BINS] += 1);
@@ -354,7 +354,7 @@ mod tests {
         fn bins_are_whole_parts(x in -0.01f32..(BINS as f32 + 0.01)) {
             let cast = (x.max(0.0) as usize).min(BINS - 1) as u32;
             // Next to a whole number either neighbour is right.
-            prop_assert!(floor(x) == cast || ((x - x.round()).abs() < 1e-3 && floor(x).abs_diff(cast) == 1), "{x}: {}", floor(x));
+            prop_assert!(whole_part(x) == cast || ((x - x.round()).abs() < 1e-3 && whole_part(x).abs_diff(cast) == 1), "{x}: {}", whole_part(x));
         }
 
         /// Both costs are those of their definitions, bin by bin.
