@@ -218,3 +218,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_share_of_macs_that_cannot_go_says_what_stands_in_its_way() {
+    let (data, model) = (data(), graph(&[Part::Conv(2), Part::Residual], 4, 1));
+    let teacher = |_: &sinter_train::TeacherRef| Ok::<_, StageError>(model.copy());
+    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+    let answer = |more: &str| {
+        let text = format!("prune: {{ structured: {{ ratio: 99.9%, scope: macs{more} }} }}");
+        parse::<StageConfig>(&text).stage().run(model.copy(), &context).unwrap_err().to_string()
+    };
+    assert!(answer("").contains("even one channel a layer has more"), "{}", answer(""));
+    let fixed = answer(", layers: [{ match: '*', ratio: 0% }]");
+    assert!(fixed.contains("`layers` fixes the shares of some") && fixed.contains("name fewer layers"), "{fixed}");
+}

@@ -80,7 +80,10 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
                         }
                     }
                     found.ok_or_else(|| {
-                        let reason = "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio";
+                        let reason = match own.iter().any(Option::is_some) {
+                            true => "that many multiply-accumulates can't go: `layers` fixes the shares of some; choose a smaller ratio or name fewer layers",
+                            false => "even one channel a layer has more multiply-accumulates than that: choose a smaller ratio",
+                        };
                         StageError::config("structured.ratio", reason)
                     })?
                 }
