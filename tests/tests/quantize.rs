@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sinter_data::{DataConfig, Dataset, Order};
 use sinter_estimate::{GENERIC, Target};
 use sinter_exec::Runner;
-use sinter_export::{OnnxRuntime, explicit};
+use sinter_export::{OnnxRuntime, explicit, pack, unpack};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
 use sinter_onnx::{Options, load};
@@ -122,6 +122,37 @@ fn training_mends_two_bits() {
     for grid in model.weights.values().filter_map(|w| w.grid()).filter(|g| g.bits() < 32).chain(model.activations.values()) {
         assert!(grid.leaf().is_none() && grid.scales().unwrap().iter().all(|s| bits(s) == 0));
     }
+}
+
+/// Layers read few bits; a shortcut past them keeps eight, as do values that no layer reads. The file says the same.
+#[test]
+fn shortcuts_keep_their_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = bars(folder.path());
+    let float = ZooModel::Resnet8.build(&[1, 12, 12], 4).unwrap();
+    let (model, notes) = compress(&GENERIC, &float, &data, "{ weights: int4/channel, activations: uint4, rounding: nearest, samples: 64 }");
+    assert!(notes.iter().any(|n| n.contains("fewer bits by layers than by shortcuts")), "{notes:?}");
+    let bits = |name: &String| model.activations.get(name).map(|g| g.bits());
+    for node in &model.graph.nodes {
+        match node.kind() {
+            "Conv" => assert_eq!(bits(&node.inputs[0]), Some(4), "{}", node.name),
+            "Add" => assert!(node.inputs.iter().all(|i| bits(i) == Some(8)), "{}", node.name),
+            _ => {}
+        }
+    }
+    // A stage that asks for eight bits everywhere needs no copies.
+    let (plain, _) = compress(&GENERIC, &float, &data, "{ samples: 64 }");
+    assert!(plain.graph.nodes.iter().all(|n| n.kind() != "Identity"));
+    let x = data.test.batches(32, Order::Stored).next().unwrap().unwrap().x;
+    let path = folder.path().join("model.onnx");
+    explicit(&model).unwrap().save(&path).unwrap();
+    let real = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+    let simulated = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x], Mode::Predict)).unwrap().swap_remove(0);
+    let off = (&simulated - &real).abs().mean(Kind::Float).double_value(&[]);
+    let spread = simulated.abs().max().double_value(&[]);
+    assert!(spread > 0.0 && off < 0.02 * spread, "off by {off} of {spread}");
+    let back = unpack(&pack(&model).unwrap().bytes).unwrap();
+    assert_eq!(back.graph.nodes.len(), model.graph.nodes.len());
 }
 
 /// The guard names what it lifts and holds what it promised on the samples it measured.

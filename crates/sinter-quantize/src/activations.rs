@@ -17,13 +17,13 @@ pub(crate) struct Grids {
 }
 
 impl Grids {
-    /// Sets the grid of every value: 8 bits, or what the layers that read it ask for (the most of them).
+    /// Sets the grid of every value: 8 bits, or what the layers that read it ask for.
     pub fn set_all(&self, config: &QuantizeConfig, model: &mut Model) -> Result<(), StageError> {
         let mut wanted: BTreeMap<String, Option<u8>> = BTreeMap::new();
         for layer in model.layers() {
             let input = model.graph.nodes[layer.node].inputs[0].clone();
             // A value that only moves has the grid of what it moves.
-            let source = self.placement.shared.iter().find(|(name, _)| *name == input).map_or(input, |(_, from)| from.clone());
+            let source = self.placement.source(&input).to_string();
             let bits = config.input_format(model, &layer).map(|f| f.bits());
             let most = wanted.entry(source).or_insert(bits);
             *most = (*most).max(bits);
@@ -39,7 +39,7 @@ impl Grids {
 
     /// Sets the grid of one value of those that have their own.
     pub fn set(&self, model: &mut Model, name: &str, bits: u8) -> Result<(), StageError> {
-        let source = self.placement.shared.iter().find(|(n, _)| n == name).map_or(name, |(_, from)| from);
+        let source = self.placement.source(name);
         if let Some(observer) = self.ranges.get(source) {
             let (low, high) = observer.range(bits);
             let known = self.placement.known.get(source).filter(|_| bits == 8 && self.levels != Levels::Symmetric);

@@ -99,8 +99,12 @@ impl QuantizeConfig {
         let split = if context.data.train.is_empty() { &context.data.validation } else { &context.data.train };
         let samples = split.sample(self.samples, context.seed);
         self.scale(&mut model, &samples, context)?;
+        let mut placement = self.activations().calibrated().map(|_| self.place(&model)).unwrap_or_default();
+        let copies = placement.part(self, &mut model)?;
+        if copies > 0 {
+            context.note(format!("{copies} values are read in fewer bits by layers than by shortcuts and other operators"));
+        }
         let float = model.copy();
-        let placement = self.activations().calibrated().map(|_| self.place(&model)).unwrap_or_default();
         let layers: Vec<Layer> = model.layers().into_iter().filter(|l| self.weight_format(&model, l).is_some()).collect();
         let Statistics { ranges, means } =
             statistics::gather(&model, &placement.own, &layers, self.calibrate, &samples, context)?;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_estimate::Rules;
-use sinter_model::{ElementType, Grid, Levels, Model, Node, OpResult};
+use sinter_model::{Attributes, ElementType, Grid, Levels, Model, Node, OpResult};
 
-use crate::config::QuantizeConfig;
+use crate::config::{Format, QuantizeConfig};
 
 /// The values that get a grid.
 #[derive(Debug, Default)]
@@ -16,6 +16,55 @@ pub(crate) struct Placement {
     pub known: BTreeMap<String, String>,
     /// Values that take over the grid of another, because an operator only moved its elements.
     pub shared: Vec<(String, String)>,
+}
+
+impl Placement {
+    /// The value whose grid a value has: its own, or that of the one it moves.
+    pub fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        self.shared.iter().find(|(moved, _)| moved == name).map_or(name, |(_, from)| from)
+    }
+
+    /// Where a layer reads a value in fewer bits than another reader does (the shortcut past a residual block, most often), the layer
+    /// gets a narrower copy to read, and the value keeps its bits. Returns how many copies were made.
+    pub fn part(&mut self, config: &QuantizeConfig, model: &mut Model) -> OpResult<usize> {
+        let formats: BTreeMap<usize, Option<Format>> =
+            model.layers().iter().map(|l| (l.node, config.input_format(model, l))).collect();
+        let mut most: BTreeMap<&str, u8> = BTreeMap::new();
+        for (i, node) in model.graph.nodes.iter().enumerate() {
+            let moves = node.outputs.first().is_some_and(|o| self.source(o) != o);
+            for (slot, input) in node.inputs.iter().enumerate().filter(|(_, name)| self.own.contains(self.source(name))) {
+                let bits = match formats.get(&i) {
+                    Some(Some(format)) if slot == 0 => format.bits(),
+                    Some(None) => continue,
+                    _ if moves => continue,
+                    _ => 8,
+                };
+                let wanted = most.entry(self.source(input)).or_insert(bits);
+                *wanted = (*wanted).max(bits);
+            }
+        }
+        let reads = |(&i, format): (&usize, &Option<Format>)| {
+            let (input, format) = (model.graph.nodes[i].inputs.first()?, (*format)?);
+            (most.get(self.source(input)).is_some_and(|&m| format.bits() < m)).then(|| (i, (input.clone(), format)))
+        };
+        let narrow: BTreeMap<usize, (String, Format)> = formats.iter().filter_map(reads).collect();
+        let mut copies: BTreeSet<String> = BTreeSet::new();
+        let mut nodes = Vec::with_capacity(model.graph.nodes.len() + narrow.len());
+        for (i, mut node) in std::mem::take(&mut model.graph.nodes).into_iter().enumerate() {
+            if let Some((value, format)) = narrow.get(&i) {
+                let copy = format!("{value}.{format}");
+                if copies.insert(copy.clone()) {
+                    nodes.push(Node::new(&copy, "Identity", Attributes::new(), vec![value.clone()], vec![copy.clone()])?);
+                }
+                node.inputs[0] = copy;
+            }
+            nodes.push(node);
+        }
+        model.graph.nodes = nodes;
+        let count = copies.len();
+        self.own.extend(copies);
+        Ok(count)
+    }
 }
 
 /// Operators that integer kernels exist for in every runtime that Sinter exports to.
@@ -123,6 +172,7 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Nod
     }
     placement
 }
+
 /// Whether a node's result is a float value (and not an index, a shape or a truth).
 fn produces_float(node: &Node) -> bool {
     !matches!(

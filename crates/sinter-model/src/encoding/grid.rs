@@ -200,31 +200,45 @@ impl Grid {
         }
     }
 
-    /// The same in elementary steps, whose gradients reach the scale too (learned step size; Esser et al., 2020). With one bit: the
-    /// sign, its gradient passed on where the value lies within one scale of zero (Courbariaux and Bengio, 2016).
+    /// The same with gradients that reach the scale too (learned step size; Esser et al., 2020).
     fn apply_learned(&self, x: &Tensor) -> OpResult<Tensor> {
         let (low, high) = self.range();
+        let scale = self.factors()?;
+        // The paper's factor: a scale hears from all its elements at once.
         let each = (x.numel() / self.scale.numel().max(1)).max(1) as f64;
-        let mut scale = self.factors()?;
-        if scale.requires_grad() {
-            // The paper's factor: a scale hears from all its elements at once.
-            let factor = 1.0 / (each * high.max(1) as f64).sqrt();
-            let part = scale.f_mul_scalar(factor)?;
-            scale = part.f_add(&scale.f_sub(&part)?.f_detach()?)?;
+        let factor = 1.0 / (each * high.max(1) as f64).sqrt();
+        let zero = || self.zero_point.f_to_kind(Kind::Float);
+        match self.shape {
+            _ if self.levels == Levels::Binary => self.sign(x, &scaled_gradient(&scale, factor)?),
+            GridShape::Tensor => {
+                Ok(x.f_internal_fake_quantize_learnable_per_tensor_affine(&scale, &zero()?, low, high, factor)?)
+            }
+            GridShape::Channel(axis) => {
+                let axis = axis as i64;
+                Ok(x.f_internal_fake_quantize_learnable_per_channel_affine(&scale, &zero()?, axis, low, high, factor)?)
+            }
+            GridShape::Group { .. } => self.apply_in_groups(x, &scaled_gradient(&scale, factor)?),
         }
-        let scale = self.spread(&scale, &x.size())?;
-        let ratio = x.f_div(&scale)?;
-        let through = |exact: Tensor, soft: &Tensor| -> OpResult<Tensor> { Ok(soft.f_add(&exact.f_sub(soft)?.f_detach()?)?) };
-        if self.levels == Levels::Binary {
-            let soft = ratio.f_clamp(-1.0, 1.0)?;
-            let sign = ratio.f_ge(0)?.f_to_kind(Kind::Float)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-            return Ok(through(sign, &soft)?.f_mul(&scale)?);
-        }
+    }
+
+    /// The same in elementary steps, for groups.
+    fn apply_in_groups(&self, x: &Tensor, scale: &Tensor) -> OpResult<Tensor> {
+        let (low, high) = self.range();
+        let scale = self.spread(scale, &x.size())?;
         let zero = self.spread(&self.zero_point, &x.size())?;
+        let ratio = x.f_div(&scale)?;
         let soft = ratio.f_add(&zero)?.f_clamp(low as f64, high as f64)?;
         // Rounded before the zero point joins, as runtimes do.
         let exact = ratio.f_detach()?.f_round()?.f_add(&zero)?.f_clamp(low as f64, high as f64)?;
-        Ok(through(exact, &soft)?.f_sub(&zero)?.f_mul(&scale)?)
+        Ok(straight_through(exact, &soft)?.f_sub(&zero)?.f_mul(&scale)?)
+    }
+
+    /// One bit: the sign, its gradient passed on where the value lies within one scale of zero (Courbariaux and Bengio, 2016).
+    fn sign(&self, x: &Tensor, scale: &Tensor) -> OpResult<Tensor> {
+        let scale = self.spread(scale, &x.size())?;
+        let soft = x.f_div(&scale)?.f_clamp(-1.0, 1.0)?;
+        let sign = x.f_detach()?.f_ge(0)?.f_to_kind(Kind::Float)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+        Ok(straight_through(sign, &soft)?.f_mul(&scale)?)
     }
 
     /// Errors when the scales are not those of a tensor of this shape.
@@ -360,6 +374,20 @@ impl Grid {
             GridShape::Group { size, .. } => format!("{kind}/group:{size}"),
         }
     }
+}
+
+/// `exact`, with the gradient of `soft`.
+fn straight_through(exact: Tensor, soft: &Tensor) -> OpResult<Tensor> {
+    Ok(soft.f_add(&exact.f_sub(soft)?.f_detach()?)?)
+}
+
+/// The same values, through which so small a share of the gradient passes.
+fn scaled_gradient(values: &Tensor, share: f64) -> OpResult<Tensor> {
+    if !values.requires_grad() {
+        return Ok(values.shallow_clone());
+    }
+    let part = values.f_mul_scalar(share)?;
+    Ok(part.f_add(&values.f_sub(&part)?.f_detach()?)?)
 }
 
 /// The nearest bfloat16, never zero.
