@@ -130,7 +130,8 @@ fn shortcuts_keep_their_bits() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = bars(folder.path());
     let float = ZooModel::Resnet8.build(&[1, 12, 12], 4).unwrap();
-    let (model, notes) = compress(&GENERIC, &float, &data, "{ weights: int4/channel, activations: uint4, rounding: nearest, samples: 64 }");
+    let (model, notes) =
+        compress(&GENERIC, &float, &data, "{ weights: int4/channel, activations: uint4, rounding: nearest, samples: 64 }");
     assert!(notes.iter().any(|n| n.contains("fewer bits by layers than by shortcuts")), "{notes:?}");
     let bits = |name: &String| model.activations.get(name).map(|g| g.bits());
     for node in &model.graph.nodes {

@@ -399,3 +399,48 @@ fn nearest_short(scale: f32) -> f32 {
 fn short(scale: f32) -> f32 {
     f32::from_bits((scale.to_bits() + 0xffff) & 0xffff_0000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-4 * a.abs().max(b.abs()).max(1.0)
+    }
+
+    proptest! {
+        /// A grid whose scale is learned gives the values of one whose scale is fixed, and the gradients of Esser et al. (2020): to the
+        /// element inside the range, and to the scale the rounding error inside and the end of the range outside. Steps in groups do too.
+        #[test]
+        fn learned_scales_have_their_gradients(
+            steps in proptest::collection::vec(-12i32..12, 1..40), bits in 2u8..5, unsigned: bool,
+            shape in prop_oneof![Just(GridShape::Tensor), Just(GridShape::Channel(0)), Just(GridShape::Group { axis: 1, size: 40 })],
+        ) {
+            let levels = if unsigned { Levels::Unsigned } else { Levels::Signed };
+            // Never on a half, nor within half a step beyond the range, where definitions of the gradient part.
+            let ratios: Vec<f32> = steps.iter().map(|&s| s as f32 + if s % 2 == 0 { 0.2 } else { -0.3 }).collect();
+            let (low, high) = levels.range(bits);
+            let inside = |r: f32| r.round() as i64 >= low && r.round() as i64 <= high;
+            let ratios: Vec<f32> = ratios.into_iter().filter(|&r| !inside(r) || (r >= low as f32 && r <= high as f32)).collect();
+            prop_assume!(!ratios.is_empty());
+            let scale = 0.25f32;
+            let x = (Tensor::from_slice(&ratios) * scale as f64).reshape([1, -1]).set_requires_grad(true);
+            let fixed = Grid::new(bits, levels, shape, &[scale], &[0]).unwrap();
+            let mut learned = fixed.copy();
+            learned.learn().unwrap();
+            let leaf = learned.leaf().unwrap().copy().set_requires_grad(true);
+            learned.set_leaf(leaf.shallow_clone()).unwrap();
+            let y = learned.apply(&x).unwrap();
+            prop_assert_eq!(to_f32s(&y).unwrap(), to_f32s(&fixed.apply(&x).unwrap()).unwrap());
+            y.sum(Kind::Float).backward();
+            let wanted: Vec<f32> = ratios.iter().map(|&r| f32::from(u8::from(inside(r)))).collect();
+            prop_assert_eq!(to_f32s(&x.grad()).unwrap(), wanted);
+            let of_scale = |r: f32| if inside(r) { r.round() - r } else { r.clamp(low as f32, high as f32) };
+            let factor = 1.0 / (ratios.len() as f64 * high as f64).sqrt();
+            // The leaf is the logarithm of base 2.
+            let sum = ratios.iter().map(|&r| of_scale(r) as f64).sum::<f64>() * factor * scale as f64 * std::f64::consts::LN_2;
+            prop_assert!(close(leaf.grad().double_value(&[0]), sum), "{} {sum}", leaf.grad().double_value(&[0]));
+        }
+    }
+}
