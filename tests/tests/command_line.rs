@@ -384,6 +384,14 @@ fn compare_and_unpack_refuse_what_is_no_run_and_no_model() {
     let output = sinter(folder.path(), &["compare", "nothing"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing is no run"));
+    // A folder that is there is told what to name instead.
+    for (command, wanted) in
+        [("compare", "name what `sinter run` wrote"), ("inspect", "name a model in it, such as ./artifacts/model.sinter")]
+    {
+        let output = sinter(folder.path(), &[command, "."]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(wanted), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     std::fs::write(folder.path().join("x.sinter"), b"SINTER\x02rest").unwrap();
     let output = sinter(folder.path(), &["unpack", "x.sinter"]);
     assert_eq!(output.status.code(), Some(2));

@@ -22,6 +22,8 @@ const MOST_LETTERS: usize = 40;
 pub enum InspectError {
     #[error("could not read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is a folder: name a model in it, such as {}", .path.join("artifacts/model.sinter").display())]
+    Folder { path: PathBuf },
     #[error("{path}: {source}")]
     Onnx { path: PathBuf, source: OnnxError },
     #[error("{path}: {source}")]
@@ -155,6 +157,9 @@ fn stores_integers(model: &Model) -> bool {
 
 fn load(path: &Path) -> Result<Model, InspectError> {
     let at = || path.to_path_buf();
+    if path.is_dir() {
+        return Err(InspectError::Folder { path: at() });
+    }
     if path.extension().is_some_and(|e| e == "sinter") {
         let bytes = std::fs::read(path).map_err(|source| InspectError::Read { path: at(), source })?;
         return unpack(&bytes).map_err(|source| InspectError::Packed { path: at(), source });

@@ -263,7 +263,12 @@ impl RunRecord {
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let path = folder.join("run.json");
         let fail = |reason: String| ReportError::NoRun { path: folder.to_path_buf(), reason };
-        let bytes = std::fs::read(&path).map_err(|e| fail(format!("run.json: {e}")))?;
+        let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound if folder.is_dir() => {
+                fail("neither it nor a folder in it holds a run.json: name what `sinter run` wrote, such as reports/NAME".into())
+            }
+            _ => fail(format!("run.json: {e}")),
+        })?;
         serde_json::from_slice(&bytes).map_err(|e| fail(format!("run.json: {e}")))
     }
 
