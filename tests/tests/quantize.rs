@@ -124,6 +124,31 @@ fn training_mends_two_bits() {
     }
 }
 
+/// A normalisation behind each layer changes nothing at first, trains along, and is gone at the end: what the model answers is what it
+/// answered before folding, and the file agrees.
+#[test]
+fn normalisations_of_training_are_folded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, float) = bars(folder.path());
+    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let formats =
+        "weights: int2/channel, activations: uint2, layers: [{ match: 'fc[13]', weights: int8/channel, activations: uint8 }]";
+    let training = "mode: qat, batch_norm: true, finetune: { epochs: 12, lr: 3e-3, batch_size: 16, distill: {} }";
+    let (value, model, _) = quantize(&float, &data, &format!("{{ {formats}, {training} }}"));
+    assert!(value > whole - 0.05, "{value} of {whole}");
+    assert!(model.graph.nodes.iter().all(|n| n.kind() != "BatchNormalization"));
+    assert_eq!(model.weights.len(), float.weights.len());
+    let scales = model.weights.values().filter_map(|w| w.grid()).flat_map(|g| g.scales().unwrap());
+    assert!(scales.into_iter().all(|s| s > 0.0));
+    let x = data.test.batches(32, Order::Stored).next().unwrap().unwrap().x;
+    let path = folder.path().join("model.onnx");
+    explicit(&model).unwrap().save(&path).unwrap();
+    let real = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+    let simulated = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x], Mode::Predict)).unwrap().swap_remove(0);
+    let off = (&simulated - &real).abs().max().double_value(&[]);
+    assert!(off < 1e-3 * simulated.abs().max().double_value(&[]), "off by {off}");
+}
+
 /// Layers read few bits; a shortcut past them keeps eight, as do values that no layer reads. The file says the same.
 #[test]
 fn shortcuts_keep_their_bits() {

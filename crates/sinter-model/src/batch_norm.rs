@@ -1,14 +1,21 @@
-//! Folding batch normalisation into the layer before it (Jacob et al., 2018, section 3.2).
+//! Folding batch normalisation into the layer before it (Jacob et al., 2018, section 3.2), and putting one behind a layer.
 
-use tch::Kind;
+use tch::{Kind, Tensor};
 
+use crate::attributes::Attributes;
+use crate::encoding::{Grid, GridShape};
 use crate::error::OpResult;
 use crate::graph::Node;
 use crate::model::{Layer, Model};
 use crate::weight::{Role, Weight};
 
-/// Folds every batch normalisation that follows a convolution or dense layer whose weight is used once and has neither codebook nor
-/// grid; masks survive, since scaling keeps zeros. Returns the number folded. The function of the model at inference is unchanged.
+const EPSILON: f64 = 1e-5;
+
+/// Folds every batch normalisation that follows a convolution or dense layer whose weight is used once and [can be scaled by
+/// channel](scales_by_channel). Returns the number folded. The function of the model at inference is unchanged, but for the rounding of a
+/// grid's scales.
+///
+/// Errors when a normalisation turns a channel's sign around and the weight has a grid, whose scales are positive.
 pub fn fold_batch_norm(model: &mut Model) -> OpResult<usize> {
     let mut folded = 0;
     while let Some((layer, at)) = next(model) {
@@ -34,13 +41,47 @@ fn next(model: &Model) -> Option<(Layer, usize)> {
         let norm = &model.graph.nodes[*at];
         let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
         let weight = model.weights.get(&layer.weight)?;
-        let plain = weight.codebook().is_none() && weight.grid().is_none() && once(&layer.weight);
+        let plain = scales_by_channel(weight, &layer) && once(&layer.weight);
         let bias_free = node.inputs.get(2).is_none_or(|b| b.is_empty() || (layer.bias.is_some() && once(b)));
         let stored = norm.inputs.iter().skip(1).all(|n| model.weights.contains_key(n));
         let scaled = matches!(node.attributes.get_float("beta", 1.0), Ok(b) if b == 1.0);
         let fits = norm.kind() == "BatchNormalization" && norm.inputs[0] == *output && !model.graph.is_output(output);
         (fits && plain && bias_free && stored && scaled && groups_allow(node)).then_some((layer, *at))
     })
+}
+
+/// Whether each output channel of a layer's weight can be scaled alone: not where channels share values or a scale. Masks survive, since
+/// scaling keeps zeros.
+pub fn scales_by_channel(weight: &Weight, layer: &Layer) -> bool {
+    let alone = |grid: &Grid| grid.shape() == GridShape::Channel(layer.slot.out_axis);
+    weight.codebook().is_none() && weight.grid().is_none_or(alone)
+}
+
+/// Puts a batch normalisation behind a layer that changes nothing where the layer gives values of these means and variances (float32,
+/// one a channel), so that training can move both. Returns the name of its scale. The layer is one that [`fold_batch_norm`] takes.
+pub fn insert_batch_norm(model: &mut Model, layer: &Layer, mean: &Tensor, variance: &Tensor) -> OpResult<String> {
+    let node = &mut model.graph.nodes[layer.node];
+    let output = node.outputs[0].clone();
+    let inner = format!("{output}.raw");
+    node.outputs[0] = inner.clone();
+    let parts = [
+        ("scale", Role::Parameter, variance.f_add_scalar(EPSILON)?.f_sqrt()?),
+        ("bias", Role::Parameter, mean.copy()),
+        ("mean", Role::Statistic, mean.copy()),
+        ("var", Role::Statistic, variance.copy()),
+    ];
+    let mut inputs = vec![inner];
+    for (part, role, value) in parts {
+        let name = free_name(model, &format!("{output}.norm.{part}"));
+        model.weights.insert(name.clone(), Weight::new(role, value));
+        inputs.push(name);
+    }
+    let scale = inputs[1].clone();
+    // What is to be folded is averaged over a hundred batches.
+    let attributes = Attributes::new().float("epsilon", EPSILON as f32).float("momentum", 0.99);
+    let norm = Node::new(&format!("{output}.norm"), "BatchNormalization", attributes, inputs, vec![output])?;
+    model.graph.nodes.insert(layer.node + 1, norm);
+    Ok(scale)
 }
 
 /// A grouped transposed convolution keeps its output channels on two axes: left alone.
@@ -67,6 +108,7 @@ fn fold_one(model: &mut Model, layer: &Layer, at: usize) -> OpResult<()> {
         shape[layer.slot.out_axis] = factor.numel() as i64;
         let scaled = weight.latent().f_detach()?.f_mul(&factor.f_reshape(shape)?)?;
         weight.set_latent(scaled.f_to_kind(Kind::Float)?)?;
+        weight.grid_mut().map_or(Ok(()), |grid| grid.rescale(&factor.f_to_kind(Kind::Float)?))?;
     }
     let bias_name = match &layer.bias {
         Some(name) => name.clone(),

@@ -64,6 +64,10 @@ pub struct QuantizeConfig {
     /// `moving-average` lets those of activations follow their extremes (Jacob et al., 2018). Default: learned.
     #[serde(default)]
     pub scales: Scales,
+    /// Whether `mode: qat` trains with a batch normalisation behind every layer whose weights have fewer than 8 bits and a scale a channel;
+    /// it is folded into scales and biases at the end. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
     /// Other formats for some layers; `activations` is the format of what the layer reads.
     #[serde(default)]
     pub layers: Vec<LayerFormat>,

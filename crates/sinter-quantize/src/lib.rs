@@ -16,6 +16,7 @@ mod guard;
 mod learned;
 mod lift;
 mod mixed;
+mod normalize;
 mod placement;
 mod profile;
 mod ranges;
@@ -33,11 +34,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_data::{Dataset, Split};
 use sinter_model::{Layer, Model, fold_batch_norm};
-use sinter_train::{Context, DistillFrom, FitConfig, Stage, StageError, TeacherRef, fit, fit_guided};
+use sinter_train::{Context, DistillFrom, FitConfig, Guide, Stage, StageError, TeacherRef, Unguided, fit_guided};
 use tch::{Kind, Tensor};
 
 use activations::Grids;
 use lift::Lift;
+use normalize::Positive;
 use ranges::Ranges;
 use statistics::Statistics;
 
@@ -130,7 +132,7 @@ impl QuantizeConfig {
             tune::biases(&mut model, &samples, context)?;
         }
         if self.mode == Mode::Qat {
-            self.train(&mut model, activations.as_ref(), context)?;
+            self.train(&mut model, activations.as_ref(), &samples, context)?;
         }
         if self.activations() == Activations::Dynamic {
             let count = self.make_dynamic(&mut model)?;
@@ -224,7 +226,14 @@ impl QuantizeConfig {
     }
 
     /// Trains with the grids in place; scales are learned unless the user wants otherwise.
-    fn train(&self, model: &mut Model, activations: Option<&Grids>, context: &Context) -> Result<(), StageError> {
+    fn train(
+        &self,
+        model: &mut Model,
+        activations: Option<&Grids>,
+        samples: &Split,
+        context: &Context,
+    ) -> Result<(), StageError> {
+        let normalised = if self.batch_norm { normalize::insert(model, samples)? } else { vec![] };
         if self.scales == Scales::Learned {
             if let Some(activations) = activations {
                 activations.unshare(model);
@@ -236,11 +245,15 @@ impl QuantizeConfig {
                 grid.learn().map_err(StageError::weight(name))?;
             }
         }
-        match activations.filter(|_| self.scales == Scales::MovingAverage) {
-            Some(grids) => {
-                fit_guided(model, &self.fit_config(), context, &mut Ranges::new(grids, &context.data.train, context.seed))?
-            }
-            None => fit(model, &self.fit_config(), context)?,
+        let following = activations.filter(|_| self.scales == Scales::MovingAverage);
+        let mut following = following.map(|grids| Ranges::new(grids, &context.data.train, context.seed));
+        let other: &mut dyn Guide = match &mut following {
+            Some(ranges) => ranges,
+            None => &mut Unguided,
+        };
+        fit_guided(model, &self.fit_config(), context, &mut Positive { scales: &normalised, other })?;
+        if !normalised.is_empty() {
+            fold_batch_norm(model)?;
         }
         for (name, weight) in &mut model.weights {
             weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;

@@ -278,6 +278,18 @@ impl Grid {
         Ok(())
     }
 
+    /// Multiplies each scale by a factor (float32, one a scale). Errors on one that is not positive.
+    pub fn rescale(&mut self, factors: &Tensor) -> OpResult<()> {
+        if factors.size() != self.scale.size() || !to_f32s(factors)?.into_iter().all(|f| f.is_finite() && f > 0.0) {
+            invalid!("scales {:?} can't be multiplied by {factors:?}: factors are positive, one a scale", self.scale.size());
+        }
+        self.scale = match self.learned {
+            true => self.scale.f_detach()?.f_add(&factors.f_log2()?)?,
+            false => self.scale.f_mul(factors)?,
+        };
+        Ok(())
+    }
+
     /// Ends the learning of scales: each goes to the nearest that 16 bits hold.
     pub fn settle(&mut self) -> OpResult<()> {
         if self.learned {

@@ -1,0 +1,130 @@
+//! Batch normalisation while training with few bits. What a layer gives then moves with every weight that changes its level; normalised
+//! behind it, the layers after it see the same range all along (Ioffe and Szegedy, 2015). In the end each is folded: into the bias, and
+//! into the scale of each channel, which leaves integers as they are.
+
+use std::collections::BTreeMap;
+
+use sinter_data::{Order, Split};
+use sinter_exec::Runner;
+use sinter_model::{Layer, Mode, Model, insert_batch_norm, scales_by_channel};
+use sinter_train::{Guide, StageError};
+use tch::{Kind, Tensor};
+
+/// Samples a batch.
+const BATCH: usize = 64;
+/// Samples whose mean and variance a normalisation begins with.
+const SAMPLES: usize = 512;
+/// A scale never falls below this: the scale of a channel's weights is to stay positive.
+const LEAST: f64 = 1e-4;
+
+/// Puts a normalisation behind every convolution and dense layer that one can be folded into again; returns the names of their scales.
+pub(crate) fn insert(model: &mut Model, samples: &Split) -> Result<Vec<String>, StageError> {
+    let consumers = model.graph.consumers();
+    let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
+    let takes = |layer: &Layer| {
+        let node = &model.graph.nodes[layer.node];
+        let weight = &model.weights[&layer.weight];
+        matches!(node.kind(), "Conv" | "Gemm")
+            && weight.grid().is_some_and(|g| g.bits() < 8)
+            && scales_by_channel(weight, layer)
+            && once(&layer.weight)
+            && layer.bias.as_ref().is_none_or(|b| once(b))
+            && layer.bias.is_some() == node.inputs.get(2).is_some_and(|b| !b.is_empty())
+            && matches!(node.attributes.get_float("beta", 1.0), Ok(1.0))
+            && !model.graph.is_output(&node.outputs[0])
+    };
+    let layers: Vec<Layer> = model.layers().into_iter().filter(takes).collect();
+    let mut seen = moments(model, &layers, samples)?;
+    let mut scales = Vec::new();
+    // The last first, since nodes behind a new one move.
+    for layer in layers.iter().rev() {
+        if let Some((mean, variance)) = seen.remove(&model.graph.nodes[layer.node].outputs[0]) {
+            scales.push(insert_batch_norm(model, layer, &mean, &variance).map_err(StageError::weight(&layer.weight))?);
+        }
+    }
+    Ok(scales)
+}
+
+/// Mean and variance of each channel of what the layers give, by the name of the value.
+fn moments(model: &Model, layers: &[Layer], samples: &Split) -> Result<BTreeMap<String, (Tensor, Tensor)>, StageError> {
+    let mut sums: BTreeMap<String, Option<(Tensor, Tensor)>> =
+        layers.iter().map(|l| (model.graph.nodes[l.node].outputs[0].clone(), None)).collect();
+    let runner = tch::no_grad(|| Runner::new(model))?;
+    let (mut batches, mut failed) = (0.0, None);
+    for batch in samples.batches(BATCH, Order::Stored).take(SAMPLES / BATCH) {
+        let x = batch?.x;
+        tch::no_grad(|| {
+            runner.run_tapped(&[x], Mode::Predict, &mut |name, value| {
+                if let Some(sum) = sums.get_mut(name) {
+                    failed = failed.take().or(add(sum, value).err());
+                }
+            })
+        })?;
+        batches += 1.0;
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let mut found = BTreeMap::new();
+    for (name, sum) in sums {
+        if let Some((sum, squares)) = sum {
+            let mean = sum.f_div_scalar(batches)?;
+            let variance = squares.f_div_scalar(batches)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+            found.insert(name, (mean.f_to_kind(Kind::Float)?, variance.f_to_kind(Kind::Float)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Adds the means of a batch and of its squares, float64 `[channels]`.
+fn add(sum: &mut Option<(Tensor, Tensor)>, value: &Tensor) -> Result<(), tch::TchError> {
+    let others: Vec<i64> = (0..value.dim() as i64).filter(|&axis| axis != 1).collect();
+    let value = value.f_to_kind(Kind::Double)?;
+    let (mean, squares) = (value.f_mean_dim(&others[..], false, None)?, value.f_square()?.f_mean_dim(&others[..], false, None)?);
+    *sum = Some(match sum.take() {
+        Some((a, b)) => (a.f_add(&mean)?, b.f_add(&squares)?),
+        None => (mean, squares),
+    });
+    Ok(())
+}
+
+/// Keeps the scales of normalisations positive, besides what another guide does.
+pub(crate) struct Positive<'a> {
+    pub scales: &'a [String],
+    pub other: &'a mut dyn Guide,
+}
+
+impl Positive<'_> {
+    fn clamp(&self, model: &Model) -> Result<(), StageError> {
+        for name in self.scales {
+            // In place, since the tensor belongs to the optimizer.
+            let mut scale = model.weight(name)?.latent().shallow_clone();
+            let _ = tch::no_grad(|| scale.f_clamp_min_(LEAST))?;
+        }
+        Ok(())
+    }
+}
+
+impl Guide for Positive<'_> {
+    fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
+        self.clamp(model)?;
+        self.other.before_step(model, done)
+    }
+
+    fn penalty(&mut self, model: &Model, done: f64) -> Result<Option<Tensor>, StageError> {
+        self.other.penalty(model, done)
+    }
+
+    fn after_backward(&mut self, model: &Model) -> Result<(), StageError> {
+        self.other.after_backward(model)
+    }
+
+    fn settled(&self, done: f64) -> bool {
+        self.other.settled(done)
+    }
+
+    fn finish(&mut self, model: &mut Model) -> Result<(), StageError> {
+        self.clamp(model)?;
+        self.other.finish(model)
+    }
+}
