@@ -5,7 +5,7 @@ use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
 use sinter_model::zoo::ZooModel;
-use sinter_model::{Mode, Model, fold_batch_norm};
+use sinter_model::{Mode, Model, fold_batch_norm, insert_batch_norm};
 use sinter_onnx::{Options, Storage, load, save};
 use sinter_prune::{PruneConfig, channels, remove_channels};
 use sinter_quantize::QuantizeConfig;
@@ -286,6 +286,42 @@ fn every_format_agrees_with_onnx_runtime() {
             assert_eq!(weight.describe().unwrap(), back.weights[name].describe().unwrap(), "{text}: {name}");
         }
     }
+}
+
+/// A normalisation put behind a layer changes nothing; folded, whatever it has become, it leaves the layer's integers as they are.
+#[test]
+fn normalisations_go_into_scales() {
+    let config: QuantizeConfig = parse("{ weights: int4/channel, activations: none, rounding: nearest }");
+    let mut model = context_with(ZooModel::Resnet8, |context| config.run(build(ZooModel::Resnet8), context).unwrap());
+    let x = samples(&model, 4);
+    let before = predict(&model, &x);
+    let integers = |model: &Model| -> Vec<Tensor> {
+        let grids = model.layers().into_iter().map(|l| (model.weights[&l.weight].effective().unwrap(), l.weight));
+        grids.map(|(w, name)| model.weights[&name].grid().unwrap().quantize(&w).unwrap()).collect()
+    };
+    let q = integers(&model);
+    let layers: Vec<_> = model.layers().into_iter().filter(|l| model.graph.nodes[l.node].kind() == "Conv").collect();
+    for layer in layers.iter().rev() {
+        let channels = model.weights[&layer.weight].size()[0];
+        let (mean, variance) =
+            (Tensor::randn([channels], (Kind::Float, Device::Cpu)), Tensor::rand([channels], (Kind::Float, Device::Cpu)));
+        let was = predict(&model, &x);
+        let scale = insert_batch_norm(&mut model, layer, &mean, &(variance + 0.1)).unwrap();
+        assert!(close(&predict(&model, &x), &was, 1e-4), "{}", layer.name);
+        let moved = model.weights[&scale].latent() * (Tensor::rand([channels], (Kind::Float, Device::Cpu)) + 0.5);
+        model.weight_mut(&scale).unwrap().set_latent(moved).unwrap();
+    }
+    let moved = predict(&model, &x);
+    assert!(!close(&moved, &before, 1e-2));
+    assert_eq!(fold_batch_norm(&mut model).unwrap(), layers.len());
+    assert!(close(&predict(&model, &x), &moved, 1e-4));
+    assert_eq!(integers(&model), q);
+    // A scale below zero has no grid to go into.
+    let last = model.layers().into_iter().find(|l| model.graph.nodes[l.node].kind() == "Conv").unwrap();
+    let ones = Tensor::ones([model.weights[&last.weight].size()[0]], (Kind::Float, Device::Cpu));
+    let scale = insert_batch_norm(&mut model, &last, &ones, &ones).unwrap();
+    model.weight_mut(&scale).unwrap().set_latent(-ones).unwrap();
+    assert!(fold_batch_norm(&mut model).unwrap_err().to_string().contains("factors are positive"));
 }
 
 #[test]
