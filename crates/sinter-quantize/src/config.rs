@@ -500,6 +500,10 @@ impl QuantizeConfig {
                 help: Some("write `mode: qat`, or drop `finetune`".into()),
             });
         }
+        if self.mode == Mode::Ptq && self.batch_norm {
+            let reason = "normalisations are of use while a model trains: write `mode: qat`, or drop `batch_norm`";
+            return Err(StageError::config("batch_norm", reason));
+        }
         if self.mode == Mode::Qat && self.activations() == Activations::Dynamic {
             let reason = "ranges that follow each batch can't be trained: write a static format such as uint8, or none";
             return Err(StageError::config("activations", reason));
