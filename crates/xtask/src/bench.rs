@@ -16,9 +16,11 @@ pub struct Options {
     pub exact: bool,
 }
 
-const MNIST: [&str; 4] = [
+const MNIST: [&str; 6] = [
     "pipelines/deep-compression-lenet-300-100.yaml",
     "pipelines/deep-compression-lenet-300-100-tiny.yaml",
+    "bench/pipelines/lenet-300-100-plain.yaml",
+    "bench/pipelines/lenet-300-100-plain-tiny.yaml",
     "pipelines/deep-compression-lenet5.yaml",
     "pipelines/deep-compression-lenet5-tiny.yaml",
 ];
