@@ -133,13 +133,16 @@ fn normalisations_of_training_are_folded() {
     let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
     let formats =
         "weights: int2/channel, activations: uint2, layers: [{ match: 'fc[13]', weights: int8/channel, activations: uint8 }]";
-    let training = "mode: qat, batch_norm: true, finetune: { epochs: 12, lr: 3e-3, batch_size: 16, distill: {} }";
+    let training = "mode: qat, finetune: { epochs: 12, lr: 3e-3, batch_size: 16, distill: {} }";
     let (value, model, _) = quantize(&float, &data, &format!("{{ {formats}, {training} }}"));
+    let (_, bare, _) = quantize(&float, &data, &format!("{{ {formats}, {training}, batch_norm: false }}"));
+    let scales =
+        |model: &Model| model.weights.values().filter_map(|w| w.grid()).flat_map(|g| g.scales().unwrap()).collect::<Vec<_>>();
+    assert_ne!(scales(&model), scales(&bare));
     assert!(value > whole - 0.05, "{value} of {whole}");
     assert!(model.graph.nodes.iter().all(|n| n.kind() != "BatchNormalization"));
     assert_eq!(model.weights.len(), float.weights.len());
-    let scales = model.weights.values().filter_map(|w| w.grid()).flat_map(|g| g.scales().unwrap());
-    assert!(scales.into_iter().all(|s| s > 0.0));
+    assert!(scales(&model).into_iter().all(|s| s > 0.0));
     let x = data.test.batches(32, Order::Stored).next().unwrap().unwrap().x;
     let path = folder.path().join("model.onnx");
     explicit(&model).unwrap().save(&path).unwrap();

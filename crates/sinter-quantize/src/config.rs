@@ -64,10 +64,10 @@ pub struct QuantizeConfig {
     /// `moving-average` lets those of activations follow their extremes (Jacob et al., 2018). Default: learned.
     #[serde(default)]
     pub scales: Scales,
-    /// Whether `mode: qat` trains with a batch normalisation behind every layer whose weights have fewer than 8 bits and a scale a channel;
-    /// it is folded into scales and biases at the end. Default: false.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub batch_norm: bool,
+    /// Whether `mode: qat` trains with a batch normalisation behind layers that have a scale a channel; it is folded into scales and biases
+    /// at the end. Default: behind those whose weights have fewer than 4 bits; `true` means fewer than 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_norm: Option<bool>,
     /// Other formats for some layers; `activations` is the format of what the layer reads.
     #[serde(default)]
     pub layers: Vec<LayerFormat>,
@@ -500,7 +500,7 @@ impl QuantizeConfig {
                 help: Some("write `mode: qat`, or drop `finetune`".into()),
             });
         }
-        if self.mode == Mode::Ptq && self.batch_norm {
+        if self.mode == Mode::Ptq && self.batch_norm == Some(true) {
             let reason = "normalisations are of use while a model trains: write `mode: qat`, or drop `batch_norm`";
             return Err(StageError::config("batch_norm", reason));
         }

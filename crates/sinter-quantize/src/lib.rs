@@ -233,7 +233,12 @@ impl QuantizeConfig {
         samples: &Split,
         context: &Context,
     ) -> Result<(), StageError> {
-        let normalised = if self.batch_norm { normalize::insert(model, samples)? } else { vec![] };
+        let widest = match self.batch_norm {
+            None => 3,
+            Some(true) => 7,
+            Some(false) => 0,
+        };
+        let normalised = normalize::insert(model, widest, samples)?;
         if self.scales == Scales::Learned {
             if let Some(activations) = activations {
                 activations.unshare(model);

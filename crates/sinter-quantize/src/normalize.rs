@@ -17,15 +17,16 @@ const SAMPLES: usize = 512;
 /// A scale never falls below this: the scale of a channel's weights is to stay positive.
 const LEAST: f64 = 1e-4;
 
-/// Puts a normalisation behind every convolution and dense layer that one can be folded into again; returns the names of their scales.
-pub(crate) fn insert(model: &mut Model, samples: &Split) -> Result<Vec<String>, StageError> {
+/// Puts a normalisation behind every convolution and dense layer whose weights have at most so many bits and that one can be folded into
+/// again; returns the names of their scales.
+pub(crate) fn insert(model: &mut Model, widest: u8, samples: &Split) -> Result<Vec<String>, StageError> {
     let consumers = model.graph.consumers();
     let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
     let takes = |layer: &Layer| {
         let node = &model.graph.nodes[layer.node];
         let weight = &model.weights[&layer.weight];
         matches!(node.kind(), "Conv" | "Gemm")
-            && weight.grid().is_some_and(|g| g.bits() < 8)
+            && weight.grid().is_some_and(|g| g.bits() <= widest)
             && scales_by_channel(weight, layer)
             && once(&layer.weight)
             && layer.bias.as_ref().is_none_or(|b| once(b))
@@ -34,6 +35,9 @@ pub(crate) fn insert(model: &mut Model, samples: &Split) -> Result<Vec<String>, 
             && !model.graph.is_output(&node.outputs[0])
     };
     let layers: Vec<Layer> = model.layers().into_iter().filter(takes).collect();
+    if layers.is_empty() {
+        return Ok(vec![]);
+    }
     let mut seen = moments(model, &layers, samples)?;
     let mut scales = Vec::new();
     // The last first, since nodes behind a new one move.
