@@ -257,14 +257,14 @@ impl QuantizeConfig {
             None => &mut Unguided,
         };
         fit_guided(model, &self.fit_config(), context, &mut Positive { scales: &normalised, other })?;
-        if !normalised.is_empty() {
-            fold_batch_norm(model)?;
-        }
         for (name, weight) in &mut model.weights {
             weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;
         }
         for (name, grid) in &mut model.activations {
             grid.settle().map_err(StageError::weight(name))?;
+        }
+        if !normalised.is_empty() {
+            normalize::fold(model, &context.data.train.sample(normalize::SAMPLES, context.seed))?;
         }
         if let Some(activations) = activations {
             activations.share(model);

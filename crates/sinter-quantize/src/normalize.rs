@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
-use sinter_model::{Layer, Mode, Model, insert_batch_norm, scales_by_channel};
+use sinter_model::{Layer, Mode, Model, Node, fold_batch_norm, insert_batch_norm, scales_by_channel};
 use sinter_train::{Guide, StageError};
 use tch::{Kind, Tensor};
 
 /// Samples a batch.
-const BATCH: usize = 64;
-/// Samples whose mean and variance a normalisation begins with.
-const SAMPLES: usize = 512;
+const BATCH: usize = 128;
+/// Samples whose mean and variance are taken.
+pub(crate) const SAMPLES: usize = 2048;
 /// A scale never falls below this: the scale of a channel's weights is to stay positive.
 const LEAST: f64 = 1e-4;
 
@@ -38,7 +38,8 @@ pub(crate) fn insert(model: &mut Model, widest: u8, samples: &Split) -> Result<V
     if layers.is_empty() {
         return Ok(vec![]);
     }
-    let mut seen = moments(model, &layers, samples)?;
+    let outputs: Vec<&str> = layers.iter().map(|l| model.graph.nodes[l.node].outputs[0].as_str()).collect();
+    let mut seen = moments(model, &outputs, samples, Mode::Predict)?;
     let mut scales = Vec::new();
     // The last first, since nodes behind a new one move.
     for layer in layers.iter().rev() {
@@ -49,16 +50,54 @@ pub(crate) fn insert(model: &mut Model, widest: u8, samples: &Split) -> Result<V
     Ok(scales)
 }
 
-/// Mean and variance of each channel of what the layers give, by the name of the value.
-fn moments(model: &Model, layers: &[Layer], samples: &Split) -> Result<BTreeMap<String, (Tensor, Tensor)>, StageError> {
-    let mut sums: BTreeMap<String, Option<(Tensor, Tensor)>> =
-        layers.iter().map(|l| (model.graph.nodes[l.node].outputs[0].clone(), None)).collect();
+/// Folds the normalisations, once scales are settled. What they see is measured anew, on samples as they are and with the weights at rest:
+/// running statistics are of pictures that were shifted and flipped, and of weights that jumped between levels (Nagel et al.,
+/// Overcoming Oscillations, 2022).
+pub(crate) fn fold(model: &mut Model, samples: &Split) -> Result<(), StageError> {
+    measure(model, samples)?;
+    for (name, weight) in &mut model.weights {
+        // From the middle of its level no rounding of a scale takes a weight to another.
+        if weight.grid().is_some() {
+            let value = weight.effective().and_then(|v| weight.set_latent(v.f_detach()?));
+            value.map_err(StageError::weight(name))?;
+        }
+    }
+    fold_batch_norm(model)?;
+    for (name, weight) in &mut model.weights {
+        weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;
+    }
+    Ok(())
+}
+
+/// Gives every normalisation the mean and the variance of what it reads.
+fn measure(model: &mut Model, samples: &Split) -> Result<(), StageError> {
+    let norms: Vec<Node> = model.graph.nodes.iter().filter(|n| n.kind() == "BatchNormalization").cloned().collect();
+    let inputs: Vec<&str> = norms.iter().map(|n| n.inputs[0].as_str()).collect();
+    let mut seen = moments(model, &inputs, samples, Mode::Train)?;
+    for norm in &norms {
+        if let Some((mean, variance)) = seen.remove(&norm.inputs[0]) {
+            for (name, value) in norm.inputs[3..].iter().zip([mean, variance]) {
+                model.weight_mut(name)?.set_latent(value).map_err(StageError::weight(name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Mean and variance of each channel of these values, by name.
+fn moments(
+    model: &Model,
+    values: &[&str],
+    samples: &Split,
+    mode: Mode,
+) -> Result<BTreeMap<String, (Tensor, Tensor)>, StageError> {
+    let mut sums: BTreeMap<String, Option<(Tensor, Tensor)>> = values.iter().map(|name| (name.to_string(), None)).collect();
     let runner = tch::no_grad(|| Runner::new(model))?;
     let (mut batches, mut failed) = (0.0, None);
     for batch in samples.batches(BATCH, Order::Stored).take(SAMPLES / BATCH) {
         let x = batch?.x;
         tch::no_grad(|| {
-            runner.run_tapped(&[x], Mode::Predict, &mut |name, value| {
+            runner.run_tapped(&[x], mode, &mut |name, value| {
                 if let Some(sum) = sums.get_mut(name) {
                     failed = failed.take().or(add(sum, value).err());
                 }

@@ -290,12 +290,10 @@ impl Grid {
         Ok(())
     }
 
-    /// Ends the learning of scales: each goes to the nearest that 16 bits hold.
+    /// Ends the learning of scales, if they are learned: each goes to the nearest that 16 bits hold.
     pub fn settle(&mut self) -> OpResult<()> {
-        if self.learned {
-            let scales: Vec<f32> = self.scales()?.into_iter().map(nearest_short).collect();
-            *self = Self::new(self.bits, self.levels, self.shape, &scales, &self.zero_points()?)?;
-        }
+        let scales: Vec<f32> = self.scales()?.into_iter().map(nearest_short).collect();
+        *self = Self::new(self.bits, self.levels, self.shape, &scales, &self.zero_points()?)?;
         Ok(())
     }
 
