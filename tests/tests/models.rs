@@ -288,6 +288,14 @@ fn every_format_agrees_with_onnx_runtime() {
     }
 }
 
+#[test]
+fn free_names_are_nobody_elses() {
+    let model = build(ZooModel::Resnet8);
+    let taken = [&model.graph.inputs[0].name, &model.graph.nodes[0].outputs[0], model.weights.keys().next().unwrap()];
+    assert!(taken.into_iter().all(|name| model.free_name(name) != *name));
+    assert_eq!(model.free_name("nobody"), "nobody");
+}
+
 /// A normalisation put behind a layer changes nothing; folded, whatever it has become, it leaves the layer's integers as they are.
 #[test]
 fn normalisations_go_into_scales() {

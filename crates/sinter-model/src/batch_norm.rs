@@ -1,5 +1,7 @@
 //! Folding batch normalisation into the layer before it (Jacob et al., 2018, section 3.2), and putting one behind a layer.
 
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use crate::attributes::Attributes;
@@ -11,8 +13,7 @@ use crate::weight::{Role, Weight};
 
 const EPSILON: f64 = 1e-5;
 
-/// Folds every batch normalisation that follows a convolution or dense layer whose weight is used once and [can be scaled by
-/// channel](scales_by_channel). Returns the number folded. The function of the model at inference is unchanged, but for the rounding of a
+/// Folds every batch normalisation that follows a layer which [takes one](takes_batch_norm). Returns the number folded. The function of the model at inference is unchanged, but for the rounding of a
 /// grid's scales.
 ///
 /// Errors when a normalisation turns a channel's sign around and the weight has a grid, whose scales are positive.
@@ -32,38 +33,42 @@ pub fn fold_batch_norm(model: &mut Model) -> OpResult<usize> {
 fn next(model: &Model) -> Option<(Layer, usize)> {
     let consumers = model.graph.consumers();
     model.layers().into_iter().find_map(|layer| {
-        let node = &model.graph.nodes[layer.node];
-        if !matches!(node.kind(), "Conv" | "ConvTranspose" | "Gemm") {
+        if !takes_batch_norm(model, &layer, &consumers) {
             return None;
         }
-        let output = node.outputs.first()?;
+        let output = &model.graph.nodes[layer.node].outputs[0];
         let [at] = consumers.get(output.as_str())?.as_slice() else { return None };
         let norm = &model.graph.nodes[*at];
-        let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
-        let weight = model.weights.get(&layer.weight)?;
-        let plain = scales_by_channel(weight, &layer) && once(&layer.weight);
-        let bias_free = node.inputs.get(2).is_none_or(|b| b.is_empty() || (layer.bias.is_some() && once(b)));
         let stored = norm.inputs.iter().skip(1).all(|n| model.weights.contains_key(n));
-        let scaled = matches!(node.attributes.get_float("beta", 1.0), Ok(b) if b == 1.0);
-        let fits = norm.kind() == "BatchNormalization" && norm.inputs[0] == *output && !model.graph.is_output(output);
-        (fits && plain && bias_free && stored && scaled && groups_allow(node)).then_some((layer, *at))
+        let fits = norm.kind() == "BatchNormalization" && norm.inputs[0] == *output;
+        (fits && stored).then_some((layer, *at))
     })
 }
 
-/// Whether each output channel of a layer's weight can be scaled alone: not where channels share values or a scale. Masks survive, since
-/// scaling keeps zeros.
-pub fn scales_by_channel(weight: &Weight, layer: &Layer) -> bool {
-    let alone = |grid: &Grid| grid.shape() == GridShape::Channel(layer.slot.out_axis);
-    weight.codebook().is_none() && weight.grid().is_none_or(alone)
+/// Whether a batch normalisation behind a layer could be folded into it: a convolution or dense layer whose weight and bias are its own,
+/// and whose output channels can be scaled alone, as they can't where they share values or a scale. Masks survive, since scaling keeps zeros.
+/// `consumers` are those of the model's graph.
+pub fn takes_batch_norm(model: &Model, layer: &Layer, consumers: &BTreeMap<&str, Vec<usize>>) -> bool {
+    let node = &model.graph.nodes[layer.node];
+    let Some(weight) = model.weights.get(&layer.weight) else { return false };
+    let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
+    let by_channel = |grid: &Grid| grid.shape() == GridShape::Channel(layer.slot.out_axis);
+    matches!(node.kind(), "Conv" | "ConvTranspose" | "Gemm")
+        && groups_allow(node)
+        && weight.codebook().is_none()
+        && weight.grid().is_none_or(by_channel)
+        && once(&layer.weight)
+        && node.inputs.get(2).is_none_or(|b| b.is_empty() || (layer.bias.is_some() && once(b)))
+        && matches!(node.attributes.get_float("beta", 1.0), Ok(1.0))
+        && node.outputs.first().is_some_and(|output| !model.graph.is_output(output))
 }
 
 /// Puts a batch normalisation behind a layer that changes nothing where the layer gives values of these means and variances (float32,
 /// one a channel), so that training can move both. Returns the name of its scale. The layer is one that [`fold_batch_norm`] takes.
 pub fn insert_batch_norm(model: &mut Model, layer: &Layer, mean: &Tensor, variance: &Tensor) -> OpResult<String> {
-    let node = &mut model.graph.nodes[layer.node];
-    let output = node.outputs[0].clone();
-    let inner = format!("{output}.raw");
-    node.outputs[0] = inner.clone();
+    let output = model.graph.nodes[layer.node].outputs[0].clone();
+    let inner = model.free_name(&format!("{output}.raw"));
+    model.graph.nodes[layer.node].outputs[0] = inner.clone();
     let parts = [
         ("scale", Role::Parameter, variance.f_add_scalar(EPSILON)?.f_sqrt()?),
         ("bias", Role::Parameter, mean.copy()),
@@ -72,12 +77,12 @@ pub fn insert_batch_norm(model: &mut Model, layer: &Layer, mean: &Tensor, varian
     ];
     let mut inputs = vec![inner];
     for (part, role, value) in parts {
-        let name = free_name(model, &format!("{output}.norm.{part}"));
+        let name = model.free_name(&format!("{output}.norm.{part}"));
         model.weights.insert(name.clone(), Weight::new(role, value));
         inputs.push(name);
     }
     let scale = inputs[1].clone();
-    // What is to be folded is averaged over a hundred batches.
+    // While training, a prediction goes by averages over a hundred batches.
     let attributes = Attributes::new().float("epsilon", EPSILON as f32).float("momentum", 0.99);
     let norm = Node::new(&format!("{output}.norm"), "BatchNormalization", attributes, inputs, vec![output])?;
     model.graph.nodes.insert(layer.node + 1, norm);
@@ -112,7 +117,7 @@ fn fold_one(model: &mut Model, layer: &Layer, at: usize) -> OpResult<()> {
     }
     let bias_name = match &layer.bias {
         Some(name) => name.clone(),
-        None => free_name(model, &format!("{}.bias", layer.name)),
+        None => model.free_name(&format!("{}.bias", layer.name)),
     };
     model.weights.insert(bias_name.clone(), Weight::new(Role::Parameter, bias));
     let node = &mut model.graph.nodes[layer.node];
@@ -121,12 +126,4 @@ fn fold_one(model: &mut Model, layer: &Layer, at: usize) -> OpResult<()> {
     node.outputs = vec![norm.outputs[0].clone()];
     model.graph.nodes.remove(at);
     Ok(())
-}
-
-fn free_name(model: &Model, hint: &str) -> String {
-    let mut name = hint.to_string();
-    while model.weights.contains_key(&name) {
-        name.push('_');
-    }
-    name
 }

@@ -21,7 +21,7 @@ pub mod zoo;
 
 pub use attributes::{Attribute, Attributes, ElementType, tensor_of};
 pub use axes::{Axis, AxisLinks, Relation, Slot};
-pub use batch_norm::{fold_batch_norm, insert_batch_norm, scales_by_channel};
+pub use batch_norm::{fold_batch_norm, insert_batch_norm, takes_batch_norm};
 pub use encoding::{Assignment, Codebook, Grid, GridShape, Levels, Mask, NmPattern};
 pub use error::{OpError, OpResult};
 pub use files::{WriteError, write_whole, write_whole_with};

@@ -106,14 +106,25 @@ impl Model {
         Ok(())
     }
 
-    /// Sets an integer constant under a name that is free, derived from `hint`; returns the name.
-    pub fn add_constant(&mut self, hint: &str, value: Tensor) -> String {
+    /// A name that no stored tensor, input or result of a node has: `hint`, or that and a number.
+    pub fn free_name(&self, hint: &str) -> String {
+        let taken = |name: &str| {
+            self.weights.contains_key(name)
+                || self.graph.inputs.iter().any(|i| i.name == name)
+                || self.graph.nodes.iter().any(|n| n.outputs.iter().any(|o| o == name))
+        };
         let mut name = hint.to_string();
         let mut count = 1;
-        while self.weights.contains_key(&name) {
+        while taken(&name) {
             count += 1;
             name = format!("{hint}_{count}");
         }
+        name
+    }
+
+    /// Sets an integer constant under a name that is free, derived from `hint`; returns the name.
+    pub fn add_constant(&mut self, hint: &str, value: Tensor) -> String {
+        let name = self.free_name(hint);
         self.weights.insert(name.clone(), Weight::new(Role::Constant, value));
         name
     }

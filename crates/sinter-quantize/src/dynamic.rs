@@ -6,6 +6,7 @@ use sinter_model::{Attributes, Layer, Model, Node};
 use sinter_train::StageError;
 
 use crate::config::QuantizeConfig;
+use crate::read_through::read_through;
 
 /// What the integers read: a value's pair of DynamicQuantizeLinear and DequantizeLinear.
 const SUFFIX: &str = ".dynamic";
@@ -20,36 +21,15 @@ impl QuantizeConfig {
             gridded && matches!(node.kind(), "Conv" | "Gemm" | "MatMul") && self.input_is_dynamic(model, l)
         };
         let nodes: BTreeSet<usize> = model.layers().iter().filter(|l| reads(l)).map(|l| l.node).collect();
-        let mut taken: BTreeSet<String> = model.graph.nodes.iter().flat_map(|n| n.outputs.iter().cloned()).collect();
-        taken.extend(model.weights.keys().cloned());
-        let mut pairs: BTreeMap<String, String> = BTreeMap::new();
-        let mut all = Vec::with_capacity(model.graph.nodes.len() + 2 * nodes.len());
-        for (i, mut node) in std::mem::take(&mut model.graph.nodes).into_iter().enumerate() {
-            if nodes.contains(&i) {
-                let value = node.inputs[0].clone();
-                if !pairs.contains_key(&value) {
-                    let mut real = format!("{value}{SUFFIX}");
-                    while !taken.insert(real.clone()) {
-                        real.push('_');
-                    }
-                    let [q, scale, zero] = ["integers", "scale", "zero_point"].map(|part| format!("{real}.{part}"));
-                    let quantize = Node::new(
-                        &q,
-                        "DynamicQuantizeLinear",
-                        Attributes::new(),
-                        vec![value.clone()],
-                        vec![q.clone(), scale.clone(), zero.clone()],
-                    )?;
-                    let dequantize =
-                        Node::new(&real, "DequantizeLinear", Attributes::new(), vec![q, scale, zero], vec![real.clone()])?;
-                    all.extend([quantize, dequantize]);
-                    pairs.insert(value.clone(), real);
-                }
-                node.inputs[0] = pairs[&value].clone();
-            }
-            all.push(node);
-        }
-        model.graph.nodes = all;
+        let name = |&i: &usize| (i, model.free_name(&format!("{}{SUFFIX}", model.graph.nodes[i].inputs[0])));
+        let names: BTreeMap<usize, String> = nodes.iter().map(name).collect();
+        read_through(model, &names, |value, real| {
+            let [q, scale, zero] = ["integers", "scale", "zero_point"].map(|part| format!("{real}.{part}"));
+            let outputs = vec![q.clone(), scale.clone(), zero.clone()];
+            let quantize = Node::new(&q, "DynamicQuantizeLinear", Attributes::new(), vec![value.into()], outputs)?;
+            let dequantize = Node::new(real, "DequantizeLinear", Attributes::new(), vec![q, scale, zero], vec![real.into()])?;
+            Ok(vec![quantize, dequantize])
+        })?;
         Ok(nodes.len())
     }
 }

@@ -20,6 +20,7 @@ mod normalize;
 mod placement;
 mod profile;
 mod ranges;
+mod read_through;
 mod scaling;
 mod statistics;
 mod tune;
@@ -264,7 +265,7 @@ impl QuantizeConfig {
             grid.settle().map_err(StageError::weight(name))?;
         }
         if !normalised.is_empty() {
-            normalize::fold(model, &context.data.train.sample(normalize::SAMPLES, context.seed))?;
+            normalize::fold(model, &normalised, &context.data.train.sample(normalize::SAMPLES, context.seed))?;
         }
         if let Some(activations) = activations {
             activations.share(model);

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
-use sinter_model::{Layer, Mode, Model, Node, fold_batch_norm, insert_batch_norm, scales_by_channel};
+use sinter_model::{
+    Attributes, Layer, Mode, Model, Node, OpResult, Weight, fold_batch_norm, insert_batch_norm, takes_batch_norm,
+};
 use sinter_train::{Guide, StageError};
 use tch::{Kind, Tensor};
 
@@ -21,18 +23,10 @@ const LEAST: f64 = 1e-4;
 /// again; returns the names of their scales.
 pub(crate) fn insert(model: &mut Model, widest: u8, samples: &Split) -> Result<Vec<String>, StageError> {
     let consumers = model.graph.consumers();
-    let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
     let takes = |layer: &Layer| {
-        let node = &model.graph.nodes[layer.node];
-        let weight = &model.weights[&layer.weight];
-        matches!(node.kind(), "Conv" | "Gemm")
-            && weight.grid().is_some_and(|g| g.bits() <= widest)
-            && scales_by_channel(weight, layer)
-            && once(&layer.weight)
-            && layer.bias.as_ref().is_none_or(|b| once(b))
-            && layer.bias.is_some() == node.inputs.get(2).is_some_and(|b| !b.is_empty())
-            && matches!(node.attributes.get_float("beta", 1.0), Ok(1.0))
-            && !model.graph.is_output(&node.outputs[0])
+        matches!(model.graph.nodes[layer.node].kind(), "Conv" | "Gemm")
+            && model.weights.get(&layer.weight).and_then(|w| w.grid()).is_some_and(|g| g.bits() <= widest)
+            && takes_batch_norm(model, layer, &consumers)
     };
     let layers: Vec<Layer> = model.layers().into_iter().filter(takes).collect();
     if layers.is_empty() {
@@ -50,30 +44,39 @@ pub(crate) fn insert(model: &mut Model, widest: u8, samples: &Split) -> Result<V
     Ok(scales)
 }
 
-/// Folds the normalisations, once scales are settled. What they see is measured anew, on samples as they are and with the weights at rest:
-/// running statistics are of pictures that were shifted and flipped, and of weights that jumped between levels (Nagel et al.,
-/// Overcoming Oscillations, 2022).
-pub(crate) fn fold(model: &mut Model, samples: &Split) -> Result<(), StageError> {
-    measure(model, samples)?;
-    for (name, weight) in &mut model.weights {
-        // From the middle of its level no rounding of a scale takes a weight to another.
-        if weight.grid().is_some() {
-            let value = weight.effective().and_then(|v| weight.set_latent(v.f_detach()?));
-            value.map_err(StageError::weight(name))?;
-        }
-    }
+/// Folds the normalisations with these scales, once those of grids are settled. What they see is measured anew, on samples as they are and
+/// with the weights at rest: running statistics are of pictures that were shifted and flipped, and of weights that jumped between levels
+/// (Nagel et al., Overcoming Oscillations, 2022).
+pub(crate) fn fold(model: &mut Model, scales: &[String], samples: &Split) -> Result<(), StageError> {
+    measure(model, scales, samples)?;
     fold_batch_norm(model)?;
     for (name, weight) in &mut model.weights {
-        weight.grid_mut().map_or(Ok(()), |g| g.settle()).map_err(StageError::weight(name))?;
+        settle(weight).map_err(StageError::weight(name))?;
     }
     Ok(())
 }
 
-/// Gives every normalisation the mean and the variance of what it reads.
-fn measure(model: &mut Model, samples: &Split) -> Result<(), StageError> {
-    let norms: Vec<Node> = model.graph.nodes.iter().filter(|n| n.kind() == "BatchNormalization").cloned().collect();
+/// Rounds the scales of a weight's grid to 16 bits, and moves the weight with them, so that every integer stays.
+fn settle(weight: &mut Weight) -> OpResult<()> {
+    let size = weight.size();
+    let Some(grid) = weight.grid_mut() else { return Ok(()) };
+    let before = grid.scale_of_each(&size)?;
+    grid.settle()?;
+    let ratio = grid.scale_of_each(&size)?.f_div(&before)?;
+    weight.set_latent(weight.latent().f_detach()?.f_mul(&ratio)?)
+}
+
+/// Gives the normalisations with these scales the mean and the variance of what they read.
+fn measure(model: &mut Model, scales: &[String], samples: &Split) -> Result<(), StageError> {
+    // A copy, since training mode moves running statistics.
+    let mut still = model.copy();
+    for node in still.graph.nodes.iter_mut().filter(|n| n.kind() == "Dropout") {
+        *node = Node::new(&node.name, "Identity", Attributes::new(), vec![node.inputs[0].clone()], node.outputs.clone())?;
+    }
+    let norms: Vec<Node> =
+        model.graph.nodes.iter().filter(|n| n.inputs.get(1).is_some_and(|s| scales.contains(s))).cloned().collect();
     let inputs: Vec<&str> = norms.iter().map(|n| n.inputs[0].as_str()).collect();
-    let mut seen = moments(model, &inputs, samples, Mode::Train)?;
+    let mut seen = moments(&still, &inputs, samples, Mode::Train)?;
     for norm in &norms {
         if let Some((mean, variance)) = seen.remove(&norm.inputs[0]) {
             for (name, value) in norm.inputs[3..].iter().zip([mean, variance]) {
@@ -93,17 +96,22 @@ fn moments(
 ) -> Result<BTreeMap<String, (Tensor, Tensor)>, StageError> {
     let mut sums: BTreeMap<String, Option<(Tensor, Tensor)>> = values.iter().map(|name| (name.to_string(), None)).collect();
     let runner = tch::no_grad(|| Runner::new(model))?;
-    let (mut batches, mut failed) = (0.0, None);
+    let (mut count, mut failed) = (0, None);
     for batch in samples.batches(BATCH, Order::Stored).take(SAMPLES / BATCH) {
         let x = batch?.x;
+        let each = x.size()[0];
+        // One sample alone has no variance.
+        if each == 1 && count > 0 {
+            continue;
+        }
         tch::no_grad(|| {
             runner.run_tapped(&[x], mode, &mut |name, value| {
                 if let Some(sum) = sums.get_mut(name) {
-                    failed = failed.take().or(add(sum, value).err());
+                    failed = failed.take().or(add(sum, value, each).err());
                 }
             })
         })?;
-        batches += 1.0;
+        count += each;
     }
     if let Some(error) = failed {
         return Err(error.into());
@@ -111,19 +119,20 @@ fn moments(
     let mut found = BTreeMap::new();
     for (name, sum) in sums {
         if let Some((sum, squares)) = sum {
-            let mean = sum.f_div_scalar(batches)?;
-            let variance = squares.f_div_scalar(batches)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
+            let mean = sum.f_div_scalar(count)?;
+            let variance = squares.f_div_scalar(count)?.f_sub(&mean.f_square()?)?.f_clamp_min(0.0)?;
             found.insert(name, (mean.f_to_kind(Kind::Float)?, variance.f_to_kind(Kind::Float)?));
         }
     }
     Ok(found)
 }
 
-/// Adds the means of a batch and of its squares, float64 `[channels]`.
-fn add(sum: &mut Option<(Tensor, Tensor)>, value: &Tensor) -> Result<(), tch::TchError> {
+/// Adds the means of a batch of so many samples and of its squares, that many times, float64 `[channels]`.
+fn add(sum: &mut Option<(Tensor, Tensor)>, value: &Tensor, samples: i64) -> Result<(), tch::TchError> {
     let others: Vec<i64> = (0..value.dim() as i64).filter(|&axis| axis != 1).collect();
     let value = value.f_to_kind(Kind::Double)?;
-    let (mean, squares) = (value.f_mean_dim(&others[..], false, None)?, value.f_square()?.f_mean_dim(&others[..], false, None)?);
+    let all = |t: &Tensor| t.f_mean_dim(&others[..], false, None)?.f_mul_scalar(samples);
+    let (mean, squares) = (all(&value)?, all(&value.f_square()?)?);
     *sum = Some(match sum.take() {
         Some((a, b)) => (a.f_add(&mean)?, b.f_add(&squares)?),
         None => (mean, squares),

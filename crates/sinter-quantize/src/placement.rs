@@ -6,6 +6,7 @@ use sinter_estimate::Rules;
 use sinter_model::{Attributes, ElementType, Grid, Levels, Model, Node, OpResult};
 
 use crate::config::{Format, QuantizeConfig};
+use crate::read_through::read_through;
 
 /// The values that get a grid.
 #[derive(Debug, Default)]
@@ -45,22 +46,14 @@ impl Placement {
         }
         let reads = |(&i, format): (&usize, &Option<Format>)| {
             let (input, format) = (model.graph.nodes[i].inputs.first()?, (*format)?);
-            (most.get(self.source(input)).is_some_and(|&m| format.bits() < m)).then(|| (i, (input.clone(), format)))
+            let narrower = most.get(self.source(input)).is_some_and(|&m| format.bits() < m);
+            narrower.then(|| (i, model.free_name(&format!("{input}.{format}"))))
         };
-        let narrow: BTreeMap<usize, (String, Format)> = formats.iter().filter_map(reads).collect();
-        let mut copies: BTreeSet<String> = BTreeSet::new();
-        let mut nodes = Vec::with_capacity(model.graph.nodes.len() + narrow.len());
-        for (i, mut node) in std::mem::take(&mut model.graph.nodes).into_iter().enumerate() {
-            if let Some((value, format)) = narrow.get(&i) {
-                let copy = format!("{value}.{format}");
-                if copies.insert(copy.clone()) {
-                    nodes.push(Node::new(&copy, "Identity", Attributes::new(), vec![value.clone()], vec![copy.clone()])?);
-                }
-                node.inputs[0] = copy;
-            }
-            nodes.push(node);
-        }
-        model.graph.nodes = nodes;
+        let narrow: BTreeMap<usize, String> = formats.iter().filter_map(reads).collect();
+        let copies: BTreeSet<String> = narrow.values().cloned().collect();
+        read_through(model, &narrow, |value, copy| {
+            Ok(vec![Node::new(copy, "Identity", Attributes::new(), vec![value.into()], vec![copy.into()])?])
+        })?;
         let count = copies.len();
         self.own.extend(copies);
         Ok(count)

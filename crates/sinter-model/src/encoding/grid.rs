@@ -198,10 +198,13 @@ impl Grid {
         if !x.requires_grad() && !scale.requires_grad() {
             return Ok(self.clip(&ratio.f_round_()?)?.f_mul_(&fixed)?);
         }
+        // Infinities, as masks of attention add, would leave no zero when multiplied by one.
+        let x = if self.learned { x.shallow_clone() } else { x.f_clamp(f32::MIN as f64, f32::MAX as f64)? };
         // libtorch's own operators for this take several times as long as these passes.
         let mut clipped = self.clip(&ratio)?;
         let inside = clipped.f_eq_tensor(&ratio)?.f_to_kind(Kind::Float)?;
-        let rest = clipped.f_round_()?.f_sub_(&ratio.f_mul_(&inside)?)?;
+        let within = clipped.f_mul(&inside)?;
+        let rest = clipped.f_round_()?.f_sub_(&within)?;
         Ok(x.f_mul(&inside)?.f_addcmul(&rest, &scale)?)
     }
 
@@ -290,7 +293,7 @@ impl Grid {
         Ok(())
     }
 
-    /// Ends the learning of scales, if they are learned: each goes to the nearest that 16 bits hold.
+    /// Ends the learning of scales, and takes each to the nearest that 16 bits hold.
     pub fn settle(&mut self) -> OpResult<()> {
         let scales: Vec<f32> = self.scales()?.into_iter().map(nearest_short).collect();
         *self = Self::new(self.bits, self.levels, self.shape, &scales, &self.zero_points()?)?;
@@ -395,6 +398,18 @@ mod tests {
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-4 * a.abs().max(b.abs()).max(1.0)
+    }
+
+    /// Masks of attention add minus infinity: it goes to the end of the range, in training too, and has no gradient.
+    #[test]
+    fn infinities_go_to_the_ends() {
+        let grid = Grid::new(8, Levels::Unsigned, GridShape::Tensor, &[0.5], &[10]).unwrap();
+        let x = Tensor::from_slice(&[f32::NEG_INFINITY, 1.0, f32::INFINITY]).set_requires_grad(true);
+        let y = grid.apply(&x).unwrap();
+        assert_eq!(to_f32s(&y).unwrap(), [-5.0, 1.0, 122.5]);
+        assert_eq!(to_f32s(&grid.apply(&x.detach()).unwrap()).unwrap(), [-5.0, 1.0, 122.5]);
+        y.sum(Kind::Float).backward();
+        assert_eq!(to_f32s(&x.grad()).unwrap(), [0.0, 1.0, 0.0]);
     }
 
     proptest! {
