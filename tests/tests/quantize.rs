@@ -160,6 +160,12 @@ fn normalisations_of_training_are_folded() {
     let (simulated, real) = answers(&model, &data, folder.path());
     let off = (&simulated - &real).abs().max().double_value(&[]);
     assert!(off < 1e-3 * simulated.abs().max().double_value(&[]), "off by {off}");
+    // One scale a tensor leaves nothing that a normalisation of channels could be folded into, and the user is told.
+    let brief = "mode: qat, batch_norm: true, finetune: { epochs: 1, batch_size: 16 }";
+    let (_, _, notes) = quantize(&float, &data, &format!("{{ weights: int4, {brief} }}"));
+    assert!(notes.iter().any(|n| n.contains("`batch_norm` finds no")), "{notes:?}");
+    let (_, _, notes) = quantize(&float, &data, &format!("{{ weights: int4/channel, {brief} }}"));
+    assert!(notes.iter().all(|n| !n.contains("`batch_norm` finds no")), "{notes:?}");
 }
 
 /// Layers read few bits; a shortcut past them keeps eight, as do values that no layer reads. The file says the same.

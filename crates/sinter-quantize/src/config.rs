@@ -504,6 +504,10 @@ impl QuantizeConfig {
             let reason = "normalisations are of use while a model trains: write `mode: qat`, or drop `batch_norm`";
             return Err(StageError::config("batch_norm", reason));
         }
+        if self.batch_norm == Some(true) && self.finetune.as_ref().is_some_and(|f| f.batch_size == 1) {
+            let reason = "one sample has no variance: normalisations need batches of at least two";
+            return Err(StageError::config("finetune.batch_size", reason));
+        }
         if self.mode == Mode::Qat && self.activations() == Activations::Dynamic {
             let reason = "ranges that follow each batch can't be trained: write a static format such as uint8, or none";
             return Err(StageError::config("activations", reason));

@@ -235,11 +235,14 @@ impl QuantizeConfig {
         context: &Context,
     ) -> Result<(), StageError> {
         let widest = match self.batch_norm {
-            None => 3,
             Some(true) => 7,
-            Some(false) => 0,
+            None if self.fit_config().batch_size > 1 => 3,
+            _ => 0,
         };
         let normalised = normalize::insert(model, widest, samples)?;
+        if normalised.is_empty() && self.batch_norm == Some(true) {
+            context.note("`batch_norm` finds no convolution or dense layer with fewer than 8 bits and a scale a channel");
+        }
         if self.scales == Scales::Learned {
             if let Some(activations) = activations {
                 activations.unshare(model);

@@ -16,13 +16,15 @@ pub struct Options {
     pub exact: bool,
 }
 
-const MNIST: [&str; 6] = [
+const MNIST: [&str; 8] = [
     "pipelines/deep-compression-lenet-300-100.yaml",
     "pipelines/deep-compression-lenet-300-100-tiny.yaml",
     "bench/pipelines/lenet-300-100-plain.yaml",
     "bench/pipelines/lenet-300-100-plain-tiny.yaml",
     "pipelines/deep-compression-lenet5.yaml",
     "pipelines/deep-compression-lenet5-tiny.yaml",
+    "bench/pipelines/lenet5-plain.yaml",
+    "bench/pipelines/lenet5-plain-tiny.yaml",
 ];
 const FASHION: [&str; 3] =
     ["bench/pipelines/lenet5-dense.yaml", "bench/pipelines/lenet5-ternary.yaml", "bench/pipelines/lenet5-binary.yaml"];
