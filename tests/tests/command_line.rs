@@ -299,11 +299,11 @@ fn wrong_keys_and_values_are_refused_with_their_place() {
         ("cluster: { centroids: 4, entropy: 0.1 }", ["works while fine-tuning", "wrong.yaml:6:39"]),
         ("cluster: { centroids: 4, vector: 4, scope: shared }", ["go with `scope: layer`", "wrong.yaml:6:38"]),
         ("cluster: { budget: a lot }", ["does not start with a number", "wrong.yaml:6:24"]),
-        ("quantize: { batch_norm: true }", ["write `mode: qat`", "wrong.yaml:6:27"]),
-        ("quantize: { mode: qat, batch_norm: freeze }", ["true or false", "wrong.yaml:6:38"]),
+        ("quantize: { batch_norm: true }", ["write `mode: qat`", "wrong.yaml:6:29"]),
+        ("quantize: { mode: qat, batch_norm: freeze }", ["true or false", "wrong.yaml:6:40"]),
         (
             "quantize: { mode: qat, batch_norm: true, finetune: { epochs: 1, batch_size: 1 } }",
-            ["one sample has no variance", "wrong.yaml:6:80"],
+            ["one sample has no variance", "wrong.yaml:6:81"],
         ),
     ] {
         refused(at, &stage(text), &words);
