@@ -33,6 +33,20 @@ pub struct Target {
     /// What its integer kernels take. Default: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Profile>,
+    /// What is done with the generated C of models that came from outside, to measure it: `compile` for its size, `run` for its test
+    /// vector, on this machine. Default: nothing, unless `sinter run --measure` asks. Built-in models are always measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measure: Vec<Measure>,
+}
+
+/// A measurement that executes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// Compiles the generated C.
+    Compile,
+    /// Compiles its test for this machine and runs it.
+    Run,
 }
 
 /// What the integer kernels of a target take: the defaults of `quantize`, and what it leaves in float.

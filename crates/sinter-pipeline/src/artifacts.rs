@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
-use sinter_estimate::Vela;
+use sinter_estimate::{Measure, Vela};
 use sinter_export::{OnnxRuntime, RuntimeError, arena, c, device, explicit, peak_memory, tflite};
 use sinter_model::{Bytes, Model, write_whole};
 use sinter_onnx::Storage;
@@ -34,6 +34,7 @@ pub(crate) fn leave(
     float: &Model,
     float_measured: &Measured,
     folder: &Path,
+    measuring: bool,
     events: Events,
 ) -> Result<Left, RunError> {
     let mut rows = Vec::new();
@@ -88,7 +89,7 @@ pub(crate) fn leave(
                 }
                 add("model.tflite", &what)?;
             }
-            Export::C => rows_of_source.extend(c_source(plan, model, folder, events)?),
+            Export::C => rows_of_source.extend(c_source(plan, model, folder, measuring, events)?),
         }
     }
     rows.extend(rows_of_source);
@@ -109,8 +110,15 @@ fn vela(file: &Path, settings: &Vela) -> Option<Result<NpuRow, String>> {
     }))
 }
 
-/// Writes the folder of C source; its test vector is the first test sample. What a compiler makes of it is measured where there is one.
-fn c_source(plan: &Plan, model: &Model, folder: &Path, events: Events) -> Result<Option<ArtifactRow>, RunError> {
+/// Writes the folder of C source; its test vector is the first test sample. What a compiler makes of it is measured where there is one, and
+/// where compiling and running it was asked for: a model from outside is data until then.
+fn c_source(
+    plan: &Plan,
+    model: &Model,
+    folder: &Path,
+    measuring: bool,
+    events: Events,
+) -> Result<Option<ArtifactRow>, RunError> {
     let Some(batch) = plan.data.test.batches(1, Order::Stored).next() else { return Ok(None) };
     let program = device::lower(model)?;
     let sample = device::integers(&program, &[batch?.x])?;
@@ -129,8 +137,16 @@ fn c_source(plan: &Plan, model: &Model, folder: &Path, events: Events) -> Result
     events(Event::Artifact { path: place.clone(), bytes });
     let what = "C99 source for a microcontroller, with its test vector, and the TFLite file as an array".to_string();
     let mut row = ArtifactRow { path: "artifacts/c".into(), what, bytes, ..ArtifactRow::default() };
-    if let Some(Err(reason)) = c::answers_its_test(&place) {
+    let trusted = measuring || plan.config.model.zoo.is_some();
+    let allowed = |what: Measure| trusted || plan.target.measure.contains(&what);
+    if allowed(Measure::Run)
+        && let Some(Err(reason)) = c::answers_its_test(&place)
+    {
         row.note = Some(format!("the test vector is not answered: {reason}"));
+    }
+    if !allowed(Measure::Compile) {
+        row.note = Some("not compiled: the model came from outside; `sinter run --measure`, or `measure:` of the target, does it".into());
+        return Ok(Some(row));
     }
     match c::measure(&place) {
         Some(Ok(size)) => {

@@ -69,6 +69,8 @@ pub struct RunOptions {
     pub out: PathBuf,
     /// Do every stage anew, whatever the cache holds.
     pub fresh: bool,
+    /// Compile and run what was generated from a model that came from outside, to measure it.
+    pub measure: bool,
 }
 
 /// What a run left.
@@ -112,7 +114,7 @@ impl Plan {
             None => self.model.copy(),
         };
         let last = &told[told.len() - 1];
-        let left = artifacts::leave(self, &model, last, &float, &told[float_index], &folder, events)?;
+        let left = artifacts::leave(self, &model, last, &float, &told[float_index], &folder, options.measure, events)?;
         let mut record = record::of_run(self, &told, (&float, &model), &folder)?;
         record.artifacts = left.files;
         record.measured = left.measured;

@@ -59,6 +59,13 @@ pub enum Command {
     Operators,
 }
 
+impl Command {
+    /// Whether it keeps all cores busy for a while.
+    pub fn computes(&self) -> bool {
+        matches!(self, Self::Run(_))
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
     /// The pipeline file.
@@ -72,6 +79,9 @@ pub struct RunArgs {
     /// Do every stage anew, whatever the cache holds.
     #[arg(long)]
     pub fresh: bool,
+    /// Compile and run the C source of a model that came from outside, to measure its size and its answers.
+    #[arg(long)]
+    pub measure: bool,
     /// Print nothing but errors.
     #[arg(short, long)]
     pub quiet: bool,

@@ -90,7 +90,7 @@ fn say(text: &str) -> Result<(), Failure> {
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
     let plan = Plan::read(&args.pipeline, args.seed).map_err(config)?;
     let listener = Listener::new(args.quiet, args.json);
-    let options = RunOptions { out: args.out.clone(), fresh: args.fresh };
+    let options = RunOptions { out: args.out.clone(), fresh: args.fresh, measure: args.measure };
     let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
     let missed: Vec<&str> = outcome.record.budget.iter().filter(|b| !b.met).map(|b| b.what.as_str()).collect();
     if missed.is_empty() {

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod terminal;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,10 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("SINTER_LOG").unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
         .init();
+    if args.command.computes() {
+        threads::stop_spinning();
+        threads::share();
+    }
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -4,6 +4,8 @@ mod build;
 
 use std::fmt::Write;
 
+use sinter_model::identifier;
+
 use crate::device::{Geometry, Kernel, LowerError, Memory, Product, Program, Rescale, Rounding, TensorInfo, kernels, plan, run};
 use crate::tflite::{operators, tflite};
 
@@ -159,8 +161,7 @@ fn body(program: &Program, kernels: &[Kernel], memory: &Memory) -> String {
     for (i, (step, kernel)) in program.steps.iter().zip(kernels).enumerate() {
         let x = place(step.inputs[0]);
         let y = place(step.output);
-        let node = step.node.replace("*/", "* /").replace('\\', "/").replace('\n', " ");
-        let _ = writeln!(calls, "    /* {node} */");
+        let _ = writeln!(calls, "    /* {} */", identifier(&step.node));
         let mut product = |p: &Product, numbers: &mut String| {
             let (weight, bias) = (place(p.weight), place(p.bias));
             let rescales = list(p.rescale.iter().map(rescale));
@@ -380,7 +381,7 @@ fn readme(program: &Program, memory: &Memory, tflite: usize, arena: Option<usize
          - **By itself**: `model.c` and `sinter_kernels.c` are C99 without any library. Static memory: {} bytes. `make test` runs the test\n  vector.\n\
          - **In TensorFlow Lite Micro**: `model_tflite.c` holds the flatbuffer ({tflite} bytes), `model_resolver.h` the operators{arena}.\n\n\
          Operators: {}.\n",
-        program.name,
+        identifier(&program.name),
         memory.bytes,
         operators(program).join(", ")
     )
