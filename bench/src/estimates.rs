@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use sinter_estimate::{Board, LeftOut, Quantity, Target};
+use sinter_estimate::{Board, HeldOut, Quantity, Target};
 
 use crate::Outcome;
 use crate::table::Table;
@@ -60,7 +60,7 @@ pub fn all(targets: &Path, published: Option<&Path>) -> Outcome<()> {
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
-fn row(name: &str, systems: usize, found: &[LeftOut]) -> Vec<String> {
+fn row(name: &str, systems: usize, found: &[HeldOut]) -> Vec<String> {
     let percent = |v: f64| format!("{:.0} %", v * 100.0);
     vec![
         name.to_string(),
@@ -73,13 +73,13 @@ fn row(name: &str, systems: usize, found: &[LeftOut]) -> Vec<String> {
 }
 
 /// The error that this share of the estimates keeps to.
-fn error(found: &[LeftOut], share: f64) -> f64 {
-    let mut errors: Vec<f64> = found.iter().map(LeftOut::error).collect();
+fn error(found: &[HeldOut], share: f64) -> f64 {
+    let mut errors: Vec<f64> = found.iter().map(HeldOut::error).collect();
     errors.sort_by(f64::total_cmp);
     errors.get(((errors.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-fn covered(found: &[LeftOut]) -> f64 {
+fn covered(found: &[HeldOut]) -> f64 {
     found.iter().filter(|f| f.covered()).count() as f64 / found.len().max(1) as f64
 }
 

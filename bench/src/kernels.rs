@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sinter_export::{pack, unpack};
 use sinter_model::zoo::ZooModel;
-use sinter_model::{Grid, GridShape, Levels, Model, NmPattern, Role, Weight};
+use sinter_model::{Granularity, Levels, Model, NmPattern, QuantParams, Quantizer, Role, Weight};
 use tch::{Kind, Tensor};
 
 use crate::Outcome;
@@ -60,7 +60,7 @@ fn means(peers: &Peers, scratch: &Path, exact: bool) -> Outcome<()> {
     let path = scratch.join("weights.f32");
     write_floats(&path, &values)?;
     for k in [16usize, 256] {
-        let (seconds, found) = best(5, || sinter_cluster::kmeans::fit(values.clone(), k));
+        let (seconds, found) = best(5, || sinter_cluster::algorithms::scalar::fit(values.clone(), k));
         let mode = if k == 16 || exact { "exact" } else { "quick" };
         let others = peers.run("kmeans", &path, &[&k.to_string(), mode])?;
         let optimum = others.iter().find(|p| p.name.contains("exact")).and_then(|p| p.value);
@@ -98,9 +98,9 @@ fn masks(peers: &Peers, scratch: &Path) -> Outcome<()> {
 
 /// A model with one weight: integers of four bits.
 fn one_weight(integers: &Tensor) -> Outcome<Model> {
-    let grid = Grid::new(4, Levels::Symmetric, GridShape::Tensor, &[0.0625], &[0])?;
-    let mut weight = Weight::new(Role::Parameter, grid.dequantize(integers)?);
-    weight.quantize(grid)?;
+    let quantizer = Quantizer::new(&QuantParams::scaled(4, Levels::Symmetric, Granularity::Tensor, &[0.0625])?)?;
+    let mut weight = Weight::new(Role::Parameter, quantizer.dequantize(integers)?);
+    weight.quantize(quantizer)?;
     let mut model = ZooModel::Lenet300100.build(&[1, 2, 2], 2)?;
     model.weights.clear();
     model.weights.insert("weight".into(), weight);

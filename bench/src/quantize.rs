@@ -11,7 +11,8 @@ use sinter_export::{OnnxRuntime, explicit, peak_memory};
 use sinter_model::{Bytes, Mode, Model, to_f32s, to_i64s};
 use sinter_onnx::{Options, load};
 use sinter_quantize::{QuantizeConfig, gptq};
-use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef, evaluate_with};
+use sinter_task::{TaskError, evaluate_with};
+use sinter_train::{Context, StageError, TeacherRef, apply};
 use tch::{Device, Kind, Tensor};
 
 use crate::Outcome;
@@ -206,8 +207,7 @@ fn run_all(model: &Model, split: &Split) -> Outcome<()> {
 
 fn quantize(config: &QuantizeConfig, float: &Model, data: &Dataset) -> Result<Model, StageError> {
     let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-    let context = Context { data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-    config.run(float.copy(), &context)
+    apply(config, float.copy(), &Context { teacher: &teacher, ..Context::alone(data, &GENERIC) })
 }
 
 /// The accuracy of the exported file in ONNX Runtime.
@@ -215,8 +215,8 @@ fn score(model: &Model, folder: &Path, data: &Dataset) -> Outcome<f64> {
     let path = folder.join("ours.onnx");
     explicit(model)?.save(&path)?;
     let mut runtime = OnnxRuntime::open(&path)?;
-    let mut predict = |x: &Tensor| runtime.run(x).map_err(|e| StageError::config("", e.to_string()));
-    Ok(evaluate_with(&mut predict, &data.test, data.task, None)?.value)
+    let mut predict = |x: &Tensor| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
+    Ok(evaluate_with(&mut predict, &data.test, data.task, None, None)?.value)
 }
 
 fn write_arrays(path: &Path, split: &Split) -> Outcome<()> {

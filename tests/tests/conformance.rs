@@ -106,7 +106,7 @@ fn agrees(ours: &Tensor, wanted: &Tensor) -> Result<(), String> {
 
 #[test]
 fn operators_follow_the_standard() {
-    let all = sinter_tests::onnx_tests().join("node");
+    let all = sinter_fixtures::onnx_tests().join("node");
     assert!(all.is_dir(), "{} is missing: `cargo xtask setup` fetches it", all.display());
     let supported = supported_operators();
     let mut table: BTreeMap<String, [usize; 3]> = BTreeMap::new();

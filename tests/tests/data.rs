@@ -4,15 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use sinter_data::{DataConfig, Dataset, Order};
+use sinter_fixtures::{parse, write_bars};
 use sinter_model::{to_f32s, to_i64s};
-use sinter_tests::write_bars;
-
-fn config(yaml: &str) -> DataConfig {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
-}
 
 fn open(folder: &Path, yaml: &str) -> Result<Dataset, String> {
-    let mut config = config(yaml);
+    let mut config: DataConfig = parse(yaml);
     config.rebase(folder);
     Dataset::open(&config).map_err(|e| e.to_string())
 }
@@ -112,7 +108,7 @@ fn csv_tables_with_names_of_classes() {
     assert!(wrong.contains("no column `sort`; it has a, b, kind, id"), "{wrong}");
 }
 
-/// A picture of one colour as an uncompressed BMP of 4 x 4.
+/// A image of one colour as an uncompressed BMP of 4 x 4.
 fn bmp(rgb: [u8; 3]) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     bytes.extend((54u32 + 48).to_le_bytes());
@@ -131,11 +127,11 @@ fn bmp(rgb: [u8; 3]) -> Vec<u8> {
 #[test]
 fn pictures_in_folders_and_in_a_tar_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let pictures = folder.path().join("p");
+    let images = folder.path().join("p");
     for part in ["train", "test"] {
         for (class, rgb) in [("red", [200, 0, 0]), ("blue", [0, 0, 100])] {
             for i in 0..3 {
-                let path = pictures.join(part).join(class);
+                let path = images.join(part).join(class);
                 std::fs::create_dir_all(&path).unwrap();
                 std::fs::write(path.join(format!("{i}.bmp")), bmp(rgb)).unwrap();
             }
@@ -150,15 +146,15 @@ fn pictures_in_folders_and_in_a_tar_are_the_same() {
     assert_eq!(from_folder.classes, ["blue", "red"]);
     assert_eq!(all(&from_folder.train, Order::Stored), all(&from_tar.train, Order::Stored));
     let (x, y) = all(&from_tar.test, Order::Stored);
-    for (picture, label) in x.chunks(48).zip(y) {
-        let (red, blue) = (picture[0], picture[32]);
+    for (image, label) in x.chunks(48).zip(y) {
+        let (red, blue) = (image[0], image[32]);
         let wanted = if label == 1 { (200.0, 0.0) } else { (0.0, 100.0) };
         assert!((red * 255.0 - wanted.0).abs() < 1e-3 && (blue * 255.0 - wanted.1).abs() < 1e-3, "{red} {blue}");
     }
     let resized = open(folder.path(), "name: i\nsource: { images: { path: p, size: [2, 8], channels: 1 } }").unwrap();
     assert_eq!(resized.shape(), [1, 2, 8]);
     assert_eq!(all(&resized.test, Order::Stored).0.len(), 6 * 16);
-    std::fs::write(pictures.join("test/red/0.bmp"), b"no picture").unwrap();
+    std::fs::write(images.join("test/red/0.bmp"), b"no image").unwrap();
     let damaged = open(folder.path(), "name: i\nsource: { images: { path: p } }").unwrap();
     let error = damaged.test.batches(6, Order::Stored).next().unwrap().unwrap_err().to_string();
     assert!(error.contains("0.bmp"), "{error}");

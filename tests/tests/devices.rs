@@ -1,120 +1,25 @@
 //! TFLite files and C source: what they hold, what they answer, and what they refuse.
 
-use std::path::Path;
 use std::process::Command;
 
-use sinter_data::{DataConfig, Dataset, Order};
+use sinter_data::{Dataset, Order};
 use sinter_estimate::TFLITE;
 use sinter_exec::Runner;
-use sinter_export::device::{Element, Op, Program, Rounding, integers, lower, plan, run};
+use sinter_export::device::{Element, Program, Rounding, integers, lower, plan, run};
 use sinter_export::{c, tflite};
-use sinter_model::{Attribute, Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
+use sinter_fixtures::{Sketch, bars, everything, noise, parse, sinter, write_bars, write_pipeline};
+use sinter_model::{Attribute, Attributes, Mode, Model, to_f32s};
 use sinter_quantize::QuantizeConfig;
-use sinter_tests::{sinter, write_bars, write_pipeline};
-use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef};
+use sinter_train::{Context, apply};
 use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
-}
-
-fn bars(folder: &Path) -> Dataset {
-    write_bars(folder, 256, 64);
-    let mut config: DataConfig = parse("name: bars\nsource: { idx: { folder: . } }\nnormalize: { mean: [0.3], std: [0.25] }");
-    config.rebase(folder);
-    Dataset::open(&config).unwrap()
-}
-
-/// A graph by its nodes; the value `x` comes in, the last node's goes out.
-struct Sketch(Model);
-
-impl Sketch {
-    fn new(shape: &[i64]) -> Self {
-        tch::manual_seed(11);
-        let mut model = Model::default();
-        let dims = shape.iter().map(|&n| Dim::Fixed(n));
-        let shape = [Dim::Free("batch".into())].into_iter().chain(dims).collect();
-        model.graph.inputs.push(ValueInfo { name: "x".into(), element: ElementType::Float, shape });
-        Self(model)
-    }
-
-    fn weight(&mut self, name: &str, shape: &[i64]) -> &mut Self {
-        let fan_in: i64 = shape[1..].iter().product::<i64>().max(1);
-        let value = Tensor::randn(shape, FLOAT) * (1.0 / (fan_in as f64).sqrt());
-        self.0.weights.insert(name.into(), Weight::new(Role::Parameter, value));
-        self
-    }
-
-    fn constant(&mut self, name: &str, value: Tensor) -> &mut Self {
-        self.0.weights.insert(name.into(), Weight::new(Role::Constant, value));
-        self
-    }
-
-    fn node(&mut self, kind: &str, attributes: Attributes, inputs: &[&str], output: &str) -> &mut Self {
-        let inputs = inputs.iter().map(|s| s.to_string()).collect();
-        let node = Node::new(&format!("{kind}-{output}"), kind, attributes, inputs, vec![output.into()]).unwrap();
-        self.0.graph.nodes.push(node);
-        self
-    }
-
-    fn finish(&mut self) -> Model {
-        let mut model = std::mem::take(&mut self.0);
-        let last = model.graph.nodes.last().unwrap().outputs[0].clone();
-        let shape = vec![Dim::Free("batch".into()), Dim::Free("n".into())];
-        model.graph.outputs.push(ValueInfo { name: last, element: ElementType::Float, shape });
-        model
-    }
-}
-
-/// Every operator that both formats have, over pictures of 12 x 12: branches, padding that is neither SAME nor none, broadcasting, and a
-/// picture that is flattened before a dense layer.
-fn everything() -> Model {
-    let none = Attributes::new;
-    let mut s = Sketch::new(&[1, 12, 12]);
-    s.weight("w1", &[6, 1, 3, 3]).weight("b1", &[6]).weight("w2", &[12, 1, 3, 3]).weight("w3", &[4, 12, 1, 1]).weight("b3", &[4]);
-    s.weight("w4", &[4, 6, 3, 3]).weight("w5", &[144, 10]).weight("b5", &[10]).weight("gain", &[1, 4, 1, 1]);
-    s.node("Conv", none().ints("pads", &[1, 1, 1, 1]), &["x", "w1", "b1"], "a").node("Relu", none(), &["a"], "a.r");
-    // Two output channels for each input channel, at every second place.
-    s.node("Conv", none().int("group", 6).ints("pads", &[1, 1, 1, 1]).ints("strides", &[2, 2]), &["a.r", "w2"], "d");
-    s.constant("zero", Tensor::from(0f32)).constant("six", Tensor::from(6f32));
-    s.node("Clip", none(), &["d", "zero", "six"], "d.r");
-    s.node("Conv", none(), &["d.r", "w3", "b3"], "left");
-    s.node("MaxPool", none().ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]), &["a.r"], "m");
-    s.node("Conv", none().ints("pads", &[1, 1, 1, 1]), &["m", "w4"], "right");
-    s.node("Tanh", none(), &["right"], "right.t").node("Mul", none(), &["right.t", "gain"], "right.m");
-    s.node("Add", none(), &["left", "right.m"], "sum").node("LeakyRelu", none().float("alpha", 0.1), &["sum"], "sum.r");
-    s.node("Sub", none(), &["sum.r", "right.m"], "less");
-    s.node("Concat", none().int("axis", 1), &["less", "left"], "both");
-    s.node(
-        "AveragePool",
-        none().ints("kernel_shape", &[3, 3]).ints("pads", &[1, 1, 1, 1]).ints("strides", &[1, 1]),
-        &["both"],
-        "avg",
-    );
-    s.constant("pads", Tensor::from_slice(&[0i64, 0, 1, 0, 0, 0, 0, 1]));
-    s.node("Pad", none(), &["avg", "pads"], "padded");
-    // Back to 6 x 6 by a window that hangs over neither side.
-    s.node("MaxPool", none().ints("kernel_shape", &[2, 2]).ints("strides", &[1, 1]), &["padded"], "pooled");
-    s.node("Sigmoid", none(), &["pooled"], "gate").node("HardSwish", none(), &["pooled"], "swish");
-    s.node("Mul", none(), &["gate", "swish"], "gated");
-    s.node("Transpose", none().ints("perm", &[0, 2, 3, 1]), &["gated"], "turned");
-    s.node("Transpose", none().ints("perm", &[0, 3, 1, 2]), &["turned"], "back");
-    s.node("ReduceMean", none().ints("axes", &[1]).int("keepdims", 1), &["back"], "mean");
-    s.node("Add", none(), &["back", "mean"], "lifted");
-    s.constant("half", Tensor::from_slice(&[0i64, 4, 36]));
-    s.node("MaxPool", none().ints("kernel_shape", &[1, 1]), &["lifted"], "same").node("Flatten", none(), &["same"], "flat");
-    s.weight("w6", &[288, 144]).weight("b6", &[144]).node("Gemm", none(), &["flat", "w6", "b6"], "hidden");
-    s.node("Relu", none(), &["hidden"], "hidden.r").node("Gemm", none(), &["hidden.r", "w5", "b5"], "logits");
-    s.node("Softmax", none().int("axis", -1), &["logits"], "y");
-    s.finish()
-}
+/// Of the bars.
+const CENTRED: &str = "normalize: { mean: [0.3], std: [0.25] }";
 
 fn quantized(model: Model, data: &Dataset) -> Model {
-    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data, target: &TFLITE, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-    parse::<QuantizeConfig>("{ samples: 128 }").run(model, &context).unwrap()
+    apply(&parse::<QuantizeConfig>("{ samples: 128 }"), model, &Context::alone(data, &TFLITE)).unwrap()
 }
 
 /// The share of answers of the reference that lie within one step of the simulation, and of those that are the same.
@@ -127,7 +32,7 @@ fn agreement(model: &Model, program: &Program, data: &Dataset, rounding: Roundin
         let wanted = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
         let got = run(program, &integers(program, &[x]).unwrap(), rounding).unwrap().remove(0);
         for (v, got) in to_f32s(&wanted).unwrap().into_iter().zip(got) {
-            let wanted = (v / q.scale(0)).round() as i32 + q.zero_point();
+            let wanted = (v / q.scales()[0]).round() as i32 + q.zero_points()[0] as i32;
             near += usize::from((wanted - got as i32).abs() <= 1);
             same += usize::from(wanted == got as i32);
             all += 1;
@@ -139,12 +44,13 @@ fn agreement(model: &Model, program: &Program, data: &Dataset, rounding: Roundin
 #[test]
 fn the_reference_answers_as_the_simulation() {
     let folder = tempfile::tempdir().unwrap();
-    let data = bars(folder.path());
+    let data = bars(folder.path(), 256, 64, CENTRED);
     let model = quantized(everything(), &data);
     let program = lower(&model).unwrap();
     // All in integers, from the input to the output.
-    assert!(program.steps.iter().all(|s| program.tensors[s.output].element == Element::Int8), "{:?}", program.steps);
-    assert!(!program.steps.iter().any(|s| matches!(s.op, Op::Dequantize | Op::Transpose { .. })), "the transpositions cancel");
+    assert!(program.steps.iter().all(|s| program.tensors[s.output].element == Element::Int8), "{program:?}");
+    let names: Vec<&str> = program.builtins().iter().map(|b| b.name).collect();
+    assert!(!names.contains(&"DEQUANTIZE") && !names.contains(&"TRANSPOSE"), "the transpositions cancel: {names:?}");
     for rounding in [Rounding::Float, Rounding::Fixed] {
         let (near, same) = agreement(&model, &program, &data, rounding);
         assert!(near >= 0.95 && same > 0.6, "{rounding:?}: {near} within a step, {same} the same");
@@ -160,7 +66,7 @@ fn the_reference_answers_as_the_simulation() {
 #[test]
 fn the_c_source_answers_as_the_reference() {
     let folder = tempfile::tempdir().unwrap();
-    let data = bars(folder.path());
+    let data = bars(folder.path(), 256, 64, CENTRED);
     let program = lower(&quantized(everything(), &data)).unwrap();
     for (i, batch) in data.test.batches(1, Order::Stored).take(4).enumerate() {
         let sample = integers(&program, &[batch.unwrap().x]).unwrap();
@@ -182,7 +88,7 @@ fn the_c_source_answers_as_the_reference() {
 #[test]
 fn a_tflite_file_is_a_flatbuffer_of_its_kind() {
     let folder = tempfile::tempdir().unwrap();
-    let data = bars(folder.path());
+    let data = bars(folder.path(), 256, 64, CENTRED);
     let float = everything();
     for program in [lower(&float).unwrap(), lower(&quantized(float, &data)).unwrap()] {
         let bytes = tflite(&program);
@@ -234,17 +140,16 @@ fn c_source_wants_integers() {
     assert!(c::source(&program, &[vec![0; 144]], None).unwrap_err().to_string().contains("quantize"));
     // Bits that no kernel for activations has are refused by name.
     let folder = tempfile::tempdir().unwrap();
-    let data = bars(folder.path());
-    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data: &data, target: &TFLITE, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-    let narrow = parse::<QuantizeConfig>("{ activations: uint4 }").run(everything(), &context).unwrap();
+    let data = bars(folder.path(), 256, 64, CENTRED);
+    let narrow = parse::<QuantizeConfig>("{ activations: uint4 }");
+    let narrow = apply(&narrow, everything(), &Context::alone(&data, &TFLITE)).unwrap();
     let error = lower(&narrow).unwrap_err().to_string();
     assert!(error.contains("4 bits"), "{error}");
 }
 
-/// A signal of one axis runs as a picture of height 1.
+/// A signal of one axis runs as an image of height 1.
 #[test]
-fn one_axis_is_a_flat_picture() {
+fn one_axis_is_a_flat_image() {
     let none = Attributes::new;
     let mut s = Sketch::new(&[1, 12, 12]);
     s.constant("long", Tensor::from_slice(&[0i64, 12, 12]));
@@ -253,7 +158,7 @@ fn one_axis_is_a_flat_picture() {
     s.node("Conv", none().ints("pads", &[1, 1]).ints("strides", &[2]), &["signal", "w", "b"], "c");
     s.node("Relu", none(), &["c"], "c.r").node("Flatten", none(), &["c.r"], "flat").node("MatMul", none(), &["flat", "fc"], "y");
     let folder = tempfile::tempdir().unwrap();
-    let data = bars(folder.path());
+    let data = bars(folder.path(), 256, 64, CENTRED);
     let model = quantized(s.finish(), &data);
     let (near, _) = agreement(&model, &lower(&model).unwrap(), &data, Rounding::Fixed);
     assert!(near >= 0.99, "{near}");
@@ -266,10 +171,7 @@ fn estimated_memory_is_that_of_the_program() {
     for (zoo, kibibytes) in [(ZooModel::DsCnn, 16.0), (ZooModel::Resnet8, 48.0), (ZooModel::MobilenetV1, 54.0)] {
         let shape = zoo.default_input();
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("noise.npz");
-        write_noise(&path, &shape);
-        let text = format!("name: noise\nsource: {{ numpy: {{ path: {} }} }}\nsplit: {{ test: 50% }}", path.display());
-        let data = Dataset::open(&parse::<DataConfig>(&text)).unwrap();
+        let data = noise(folder.path(), &shape);
         let model = quantized(zoo.build(&shape, 2).unwrap(), &data);
         let estimate = sinter_estimate::memory(&model).unwrap();
         let planned = plan(&lower(&model).unwrap()).bytes;
@@ -280,18 +182,4 @@ fn estimated_memory_is_that_of_the_program() {
         let weights: usize = model.layers().iter().map(|l| model.weights[&l.weight].numel()).sum();
         assert!(estimate.flash > weights as u64 && estimate.flash < weights as u64 + weights as u64 / 10 + 4000, "{estimate:?}");
     }
-}
-
-/// Eight samples of noise with labels 0 and 1.
-fn write_noise(path: &Path, shape: &[i64]) {
-    use npyz::WriterBuilder;
-    let dims: Vec<u64> = [8].into_iter().chain(shape.iter().map(|&n| n as u64)).collect();
-    let count = dims.iter().product::<u64>();
-    let mut archive = npyz::npz::NpzWriter::create(path).unwrap();
-    let mut x = archive.array("x", Default::default()).unwrap().default_dtype().shape(&dims).begin_nd().unwrap();
-    x.extend((0..count).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)).unwrap();
-    x.finish().unwrap();
-    let mut y = archive.array("y", Default::default()).unwrap().default_dtype().shape(&[8]).begin_nd().unwrap();
-    y.extend((0..8i64).map(|i| i % 2)).unwrap();
-    y.finish().unwrap();
 }

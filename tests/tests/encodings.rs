@@ -1,10 +1,10 @@
-//! The chain holds whatever the order of the stages: sparsity, N:M validity, the number of distinct values, the grid; and the packed file
+//! The chain holds whatever the order of the stages: sparsity, N:M validity, the number of distinct values, the quantizer; and the packed file
 //! gives it all back, or an error.
 
 use proptest::prelude::*;
 use sinter_export::{pack, unpack};
 use sinter_model::zoo::ZooModel;
-use sinter_model::{Codebook, Grid, GridShape, Levels, Mask, Model, NmPattern, Role, Weight, to_f32s};
+use sinter_model::{Codebook, Granularity, Levels, Mask, Model, NmPattern, QuantParams, Quantizer, Role, Weight, to_f32s};
 use sinter_prune::{magnitude_mask, nm_mask};
 use tch::{Device, Kind, Tensor};
 
@@ -47,10 +47,11 @@ fn apply(weight: &mut Weight, step: Step) {
             weight.cluster(Codebook::assign(&centroids, &value, keep.as_ref()).unwrap()).unwrap();
         }
         Step::Quantize(bits) => {
-            let shape = if weight.codebook().is_some() { GridShape::Tensor } else { GridShape::Channel(0) };
-            let rows = if shape == GridShape::Tensor { value.reshape([1, -1]) } else { value.shallow_clone() };
+            let shape = if weight.codebook().is_some() { Granularity::Tensor } else { Granularity::Channel(0) };
+            let rows = if shape == Granularity::Tensor { value.reshape([1, -1]) } else { value.shallow_clone() };
             let magnitude = to_f32s(&rows.abs().amax([1], false)).unwrap();
-            weight.quantize(Grid::symmetric(bits, shape, &magnitude).unwrap()).unwrap();
+            let params = QuantParams::symmetric(bits, shape, &magnitude).unwrap();
+            weight.quantize(Quantizer::new(&params).unwrap()).unwrap();
         }
         Step::Train => {
             let moved = weight.latent() + weight.latent().randn_like() * 0.1;
@@ -77,10 +78,10 @@ proptest! {
     fn no_step_breaks_an_earlier_one(seed in 0i64..10_000, steps in proptest::collection::vec(step(), 1..9)) {
         tch::manual_seed(seed);
         let mut weight = Weight::new(Role::Parameter, Tensor::randn([8, 16], (Kind::Float, Device::Cpu)));
-        let (mut zeros, mut clustered, mut on_grid) = (0.0, false, false);
+        let (mut zeros, mut clustered, mut quantized) = (0.0, false, false);
         for &step in &steps {
-            // A grid per channel over a codebook would part its values; the stage does not do that, nor does the test.
-            if matches!(step, Step::Cluster(_)) && weight.grid().is_some_and(|g| g.shape() != GridShape::Tensor) {
+            // A quantizer per channel over a codebook would part its values; the stage does not do that, nor does the test.
+            if matches!(step, Step::Cluster(_)) && weight.quantizer().is_some_and(|g| g.granularity() != Granularity::Tensor) {
                 continue;
             }
             apply(&mut weight, step);
@@ -94,8 +95,8 @@ proptest! {
                 zeros = weight.mask().unwrap().sparsity().unwrap();
             }
             clustered |= matches!(step, Step::Cluster(_));
-            on_grid |= matches!(step, Step::Quantize(_));
-            prop_assert_eq!((weight.codebook().is_some(), weight.grid().is_some()), (clustered, on_grid));
+            quantized |= matches!(step, Step::Quantize(_));
+            prop_assert_eq!((weight.codebook().is_some(), weight.quantizer().is_some()), (clustered, quantized));
         }
         // Written and read: bit for bit, chain and all.
         let mut model = ZooModel::Lenet300100.build(&[1, 2, 2], 2).unwrap();
@@ -168,7 +169,9 @@ fn packed() -> &'static [u8] {
         apply(model.weight_mut("fc1.weight").unwrap(), Step::Sparse(0.6));
         apply(model.weight_mut("fc1.weight").unwrap(), Step::Cluster(9));
         apply(model.weight_mut("fc2.weight").unwrap(), Step::Quantize(4));
-        model.activations.insert("input".into(), Grid::affine(8, Levels::Unsigned, -1.0, 3.0).unwrap());
+        model
+            .activations
+            .insert("input".into(), Quantizer::new(&QuantParams::affine(8, Levels::Unsigned, -1.0, 3.0).unwrap()).unwrap());
         pack(&model).unwrap().bytes
     })
 }
@@ -189,8 +192,9 @@ fn quantized_gaussian_weights_come_near_their_entropy() {
     tch::manual_seed(4);
     let value = Tensor::randn([512, 512], (Kind::Float, Device::Cpu));
     let mut weight = Weight::new(Role::Parameter, value.shallow_clone());
-    weight.quantize(Grid::symmetric(4, GridShape::Tensor, &[2.4]).unwrap()).unwrap();
-    let q = weight.grid().unwrap().quantize(&weight.effective().unwrap()).unwrap();
+    let params = QuantParams::symmetric(4, Granularity::Tensor, &[2.4]).unwrap();
+    weight.quantize(Quantizer::new(&params).unwrap()).unwrap();
+    let q = weight.quantizer().unwrap().quantize(&weight.effective().unwrap()).unwrap();
     let mut counts = [0f64; 32];
     sinter_model::to_i64s(&q).unwrap().iter().for_each(|&v| counts[(v + 16) as usize] += 1.0);
     let n = q.numel() as f64;

@@ -1,10 +1,10 @@
 //! What is credited to a compressed model on a target, and what `sinter inspect` tells of a file.
 
 use sinter_estimate::{GENERIC, TFLITE, Target, costs, footprint, memory};
+use sinter_fixtures::sinter;
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Codebook, Mask, Model, NmPattern, to_f32s};
 use sinter_prune::{magnitude_mask, nm_mask};
-use sinter_tests::sinter;
 
 fn model() -> Model {
     tch::manual_seed(1);
@@ -80,7 +80,7 @@ fn inspect_tells_of_a_file_and_refuses_what_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let packed = sinter_export::pack(&changed(sparse)).unwrap();
     std::fs::write(folder.path().join("model.sinter"), &packed.bytes).unwrap();
-    let target = sinter_tests::root().join("configs/targets/cortex-m4.yaml");
+    let target = sinter_fixtures::root().join("configs/targets/cortex-m4.yaml");
     let target = target.to_str().unwrap();
     let output = sinter(folder.path(), &["inspect", "model.sinter", "--json", "--target", target]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -4,13 +4,13 @@ use sinter_data::{DataConfig, Dataset};
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
+use sinter_fixtures::{bars, parse, random, shared};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Mode, Model, fold_batch_norm, insert_batch_norm};
 use sinter_onnx::{Options, Storage, load, save};
 use sinter_prune::{PruneConfig, channels, remove_channels};
 use sinter_quantize::QuantizeConfig;
-use sinter_tests::{shared, write_bars};
-use sinter_train::{Context, Stage, StageError};
+use sinter_train::{Context, Stage, StageError, apply};
 use tch::{Device, Kind, Tensor};
 
 fn build(zoo: ZooModel) -> Model {
@@ -107,14 +107,10 @@ fn real_models_agree_with_onnx_runtime() {
         let theirs = OnnxRuntime::open(&path).unwrap().run(&batch.x).unwrap();
         assert!(close(&ours, &theirs, 1e-4), "{file}: {}", (&ours - &theirs).abs().max().double_value(&[]));
         // The published accuracy, give or take the sampling error of 400 (or 200) samples.
-        let quality = sinter_train::evaluate(&model, &data.test, data.task, None).unwrap();
+        let quality = sinter_task::evaluate(&model, &data.test, data.task, None, None).unwrap();
         let published = if file.starts_with("kws") { 0.913 } else { 0.755 };
         assert!((quality.value - published).abs() < 0.08, "{file}: {}", quality.value);
     }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
 }
 
 #[test]
@@ -171,43 +167,14 @@ fn removing_dead_channels_changes_nothing() {
     }
 }
 
-fn context_with<R>(shape_of: ZooModel, work: impl FnOnce(&Context) -> R) -> R {
+/// A stage by itself, on samples of the right shape.
+fn compressed(stage: &dyn Stage, zoo: ZooModel, model: &Model) -> Result<Model, StageError> {
     let folder = tempfile::tempdir().unwrap();
-    let config: DataConfig = if shape_of.default_input() == [1, 28, 28] {
-        write_bars(folder.path(), 64, 16);
-        let mut config: DataConfig = parse("name: bars\nsource: { idx: { folder: . } }");
-        config.rebase(folder.path());
-        config
-    } else {
-        // Random samples of the right shape, labelled.
-        let shape = shape_of.default_input();
-        let path = folder.path().join("d.npz");
-        write_npz(&path, &shape, 64, shape_of.default_classes());
-        parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))
+    let data = match model.graph.inputs[0].concrete(1).as_slice() {
+        [_, 1, 12, 12] => bars(folder.path(), 64, 16, ""),
+        shape => random(folder.path(), &shape[1..], 64, zoo.default_classes()),
     };
-    let data = Dataset::open(&config).unwrap();
-    let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    work(&Context {
-        data: &data,
-        target: &GENERIC,
-        seed: 1,
-        events: &|_| {},
-        teacher: &teacher,
-        memory: &sinter_train::Forgetful,
-    })
-}
-
-fn write_npz(path: &std::path::Path, shape: &[i64], count: i64, classes: i64) {
-    use npyz::WriterBuilder;
-    let mut archive = npyz::npz::NpzWriter::create(path).unwrap();
-    let dims: Vec<u64> = [&[count], shape].concat().iter().map(|&n| n as u64).collect();
-    let values = sinter_model::to_f32s(&Tensor::randn([&[count], shape].concat(), (Kind::Float, Device::Cpu))).unwrap();
-    let mut x = archive.array("x", Default::default()).unwrap().default_dtype().shape(&dims).begin_nd().unwrap();
-    x.extend(values).unwrap();
-    x.finish().unwrap();
-    let mut y = archive.array("y", Default::default()).unwrap().default_dtype().shape(&[count as u64]).begin_nd().unwrap();
-    y.extend((0..count).map(|i| i % classes)).unwrap();
-    y.finish().unwrap();
+    apply(stage, model.copy(), &Context::alone(&data, &GENERIC))
 }
 
 #[test]
@@ -221,7 +188,7 @@ fn quantized_models_agree_with_onnx_runtime() {
             shake(&mut model);
         }
         let config: QuantizeConfig = parse("{}");
-        let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
+        let quantized = compressed(&config, zoo, &model).unwrap();
         quantized.check().unwrap();
         let x = samples(&quantized, 16);
         let (simulated, real) = (predict(&quantized, &x), exported(&quantized, &x));
@@ -237,16 +204,11 @@ fn quantized_models_agree_with_onnx_runtime() {
         }
         assert!(close(&simulated, &predict(&back, &x), 1e-6), "{}", zoo.name());
         // A second time is refused.
-        assert!(
-            context_with(zoo, |context| config.run(quantized.copy(), context))
-                .unwrap_err()
-                .to_string()
-                .contains("already quantized")
-        );
+        assert!(compressed(&config, zoo, &quantized).unwrap_err().to_string().contains("already quantized"));
     }
 }
 
-/// Every number format, reach and rounding: the exported file computes what the simulation does, and the packed file gives it back.
+/// Every number format, granularity and rounding: the exported file computes what the simulation does, and the packed file gives it back.
 #[test]
 fn every_format_agrees_with_onnx_runtime() {
     let cases = [
@@ -273,7 +235,7 @@ fn every_format_agrees_with_onnx_runtime() {
     for (zoo, text) in cases {
         let config: QuantizeConfig = parse(text);
         let model = if zoo == ZooModel::DsCnn { build(zoo) } else { zoo.build(&[1, 12, 12], 4).unwrap() };
-        let quantized = context_with(zoo, |context| config.run(model.copy(), context).unwrap());
+        let quantized = compressed(&config, zoo, &model).unwrap();
         quantized.check().unwrap();
         let x = samples(&quantized, 8);
         let (simulated, real) = (predict(&quantized, &x), exported(&quantized, &x));
@@ -300,12 +262,12 @@ fn free_names_are_nobody_elses() {
 #[test]
 fn normalisations_go_into_scales() {
     let config: QuantizeConfig = parse("{ weights: int4/channel, activations: none, rounding: nearest }");
-    let mut model = context_with(ZooModel::Resnet8, |context| config.run(build(ZooModel::Resnet8), context).unwrap());
+    let mut model = compressed(&config, ZooModel::Resnet8, &build(ZooModel::Resnet8)).unwrap();
     let x = samples(&model, 4);
     let before = predict(&model, &x);
     let integers = |model: &Model| -> Vec<Tensor> {
-        let grids = model.layers().into_iter().map(|l| (model.weights[&l.weight].effective().unwrap(), l.weight));
-        grids.map(|(w, name)| model.weights[&name].grid().unwrap().quantize(&w).unwrap()).collect()
+        let quantizers = model.layers().into_iter().map(|l| (model.weights[&l.weight].effective().unwrap(), l.weight));
+        quantizers.map(|(w, name)| model.weights[&name].quantizer().unwrap().quantize(&w).unwrap()).collect()
     };
     let q = integers(&model);
     let layers: Vec<_> = model.layers().into_iter().filter(|l| model.graph.nodes[l.node].kind() == "Conv").collect();
@@ -324,7 +286,7 @@ fn normalisations_go_into_scales() {
     assert_eq!(fold_batch_norm(&mut model).unwrap(), layers.len());
     assert!(close(&predict(&model, &x), &moved, 1e-4));
     assert_eq!(integers(&model), q);
-    // A scale below zero has no grid to go into.
+    // A scale below zero has no quantizer to go into.
     let last = model.layers().into_iter().find(|l| model.graph.nodes[l.node].kind() == "Conv").unwrap();
     let ones = Tensor::ones([model.weights[&last.weight].size()[0]], (Kind::Float, Device::Cpu));
     let scale = insert_batch_norm(&mut model, &last, &ones, &ones).unwrap();
@@ -342,7 +304,7 @@ fn global_and_random_pruning_run_on_residual_graphs() {
         let config: PruneConfig = parse(text);
         let model = build(ZooModel::Resnet8);
         let before = model.parameters();
-        let pruned = context_with(ZooModel::Resnet8, |context| config.run(model, context).unwrap());
+        let pruned = compressed(&config, ZooModel::Resnet8, &model).unwrap();
         let x = samples(&pruned, 2);
         assert!(close(&predict(&pruned, &x), &in_runtime(&pruned, &x), 1e-4), "{text}");
         assert!((pruned.parameters() as f64) < 0.75 * before as f64, "{text}: {}", pruned.parameters());
@@ -358,7 +320,7 @@ fn no_layer_is_emptied_by_global_pruning() {
     model.weight_mut(&stem).unwrap().set_latent(small).unwrap();
     for text in ["unstructured: { sparsity: 80%, scope: global }", "unstructured: { sparsity: 80%, scope: macs }"] {
         let config: PruneConfig = parse(text);
-        let pruned = context_with(ZooModel::Resnet8, |context| config.run(model.copy(), context).unwrap());
+        let pruned = compressed(&config, ZooModel::Resnet8, &model).unwrap();
         let kept = |name: &String| 1.0 - pruned.weights[name].sparsity().unwrap();
         assert!(pruned.layers().iter().all(|l| kept(&l.weight) >= 0.039), "{text}");
         if text.contains("global") {
@@ -387,15 +349,8 @@ fn a_model_exported_for_one_sample_is_batched() {
 fn clustering_after_quantizing_keeps_both() {
     let model = build(ZooModel::Lenet5);
     let (quantize, cluster): (QuantizeConfig, sinter_cluster::ClusterConfig) = (parse("{}"), parse("{ centroids: 12 }"));
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("d.npz");
-    write_npz(&path, &[1, 28, 28], 64, 10);
-    let data = Dataset::open(&parse(&format!("name: random\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
-    let teacher = |_: &sinter_train::TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context =
-        Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &sinter_train::Forgetful };
-    let quantized = quantize.run(model, &context).unwrap();
-    let clustered = cluster.run(quantized, &context).unwrap();
+    let quantized = compressed(&quantize, ZooModel::Lenet5, &model).unwrap();
+    let clustered = compressed(&cluster, ZooModel::Lenet5, &quantized).unwrap();
     clustered.check().unwrap();
     let x = samples(&clustered, 4);
     let (simulated, real) = (predict(&clustered, &x), exported(&clustered, &x));

@@ -93,8 +93,7 @@ fn record(name: &str, layers: usize, seed: u64) -> RunRecord {
         target: "cortex-m7".into(),
         config: format!("name: {name}\nseed: {seed}\nstages:\n- train: {{ epochs: {seed} }}\n# {HOSTILE}\n"),
         summary: format!("33.4× smaller, 0.97 points lost: 50.5 KiB of 1.65 MiB packed, {HOSTILE}"),
-        metric: "accuracy".into(),
-        higher_is_better: true,
+        metric: sinter_task::Metric::share("accuracy"),
         stages: stage_rows.collect(),
         layers: layer_rows.collect(),
         curves: (1..9)
@@ -161,7 +160,7 @@ const over = (top, below) => [0,1,2].map(i => top[i]*top[3] + below[i]*(1-top[3]
 const light = c => { const l = [0,1,2].map(i => { const v = c[i]/255; return v <= .04045 ? v/12.92 : ((v+.055)/1.055)**2.4; }); return .2126*l[0]+.7152*l[1]+.0722*l[2]; };
 const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x+.05)/(y+.05); };
 if (page.documentElement.scrollWidth > view.innerWidth) {
-  const wide = [...page.querySelectorAll('body *')].filter(e => !e.closest('.scroll,.picture,pre') && e.getBoundingClientRect().right > view.innerWidth + 1);
+  const wide = [...page.querySelectorAll('body *')].filter(e => !e.closest('.scroll,.image,pre') && e.getBoundingClientRect().right > view.innerWidth + 1);
   found.push('overflows: ' + page.documentElement.scrollWidth + ' of ' + view.innerWidth + ' px: ' + wide.slice(0, 3).map(e => e.tagName + '.' + e.className).join(', '));
 }
 const behind = element => { const layers = []; for (let e = element; e; e = e.parentElement) layers.push(rgba(view.getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((below, top) => over(top, below), [255,255,255,1]); };

@@ -1,23 +1,17 @@
 //! Quantization of real and of trained models: what it costs, and what gives it back.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
 use sinter_data::{DataConfig, Dataset, Order};
 use sinter_estimate::{GENERIC, Target};
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
+use sinter_fixtures::{bars, notes_of, parse, shared};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
 use sinter_onnx::{Options, load};
 use sinter_quantize::QuantizeConfig;
-use sinter_tests::{shared, write_bars};
-use sinter_train::{Context, Event, FitConfig, Forgetful, Stage, StageError, TeacherRef, evaluate, fit};
+use sinter_task::evaluate;
+use sinter_train::{Context, Events, FitConfig, StageError, TeacherRef, apply, fit};
 use tch::{Kind, Tensor};
-
-fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
-}
 
 /// Quantizes a copy; its accuracy and what the stage said.
 fn quantize(float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<String>) {
@@ -26,24 +20,20 @@ fn quantize(float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<Strin
 
 fn quantize_for(target: &Target, float: &Model, data: &Dataset, text: &str) -> (f64, Model, Vec<String>) {
     let (model, notes) = compress(target, float, data, text);
-    (evaluate(&model, &data.test, data.task, None).unwrap().value, model, notes)
+    (evaluate(&model, &data.test, data.task, None, None).unwrap().value, model, notes)
 }
 
 /// Quantizes a copy for a target; what the stage said.
 fn compress(target: &Target, float: &Model, data: &Dataset, text: &str) -> (Model, Vec<String>) {
-    let notes = RefCell::new(Vec::new());
-    let listen = |event: Event| {
-        if let Event::Note { text } = event {
-            notes.borrow_mut().push(text);
-        }
-    };
-    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-    let context = Context { data, target, seed: 1, events: &listen, teacher: &teacher, memory: &Forgetful };
-    let config: QuantizeConfig = parse(text);
-    config.check(float, data).unwrap();
-    let quantized = config.run(float.copy(), &context).unwrap();
+    let (quantized, notes) = notes_of(|events| try_compress(target, float, data, text, events).unwrap());
     quantized.check().unwrap();
-    (quantized, notes.into_inner())
+    (quantized, notes)
+}
+
+fn try_compress(target: &Target, float: &Model, data: &Dataset, text: &str, events: Events) -> Result<Model, StageError> {
+    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
+    let context = Context { events, teacher: &teacher, ..Context::alone(data, target) };
+    apply(&parse::<QuantizeConfig>(text), float.copy(), &context)
 }
 
 /// The keyword spotter: 200 samples to calibrate, 800 to score.
@@ -54,7 +44,7 @@ fn a_keyword_spotter_keeps_its_accuracy() {
     let path = shared.join("data/kws01.npz");
     let yaml = format!("name: kws\nsource: {{ numpy: {{ path: {} }} }}\nsplit: {{ test: 80% }}", path.display());
     let data = Dataset::open(&parse::<DataConfig>(&yaml)).unwrap();
-    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let whole = evaluate(&float, &data.test, data.task, None, None).unwrap().value;
     for calibrate in ["min-max", "moving-average", "percentile", "entropy", "mse"] {
         let (value, _, _) = quantize(&float, &data, &format!("{{ calibrate: {calibrate}, samples: 200 }}"));
         assert!(value > whole - 0.0126, "{calibrate}: {value} of {whole}");
@@ -66,16 +56,12 @@ fn a_keyword_spotter_keeps_its_accuracy() {
     assert!(grouped > whole - 0.02 && grouped > three, "{grouped} of {whole}, {three} at three bits");
 }
 
-fn bars(folder: &std::path::Path) -> (Dataset, Model) {
-    write_bars(folder, 512, 256);
-    let mut config: DataConfig = parse("name: bars\nsource: { idx: { folder: . } }");
-    config.rebase(folder);
-    let data = Dataset::open(&config).unwrap();
+/// LeNet-300-100, trained a little.
+fn trained(folder: &std::path::Path) -> (Dataset, Model) {
+    let data = bars(folder, 512, 256, "");
     tch::manual_seed(2);
     let mut model = ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap();
-    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Err(StageError::config("", "no teacher here")) };
-    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-    fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &context).unwrap();
+    fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &Context::alone(&data, &GENERIC)).unwrap();
     (data, model)
 }
 
@@ -83,7 +69,7 @@ fn bars(folder: &std::path::Path) -> (Dataset, Model) {
 #[test]
 fn tuned_biases_bring_a_model_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, mut float) = bars(folder.path());
+    let (data, mut float) = trained(folder.path());
     let last = float.layers().pop().unwrap().bias.unwrap();
     let weight = float.weight_mut(&last).unwrap();
     let moved = weight.latent().detach() + Tensor::from_slice(&[1.5f32, -1.5, 1.5, -1.5]);
@@ -116,12 +102,12 @@ fn answers(model: &Model, data: &Dataset, folder: &std::path::Path) -> (Tensor, 
 #[test]
 fn training_mends_two_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, float) = bars(folder.path());
-    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let (data, float) = trained(folder.path());
+    let whole = evaluate(&float, &data.test, data.task, None, None).unwrap().value;
     let (broken, _, _) = quantize(&float, &data, &format!("{{ {TWO_BITS}, rounding: nearest, correct_bias: false }}"));
     let (mended, model, _) = quantize(&float, &data, &format!("{{ {TWO_BITS}, {TRAINED} }}"));
     assert!(mended > whole - 0.05, "{mended} of {whole}, {broken} without training");
-    // Ranges that follow: weights of four bits train under them, and the grids hold what they end with.
+    // Ranges that follow: weights of four bits train under them, and the quantizers hold what they end with.
     let following = "mode: qat, scales: moving-average, finetune: { epochs: 6, lr: 1e-3, batch_size: 16, distill: {} }";
     let (value, moved, _) = quantize(&float, &data, &format!("{{ weights: int4/channel, {following} }}"));
     let (_, calibrated, _) = quantize(&float, &data, "{ weights: int4/channel, rounding: nearest, calibrate: min-max }");
@@ -130,8 +116,10 @@ fn training_mends_two_bits() {
     assert_ne!(scale(&moved), scale(&calibrated));
     // Scales are as storable as calibrated ones, and no longer learned.
     let bits = |s: &f32| s.to_bits() & 0xffff;
-    for grid in model.weights.values().filter_map(|w| w.grid()).filter(|g| g.bits() < 32).chain(model.activations.values()) {
-        assert!(grid.leaf().is_none() && grid.scales().unwrap().iter().all(|s| bits(s) == 0));
+    for quantizer in
+        model.weights.values().filter_map(|w| w.quantizer()).filter(|g| g.bits() < 32).chain(model.activations.values())
+    {
+        assert!(quantizer.leaf().is_none() && quantizer.scales().unwrap().iter().all(|s| bits(s) == 0));
     }
 }
 
@@ -140,18 +128,19 @@ fn training_mends_two_bits() {
 #[test]
 fn normalisations_of_training_are_folded() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, float) = bars(folder.path());
-    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let (data, float) = trained(folder.path());
+    let whole = evaluate(&float, &data.test, data.task, None, None).unwrap().value;
     let (value, model, _) = quantize(&float, &data, &format!("{{ {TWO_BITS}, {TRAINED} }}"));
     let (_, bare, _) = quantize(&float, &data, &format!("{{ {TWO_BITS}, {TRAINED}, batch_norm: false }}"));
-    let scales =
-        |model: &Model| model.weights.values().filter_map(|w| w.grid()).flat_map(|g| g.scales().unwrap()).collect::<Vec<_>>();
+    let scales = |model: &Model| {
+        model.weights.values().filter_map(|w| w.quantizer()).flat_map(|g| g.scales().unwrap()).collect::<Vec<_>>()
+    };
     assert_ne!(scales(&model), scales(&bare));
     assert!(value > whole - 0.05, "{value} of {whole}");
     assert!(model.graph.nodes.iter().all(|n| n.kind() != "BatchNormalization"));
     assert_eq!(model.weights.len(), float.weights.len());
     assert!(scales(&model).into_iter().all(|s| s > 0.0));
-    // Behind its grid a weight is still what was trained: a layer that `accuracy_drop` lifts gets it back.
+    // Behind its quantizer a weight is still what was trained: a layer that `accuracy_drop` lifts gets it back.
     for layer in model.layers() {
         let weight = &model.weights[&layer.weight];
         let off = (weight.latent() - weight.effective().unwrap()).abs().max().double_value(&[]);
@@ -172,7 +161,7 @@ fn normalisations_of_training_are_folded() {
 #[test]
 fn shortcuts_keep_their_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, _) = bars(folder.path());
+    let (data, _) = trained(folder.path());
     let float = ZooModel::Resnet8.build(&[1, 12, 12], 4).unwrap();
     let (model, notes) =
         compress(&GENERIC, &float, &data, "{ weights: int4/channel, activations: uint4, rounding: nearest, samples: 64 }");
@@ -200,14 +189,14 @@ fn shortcuts_keep_their_bits() {
 #[test]
 fn the_guard_lifts_the_layers_at_fault() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, float) = bars(folder.path());
+    let (data, float) = trained(folder.path());
     let formats = "weights: binary, activations: uint2, correct_bias: false";
     let (broken, ..) = quantize(&float, &data, &format!("{{ {formats} }}"));
     let (held, model, notes) = quantize(&float, &data, &format!("{{ {formats}, accuracy_drop: 1% }}"));
-    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let whole = evaluate(&float, &data.test, data.task, None, None).unwrap().value;
     assert!(broken < whole - 0.05 && held > broken && held > whole - 0.05, "{broken} {held} {whole}");
     assert!(notes.iter().any(|n| n.contains("lifted to 8 bits")), "{notes:?}");
-    assert!(model.weights.values().filter_map(|w| w.grid()).any(|g| g.bits() == 8));
+    assert!(model.weights.values().filter_map(|w| w.quantizer()).any(|g| g.bits() == 8));
     // Where nothing is lost nothing is lifted.
     let (_, _, notes) = quantize(&float, &data, "{ accuracy_drop: 5% }");
     assert!(
@@ -256,7 +245,7 @@ fn normalised() -> Model {
 #[test]
 fn moving_scale_between_layers_lowers_the_error() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, _) = bars(folder.path());
+    let (data, _) = trained(folder.path());
     let x = data.test.batches(256, Order::Stored).next().unwrap().unwrap().x;
     let run =
         |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0));
@@ -305,14 +294,14 @@ fn moving_scale_between_layers_lowers_the_error() {
 #[test]
 fn mixed_precision_keeps_its_budget() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, float) = bars(folder.path());
-    let whole = evaluate(&float, &data.test, data.task, None).unwrap().value;
+    let (data, float) = trained(folder.path());
+    let whole = evaluate(&float, &data.test, data.task, None, None).unwrap().value;
     let bits = |m: &Model| -> Vec<u8> {
-        ["fc1", "fc2", "fc3"].iter().map(|l| m.weights[&format!("{l}.weight")].grid().unwrap().bits()).collect()
+        ["fc1", "fc2", "fc3"].iter().map(|l| m.weights[&format!("{l}.weight")].quantizer().unwrap().bits()).collect()
     };
     let bytes = |m: &Model| -> usize {
         let weights = ["fc1", "fc2", "fc3"].iter().map(|l| &m.weights[&format!("{l}.weight")]);
-        weights.map(|w| (w.numel() * w.grid().unwrap().bits() as usize).div_ceil(8) + 2 * w.size()[0] as usize).sum()
+        weights.map(|w| (w.numel() * w.quantizer().unwrap().bits() as usize).div_ceil(8) + 2 * w.size()[0] as usize).sum()
     };
     let (value, small, notes) = quantize(&float, &data, "{ mixed: { widths: [8, 4, 2], size: 30 KiB }, rounding: gptq }");
     assert!(bytes(&small) <= 30 * 1024 && value > whole - 0.05, "{:?} {value} of {whole} {notes:?}", bits(&small));
@@ -330,12 +319,7 @@ fn mixed_precision_keeps_its_budget() {
     let most = 0.7 * floor(&large);
     let (_, frugal, _) = quantize(&float, &data, &format!("{{ mixed: {{ energy: {:.1} nJ }}, rounding: gptq }}", most * 1e9));
     assert!(floor(&frugal) <= most && floor(&frugal) > 0.5 * most, "{} {most}", floor(&frugal));
-    let fails = |text: &str| {
-        let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(float.copy()) };
-        let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-        let config: QuantizeConfig = parse(text);
-        config.check(&float, &data).and_then(|_| config.run(float.copy(), &context)).unwrap_err().to_string()
-    };
+    let fails = |text: &str| try_compress(&GENERIC, &float, &data, text, &|_| {}).unwrap_err().to_string();
     assert!(fails("{ mixed: { size: 1 KiB } }").contains("at least"));
     assert!(fails("{ mixed: {} }").contains("exactly one budget"));
     assert!(fails("{ mixed: { widths: [9], size: 1 KiB } }").contains("2 to 8 bits"));
@@ -346,18 +330,18 @@ fn mixed_precision_keeps_its_budget() {
 #[test]
 fn quantization_follows_the_target() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, _) = bars(folder.path());
+    let (data, _) = trained(folder.path());
     tch::manual_seed(3);
     let float = ZooModel::DsCnn.build(&[1, 12, 12], 4).unwrap();
     let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().x;
-    let configs = sinter_tests::root().join("configs/targets");
+    let configs = sinter_fixtures::root().join("configs/targets");
     let mut seen = 0;
     for entry in std::fs::read_dir(configs).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         let target: Target = serde_yaml::from_str(&text).unwrap();
         let (_, model, _) = quantize_for(&target, &float, &data, "{ samples: 64 }");
         let weights: Vec<String> = model.layers().iter().map(|l| model.weights[&l.weight].describe().unwrap()).collect();
-        let activation = model.activations.values().next().unwrap().describe();
+        let activation = model.activations.values().next().unwrap().params().unwrap().describe();
         let (first, last) = (weights[0].as_str(), weights.last().unwrap().as_str());
         let wanted = match target.name.as_str() {
             "generic" | "onnxruntime-x86" => ["int8/channel", "int8/channel", "uint8"],
@@ -377,75 +361,8 @@ fn quantization_follows_the_target() {
         // What the user says stands.
         let (_, own, _) = quantize_for(&target, &float, &data, "{ weights: int4/channel, activations: none, rounding: nearest }");
         assert!(own.activations.is_empty());
-        assert!(own.layers().iter().all(|l| own.weights[&l.weight].grid().unwrap().bits() == 4));
+        assert!(own.layers().iter().all(|l| own.weights[&l.weight].quantizer().unwrap().bits() == 4));
         seen += 1;
     }
     assert!(seen >= 6);
-}
-
-/// On real models and data, the simulation and the exported file in ONNX Runtime give different answers to at most 0.2 % of the samples.
-#[test]
-fn simulated_and_exported_answers_agree() {
-    let Some(shared) = shared() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
-    let kws = format!("numpy: {{ path: {} }} }}\nsplit: {{ test: 80% }}", shared.join("data/kws01.npz").display());
-    let cifar = format!("images: {{ path: {} }} }}", shared.join("data/cifar10-images.tar").display());
-    for (name, source, formats) in [
-        ("kws_ds_cnn.onnx", kws, &["{ samples: 200 }", "{ samples: 200, weights: int4/channel, rounding: gptq }"][..]),
-        ("ic_resnet8.onnx", cifar, &["{ samples: 128 }", "{ weights: int8/channel, activations: dynamic }"][..]),
-    ] {
-        let float = load(&shared.join("models").join(name), &Options::default()).unwrap();
-        let yaml = format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source}\n");
-        let data = Dataset::open(&parse::<DataConfig>(&yaml)).unwrap();
-        let some = data.test.sample(2000, 1);
-        for text in formats {
-            let (model, _) = compress(&GENERIC, &float, &data, text);
-            explicit(&model).unwrap().save(&path).unwrap();
-            let mut runtime = OnnxRuntime::open(&path).unwrap();
-            let runner = tch::no_grad(|| Runner::new(&model)).unwrap();
-            let (mut differ, mut all) = (0, 0);
-            for batch in some.batches(100, Order::Stored) {
-                let x = batch.unwrap().x;
-                let ours = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().swap_remove(0);
-                let other = ours.argmax(1, false).not_equal_tensor(&runtime.run(&x).unwrap().argmax(1, false));
-                differ += other.sum(Kind::Int64).int64_value(&[]);
-                all += x.size()[0];
-            }
-            println!("{name} {text}: {differ} of {all} differ");
-            assert!(differ * 1000 <= 2 * all, "{name} {text}: {differ} of {all}");
-        }
-    }
-}
-
-/// Every value between the layers of a residual network is the one that ONNX Runtime's integer kernels give.
-#[test]
-fn the_simulation_rounds_as_integer_kernels_do() {
-    let Some(shared) = shared() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
-    let float = load(&shared.join("models/ic_resnet8.onnx"), &Options::default()).unwrap();
-    let source = format!("images: {{ path: {} }}", shared.join("data/cifar10-images.tar").display());
-    let data =
-        Dataset::open(&parse::<DataConfig>(&format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source} }}"))).unwrap();
-    let (model, _) = compress(&GENERIC, &float, &data, "{ samples: 64 }");
-    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().x;
-    let mut seen = BTreeMap::new();
-    let mut keep = |name: &str, value: &Tensor| drop(seen.insert(name.to_string(), value.copy()));
-    tch::no_grad(|| Runner::new(&model).unwrap().run_tapped(&[x.shallow_clone()], Mode::Predict, &mut keep)).unwrap();
-    let mut made = explicit(&model).unwrap();
-    let inner: Vec<&String> =
-        model.graph.nodes.iter().map(|n| &n.outputs[0]).filter(|n| model.activations.contains_key(*n)).collect();
-    for name in &inner {
-        let shape = (0..seen[*name].dim()).map(|i| Dim::Free(format!("{name}{i}"))).collect();
-        made.model.graph.outputs.push(ValueInfo { name: format!("{name}.dequantized"), element: ElementType::Float, shape });
-    }
-    made.save(&path).unwrap();
-    let real = OnnxRuntime::open(&path).unwrap().run_all(&[x]).unwrap();
-    assert!(inner.len() > 12);
-    for (name, real) in inner.into_iter().zip(&real[1..]) {
-        // Kernels for other processors may round a sum of two otherwise.
-        let off = seen[name].not_equal_tensor(real).to_kind(Kind::Float).mean(Kind::Double).double_value(&[]);
-        assert!(off < 1e-3, "{name}: {off} of the values differ");
-    }
 }

@@ -1,4 +1,4 @@
-//! A recurrent network and a transformer encoder as PyTorch exports them (`fixtures/sequence_models.py`), quantized without calibration or
+//! A recurrent network and a transformer encoder as PyTorch exports them (`fixtures/models/sequence_models.py`), quantized without calibration or
 //! with weights alone, in ONNX Runtime.
 
 use std::path::Path;
@@ -6,29 +6,22 @@ use std::path::Path;
 use sinter_data::{DataConfig, Dataset, Order};
 use sinter_estimate::GENERIC;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
+use sinter_fixtures::{fixture, parse};
 use sinter_model::Model;
 use sinter_onnx::{Options, load};
 use sinter_quantize::QuantizeConfig;
-use sinter_train::{Context, Forgetful, Stage, StageError, TeacherRef};
+use sinter_train::{Context, apply};
 use tch::{Kind, Tensor};
 
-fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
-}
-
 fn data() -> Dataset {
-    let folder = sinter_tests::root().join(".cache/fashion-mnist");
+    let folder = sinter_fixtures::root().join(".cache/fashion-mnist");
     assert!(folder.is_dir(), "{} is missing: `cargo xtask setup` fetches it", folder.display());
     let yaml = format!("name: fashion\nsource: {{ idx: {{ folder: {} }} }}\nnormalize: {{ divide: 255 }}", folder.display());
     Dataset::open(&parse::<DataConfig>(&yaml)).unwrap()
 }
 
 fn quantized(model: &Model, data: &Dataset, text: &str) -> Model {
-    let teacher = |_: &TeacherRef| -> Result<Model, StageError> { Ok(model.copy()) };
-    let context = Context { data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
-    let config: QuantizeConfig = parse(text);
-    config.check(model, data).unwrap();
-    let quantized = config.run(model.copy(), &context).unwrap();
+    let quantized = apply(&parse::<QuantizeConfig>(text), model.copy(), &Context::alone(data, &GENERIC)).unwrap();
     quantized.check().unwrap();
     quantized
 }
@@ -49,9 +42,8 @@ fn outputs_survive_int8() {
     let x = data.test.batches(512, Order::Stored).next().unwrap().unwrap().x;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     for name in ["lstm", "encoder"] {
-        let file = fixtures.join(format!("{name}.onnx"));
+        let file = fixture(&format!("models/{name}.onnx"));
         let float = load(&file, &Options::default()).unwrap();
         let wanted = in_runtime(&file, &x);
         for (text, mean, least) in [
@@ -88,10 +80,9 @@ fn outputs_survive_int8() {
 #[test]
 fn nothing_is_left_in_float() {
     let data = data();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let kinds = |model: &Model| -> Vec<String> { model.graph.nodes.iter().map(|n| n.kind().to_string()).collect() };
     for (name, products) in [("lstm", 1), ("encoder", 10)] {
-        let float = load(&fixtures.join(format!("{name}.onnx")), &Options::default()).unwrap();
+        let float = load(&fixture(&format!("models/{name}.onnx")), &Options::default()).unwrap();
         let model = quantized(&float, &data, "{ activations: dynamic }");
         let made = explicit(&model).unwrap().model;
         let large = made.weights.iter().filter(|(_, w)| w.numel() > 1500 && w.latent().kind() == Kind::Float);

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use sinter_data::Dataset;
 use sinter_estimate::GENERIC;
 use sinter_export::{pack, unpack};
+use sinter_fixtures::{parse, write_npz};
 use sinter_model::zoo::Builder;
 use sinter_model::{Model, NmPattern, to_f32s};
 use sinter_pipeline::StageConfig;
-use sinter_train::{Context, Forgetful, Stage, StageError};
+use sinter_train::{Context, StageError, apply};
 use tch::{Device, Kind, Tensor};
 
 /// Parts that a random graph is made of.
@@ -61,29 +62,16 @@ fn graph(parts: &[Part], hidden: i64, seed: i64) -> Model {
 
 /// Three classes that differ in the mean of their samples.
 fn data() -> Dataset {
-    use npyz::WriterBuilder;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.npz");
     tch::manual_seed(3);
     let class = Tensor::arange(96, (Kind::Int64, Device::Cpu)).remainder(3);
     let x = Tensor::randn([96, 1, 8, 8], (Kind::Float, Device::Cpu)) + class.reshape([96, 1, 1, 1]) - 1.0;
-    let mut archive = npyz::npz::NpzWriter::create(&path).unwrap();
-    let mut writer = archive.array("x", Default::default()).unwrap().default_dtype().shape(&[96, 1, 8, 8]).begin_nd().unwrap();
-    writer.extend(to_f32s(&x).unwrap()).unwrap();
-    writer.finish().unwrap();
-    let mut writer = archive.array("y", Default::default()).unwrap().default_dtype().shape(&[96]).begin_nd().unwrap();
-    writer.extend((0..96).map(|i| i % 3i64)).unwrap();
-    writer.finish().unwrap();
-    drop(archive);
-    let yaml = format!("name: three\nsource: {{ numpy: {{ path: {} }} }}", path.display());
-    let data = Dataset::open(&parse(&yaml)).unwrap();
+    write_npz(&path, &x, (0..96).map(|i| i % 3));
+    let data = Dataset::open(&parse(&format!("name: three\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
     // Arrays are read when the data set is opened.
     drop(folder);
     data
-}
-
-fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(yaml)).unwrap()
 }
 
 const PRUNES: [&str; 12] = [
@@ -196,13 +184,11 @@ proptest! {
         let mut model = graph(&parts, hidden, seed);
         let float = model.copy();
         let teacher = |_: &sinter_train::TeacherRef| Ok::<_, StageError>(float.copy());
-        let context = Context { data: &data, target: &GENERIC, seed: seed as u64, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
+        let context = Context { seed: seed as u64, teacher: &teacher, ..Context::alone(&data, &GENERIC) };
         for text in stages {
             let config: StageConfig = parse(&text);
-            let stage: &dyn Stage = config.stage();
             let before = reached(&model);
-            stage.check(&model, &data).unwrap();
-            model = match stage.run(model.copy(), &context) {
+            model = match apply(config.stage(), model.copy(), &context) {
                 Ok(done) => done,
                 // A budget may be below what these layers can reach, a pattern may fit no layer any more: then nothing happens.
                 Err(StageError::Config { .. }) => continue,
@@ -222,11 +208,9 @@ proptest! {
 #[test]
 fn a_share_of_macs_that_cannot_go_says_what_stands_in_its_way() {
     let (data, model) = (data(), graph(&[Part::Conv(2), Part::Residual], 4, 1));
-    let teacher = |_: &sinter_train::TeacherRef| Ok::<_, StageError>(model.copy());
-    let context = Context { data: &data, target: &GENERIC, seed: 1, events: &|_| {}, teacher: &teacher, memory: &Forgetful };
     let answer = |more: &str| {
         let text = format!("prune: {{ structured: {{ ratio: 99.9%, scope: macs{more} }} }}");
-        parse::<StageConfig>(&text).stage().run(model.copy(), &context).unwrap_err().to_string()
+        apply(parse::<StageConfig>(&text).stage(), model.copy(), &Context::alone(&data, &GENERIC)).unwrap_err().to_string()
     };
     assert!(answer("").contains("even one channel a layer has more"), "{}", answer(""));
     let fixed = answer(", layers: [{ match: '*', ratio: 0% }]");

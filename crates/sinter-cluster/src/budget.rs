@@ -1,6 +1,6 @@
 //! How many centroids each layer gets when all together may take so many bytes.
 
-use crate::kmeans::{Clustering, fit_weighted};
+use crate::algorithms::scalar::{Clustering, fit_weighted};
 
 /// The numbers of centroids that are tried, zero not counted.
 const CANDIDATES: [usize; 15] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256];

@@ -1,5 +1,6 @@
 //! The configuration of `cluster`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_data::Dataset;
 use sinter_model::{Bytes, Layer, Model};
@@ -13,7 +14,7 @@ use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 /// - cluster: { centroids: 8, entropy: 0.02, finetune: { epochs: 10, distill: {} } }
 /// - cluster: { centroids: 256, vector: 4 }
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
     /// Distinct values a table, zero included: 2 to 65536. Needed unless there is a `budget`.
@@ -55,15 +56,17 @@ fn one() -> usize {
 }
 
 /// A number of centroids for some layers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerCentroids {
+    /// Which layers.
     pub r#match: LayerPattern,
+    /// Distinct values, zero included; 0 leaves them as they are.
     pub centroids: usize,
 }
 
 /// Who shares a table of centroids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// The weights of a layer.
@@ -76,7 +79,7 @@ pub enum Scope {
 }
 
 /// How much each weight's squared error counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Importance {
     /// All alike.
@@ -87,10 +90,12 @@ pub enum Importance {
 }
 
 /// How small parameters are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
+    /// 32 bits.
     Float32,
+    /// 16 bits.
     #[default]
     Float16,
 }

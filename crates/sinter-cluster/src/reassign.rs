@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sinter_model::{Assignment, Model};
-use sinter_train::{Guide, StageError};
+use sinter_train::{Callback, StageError};
 use tch::Tensor;
 
 /// From this share of training on assignments stay, and centroids settle.
@@ -27,7 +27,7 @@ pub(crate) struct Price {
     pub bit: f64,
 }
 
-impl Guide for Reassign {
+impl Callback for Reassign {
     fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
         self.step += 1;
         if !self.step.is_multiple_of(self.every) || done >= FROZEN {

@@ -1,9 +1,10 @@
 //! Simple augmentation of training images.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Random changes to a training sample of shape `[channels, height, width]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Shift by up to so many pixels in each direction; what enters is black (0 before normalisation). Default: 0.

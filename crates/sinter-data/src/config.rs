@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_model::Ratio;
 
@@ -15,7 +16,7 @@ use crate::features::FrontEnd;
 /// source: { idx: { folder: ../../.cache/fashion-mnist } }
 /// normalize: { mean: [0.286], std: [0.353] }
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     pub name: String,
@@ -39,7 +40,7 @@ pub struct DataConfig {
 }
 
 /// What the model is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// The label is a class.
@@ -50,7 +51,7 @@ pub enum Task {
 }
 
 /// Where samples come from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceConfig {
     /// The four idx files of MNIST and its kin, plain or gzipped.
@@ -59,14 +60,14 @@ pub enum SourceConfig {
     Numpy(NumpyConfig),
     /// A table with one sample a row.
     Csv(CsvConfig),
-    /// Pictures in one folder a class, or a tar of them.
+    /// Images in one folder a class, or a tar of them.
     Images(ImagesConfig),
     /// Recordings in one folder a class.
     Wav(WavConfig),
 }
 
 /// Files of an idx data set.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdxConfig {
     pub folder: PathBuf,
@@ -97,7 +98,7 @@ fn test_labels() -> PathBuf {
 }
 
 /// NumPy arrays: samples along the first axis.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NumpyConfig {
     /// An .npz archive, or the .npy file of samples.
@@ -118,7 +119,7 @@ fn default_x() -> String {
 }
 
 /// A CSV table with a header.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvConfig {
     pub path: PathBuf,
@@ -136,13 +137,13 @@ pub struct CsvConfig {
     pub shape: Option<Vec<i64>>,
 }
 
-/// Pictures: `train/<class>/*` and `test/<class>/*`, or `<class>/*` to be split.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Images: `train/<class>/*` and `test/<class>/*`, or `<class>/*` to be split.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesConfig {
     /// A folder or a .tar file.
     pub path: PathBuf,
-    /// Height and width to resize to. Default: the size of the first picture, which all must have.
+    /// Height and width to resize to. Default: the size of the first image, which all must have.
     #[serde(default)]
     pub size: Option<[u32; 2]>,
     /// 1 (grey) or 3 (RGB). Default: 3.
@@ -155,7 +156,7 @@ fn rgb() -> u8 {
 }
 
 /// Recordings: `train/<class>/*.wav` and `test/<class>/*.wav`, or `<class>/*.wav` to be split.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WavConfig {
     pub path: PathBuf,
@@ -178,10 +179,10 @@ fn second() -> f64 {
 }
 
 /// `(x / divide - mean) / std`, per channel (one value serves all).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
-    /// Default: 255 for bytes (idx, pictures), else 1.
+    /// Default: 255 for bytes (idx, images), else 1.
     #[serde(default)]
     pub divide: Option<f32>,
     /// Default: 0.
@@ -193,7 +194,7 @@ pub struct Normalize {
 }
 
 /// How samples are divided, deterministically by `seed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitConfig {
     /// Share of the training samples held out to choose by (early stopping, guards). Default: 0.

@@ -1,10 +1,11 @@
 //! Speech features: log-mel spectrograms and mel-frequency cepstral coefficients (Davis and Mermelstein, 1980).
 
 use realfft::RealFftPlanner;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which features a recording becomes. The defaults are those of the MLPerf Tiny keyword-spotting reference: 49 x 10 MFCC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
     /// Default: mfcc.
@@ -31,7 +32,7 @@ pub struct FrontEnd {
 }
 
 /// What is computed from a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Features {
     #[default]

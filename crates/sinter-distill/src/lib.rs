@@ -2,17 +2,20 @@
 //!
 //! Every encoding that earlier stages set holds while it learns: zeros stay zero, shared values stay shared.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sinter_data::{Augment, Dataset};
+use sinter_data::Augment;
 use sinter_model::Model;
-use sinter_train::{Context, DistillFrom, FitConfig, Optimizer, Schedule, Stage, StageError, TeacherRef, fit};
+use sinter_train::{
+    Context, DistillFrom, FitConfig, Forecast, Optimizer, Schedule, Setting, Stage, StageError, Step, StepPlan, TeacherRef, fit,
+};
 
 /// Trains on a teacher's outputs and on the labels, where there are any.
 ///
 /// ```yaml
 /// - distill: { teacher: stage:train, temperature: 4, alpha: 0.9, epochs: 3 }
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DistillConfig {
     /// `float` (the model before compression), `stage:NAME` or `onnx:PATH`. Default: float.
@@ -27,7 +30,7 @@ pub struct DistillConfig {
     /// Passes over the training samples. Default: 3.
     #[serde(default = "epochs")]
     pub epochs: usize,
-    /// Default: adam.
+    /// The update rule. Default: adam.
     #[serde(default)]
     pub optimizer: Optimizer,
     /// Learning rate at the start. Default: 0.001.
@@ -67,9 +70,9 @@ fn batch() -> usize {
 impl DistillConfig {
     fn fit(&self) -> FitConfig {
         FitConfig {
-            optimizer: self.optimizer,
+            optimizer: self.optimizer.clone(),
             lr: self.lr,
-            schedule: self.schedule,
+            schedule: self.schedule.clone(),
             batch_size: self.batch_size,
             augment: self.augment.clone(),
             distill: Some(DistillFrom { teacher: self.teacher.clone(), temperature: self.temperature, alpha: self.alpha }),
@@ -83,18 +86,37 @@ impl Stage for DistillConfig {
         "distill"
     }
 
-    fn check(&self, _model: &Model, data: &Dataset) -> Result<(), StageError> {
-        let fit = self.fit();
-        fit.distill.iter().try_for_each(|d| d.check(""))?;
-        fit.check("", data)
-    }
-
     fn teachers(&self) -> Vec<TeacherRef> {
         vec![self.teacher.clone()]
     }
 
+    fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
+        if !forecast.model.is_trainable() {
+            return Err(StageError::config("", "the model has no float32 parameter to train"));
+        }
+        let fit = self.fit();
+        fit.distill.iter().try_for_each(|d| d.check(""))?;
+        fit.check("", setting.data)?;
+        let what = format!("distill from {} ({})", self.teacher, fit.epochs_text());
+        let plan = StepPlan::new("distill", what, self).pass("fit", fit.describe(setting.data));
+        Ok(Box::new(Distill { fit, plan }))
+    }
+}
+
+/// Distillation, resolved.
+#[derive(Debug)]
+struct Distill {
+    fit: FitConfig,
+    plan: StepPlan,
+}
+
+impl Step for Distill {
+    fn plan(&self) -> &StepPlan {
+        &self.plan
+    }
+
     fn run(&self, mut model: Model, context: &Context) -> Result<Model, StageError> {
-        fit(&mut model, &self.fit(), context)?;
+        fit(&mut model, &self.fit, context)?;
         Ok(model)
     }
 }

@@ -5,11 +5,12 @@
 //! board share; the interval is the usual prediction interval of Student's t. `cargo xtask validate-estimates` tells how far it is off
 //! for models that were left out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_model::Joules;
 
 /// Published measurements of one kind of board.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
     /// The board: `STM32L4R5, 120 MHz`.
@@ -23,7 +24,7 @@ pub struct Board {
 }
 
 /// One board with its software, measured on a few models in 8 bits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct System {
     /// The software and who measured it: `X-CUBE-AI, STMicroelectronics, v1.2`.
@@ -32,7 +33,7 @@ pub struct System {
 }
 
 /// One model on one system.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
     /// A reference model of MLPerf Tiny: `ad`, `ic`, `kws` or `vww`.
@@ -45,7 +46,7 @@ pub struct Published {
 }
 
 /// The reference models of MLPerf Tiny (Banbury et al., 2021).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reference {
     /// Anomaly detection: a fully connected autoencoder.
@@ -141,7 +142,7 @@ impl Board {
 
     /// Every model of every system, estimated from the other models: the measured value over the estimate, and whether it lay in the
     /// interval.
-    pub fn left_out(&self, quantity: Quantity) -> Vec<LeftOut> {
+    pub fn left_out(&self, quantity: Quantity) -> Vec<HeldOut> {
         let mut found = Vec::new();
         for held in Reference::ALL {
             let costs = |system: &System| -> Vec<f64> {
@@ -153,7 +154,7 @@ impl Board {
                 let measured = system.results.iter().find(|r| r.model == held).and_then(|r| r.per_mac(quantity));
                 let (Some(measured), Some(estimate)) = (measured, predict(own, &groups, held.macs())) else { continue };
                 let measured = measured * held.macs() as f64;
-                found.push(LeftOut { system: system.software.clone(), model: held, measured, estimate });
+                found.push(HeldOut { system: system.software.clone(), model: held, measured, estimate });
             }
         }
         found
@@ -162,7 +163,7 @@ impl Board {
 
 /// A model that the fit did not see.
 #[derive(Debug, Clone)]
-pub struct LeftOut {
+pub struct HeldOut {
     pub system: String,
     pub model: Reference,
     /// Joules or seconds.
@@ -170,7 +171,7 @@ pub struct LeftOut {
     pub estimate: Interval,
 }
 
-impl LeftOut {
+impl HeldOut {
     /// How far the middle of the estimate is off, as a share of what was measured.
     pub fn error(&self) -> f64 {
         (self.estimate.middle / self.measured - 1.0).abs()
@@ -261,7 +262,7 @@ mod tests {
             }
         }
         assert!(found.len() > 80, "{} results", found.len());
-        let mut errors: Vec<f64> = found.iter().map(LeftOut::error).collect();
+        let mut errors: Vec<f64> = found.iter().map(HeldOut::error).collect();
         errors.sort_by(f64::total_cmp);
         assert!(errors[errors.len() * 9 / 10] < 0.5, "{}", errors[errors.len() * 9 / 10]);
         let covered = found.iter().filter(|f| f.covered()).count() as f64 / found.len() as f64;

@@ -16,7 +16,7 @@ pub struct LayerFootprint {
     /// The N:M pattern of its weight.
     #[serde(default)]
     pub pattern: Option<NmPattern>,
-    /// Bits of the operands: 8 when weight and input are on grids of at most 8 bits, else 32.
+    /// Bits of the operands: 8 when weight and input are on quantizers of at most 8 bits, else 32.
     pub bits: u8,
     /// Bytes of weights read.
     pub weight_bytes: u64,
@@ -73,7 +73,7 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
         let cost = node.op.cost(&shapes);
         let parameters = || node.present_inputs().filter_map(|n| model.weights.get(n)).filter(|w| w.role != Role::Constant);
         let weight_bits =
-            parameters().filter(|w| w.latent().dim() > 1).map(|w| w.grid().map_or(32, |g| g.bits())).max().unwrap_or(32);
+            parameters().filter(|w| w.latent().dim() > 1).map(|w| w.quantizer().map_or(32, |g| g.bits())).max().unwrap_or(32);
         let value_bits = |name: &str| model.activations.get(name).map_or(32, |g| g.bits());
         let input_bits = node.inputs.first().map_or(32, |n| value_bits(n));
         let len = |shape: &[i64]| shape.iter().product::<i64>().max(0) as u64;
@@ -86,7 +86,9 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
             macs: cost.macs,
             pattern: parameters().find_map(|w| w.mask().and_then(Mask::pattern)),
             bits: if weight_bits.max(input_bits) <= 8 { 8 } else { 32 },
-            weight_bytes: parameters().map(|w| (w.numel() * w.grid().map_or(32, |g| g.bits()) as usize).div_ceil(8) as u64).sum(),
+            weight_bytes: parameters()
+                .map(|w| (w.numel() * w.quantizer().map_or(32, |g| g.bits()) as usize).div_ceil(8) as u64)
+                .sum(),
             activation_bytes: read + written,
         });
     }

@@ -9,7 +9,7 @@ mod energy;
 mod memory;
 mod target;
 
-pub use board::{Board, Interval, LeftOut, Published, Quantity, Reference, System};
+pub use board::{Board, HeldOut, Interval, Published, Quantity, Reference, System};
 pub use energy::{Costs, Footprint, LayerFootprint, costs, footprint};
 pub use memory::{Life, MemoryEstimate, memory, place};
 pub use target::{FloorEnergy, GENERIC, Measure, Profile, Rules, TFLITE, Target, Vela};

@@ -77,8 +77,7 @@ pub fn memory(model: &Model) -> Result<MemoryEstimate, ExecError> {
     let mut root: BTreeMap<&str, &str> = BTreeMap::new();
     let mut elements: BTreeMap<&str, usize> = graph.inputs.iter().map(|i| (i.name.as_str(), i.element.bytes())).collect();
     for node in &graph.nodes {
-        let moves = matches!(node.kind(), "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout");
-        let clips = matches!(node.kind(), "Relu" | "Clip");
+        let (moves, clips) = (node.op.is_view(), node.op.quantization().fuses);
         let (Some(x), Some(y)) = (node.inputs.first(), node.outputs.first()) else { continue };
         if model.weights.contains_key(x) {
             continue;
@@ -89,7 +88,7 @@ pub fn memory(model: &Model) -> Result<MemoryEstimate, ExecError> {
         }
     }
     let width = |name: &str, known: Option<usize>| match model.activations.get(name) {
-        Some(grid) if grid.bits() <= 8 => 1,
+        Some(quantizer) if quantizer.bits() <= 8 => 1,
         _ => known.unwrap_or(ElementType::Float.bytes()),
     };
     let mut lives: BTreeMap<&str, Life> = BTreeMap::new();
@@ -115,8 +114,8 @@ pub fn memory(model: &Model) -> Result<MemoryEstimate, ExecError> {
     let alive = |step: usize| all.iter().filter(|l| (l.from..=l.to).contains(&step)).map(|l| l.bytes).sum::<usize>();
     let peak = (0..graph.nodes.len()).max_by_key(|&i| (alive(i), std::cmp::Reverse(i)));
     let stored = model.weights.values().filter(|w| w.role != Role::Constant).map(|w| {
-        let each = match (w.grid(), w.half()) {
-            (Some(grid), _) if grid.bits() <= 8 => 1,
+        let each = match (w.quantizer(), w.half()) {
+            (Some(quantizer), _) if quantizer.bits() <= 8 => 1,
             (None, Some(_)) => 2,
             _ => 4,
         };

@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_model::{Bytes, NmPattern};
 
 use crate::board::Board;
 
 /// Hardware that a model is meant for. Every figure names its source.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     pub name: String,
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// A measurement that executes something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// Compiles the generated C.
@@ -50,7 +51,7 @@ pub enum Measure {
 }
 
 /// What the integer kernels of a target take: the defaults of `quantize`, and what it leaves in float.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Format of weights, as in `quantize`: `int8/channel`.
@@ -70,7 +71,7 @@ pub struct Profile {
 }
 
 /// What integer kernels want of the values between them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rules {
     /// Products of integers may have float results; the model's outputs are float.
@@ -95,7 +96,7 @@ pub static TFLITE: LazyLock<Target> = LazyLock::new(|| {
 });
 
 /// Energy of single operations, in picojoules.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FloorEnergy {
     /// An 8-bit multiplication with a 32-bit addition.
@@ -108,7 +109,7 @@ pub struct FloorEnergy {
 }
 
 /// What Arm's compiler for Ethos-U must know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vela {
     /// As its `--accelerator-config` has it: `ethos-u55-128`.

@@ -1,11 +1,11 @@
 //! Results of integers as kernels round them.
 //!
-//! A layer whose input, weight, bias and output are on grids is computed in float, where sums of many terms are a little off. Integer
+//! A layer whose input, weight, bias and output are on quantizers is computed in float, where sums of many terms are a little off. Integer
 //! kernels sum exactly and multiply the sum once, by `input scale × weight scale / output scale`. Where that lies next to a half the two
 //! round apart, and in a deep model one such step moves many others: so the sum is taken back to the integer that it stands for. Sums of
 //! two values lie on halves often; they are rounded in the order of ONNX Runtime's kernel, in float32 with fused steps.
 
-use sinter_model::{Grid, GridShape, Levels, Model, Node, OpResult};
+use sinter_model::{Granularity, IntegerKernel, Levels, Model, Node, OpResult, Quantizer};
 use tch::{Kind, Tensor};
 
 /// How a node's result becomes a multiple of its output's scale.
@@ -38,39 +38,37 @@ pub(crate) struct Term {
 impl Requantize {
     /// How the result of a node is rounded; `None` where no integer kernel computes it.
     pub fn of(model: &Model, node: &Node) -> OpResult<Option<Self>> {
-        if node.kind() == "Add" { Self::sum(model, node) } else { Self::product(model, node) }
+        match node.op.integer_kernel() {
+            Some(IntegerKernel::Sum) => Self::sum(model, node),
+            Some(IntegerKernel::Product { out_axis, convolution }) => Self::product(model, node, out_axis, convolution),
+            None => Ok(None),
+        }
     }
 
     fn sum(model: &Model, node: &Node) -> OpResult<Option<Self>> {
-        let grid = |name: &String| model.activations.get(name).filter(|g| fixed(g));
-        let grids = (node.inputs.first().and_then(grid), node.inputs.get(1).and_then(grid), output_grid(model, node));
-        let (Some(a), Some(b), Some(output)) = grids else { return Ok(None) };
+        let quantizer = |name: &String| model.activations.get(name).filter(|g| fixed(g));
+        let quantizers =
+            (node.inputs.first().and_then(quantizer), node.inputs.get(1).and_then(quantizer), output_quantizer(model, node));
+        let (Some(a), Some(b), Some(output)) = quantizers else { return Ok(None) };
         if !fixed(output) {
             return Ok(None);
         }
-        let of = |g: &Grid| Ok::<_, sinter_model::OpError>((g.scales()?[0], g.zero_points()?[0] as f32));
+        let of = |g: &Quantizer| Ok::<_, sinter_model::OpError>((g.scales()?[0], g.zero_points()?[0] as f32));
         let (scale, zero_point) = of(output)?;
-        let term = |g: &Grid| of(g).map(|(s, zero_point)| Term { scale: s as f64, zero_point, ratio: s / scale });
+        let term = |g: &Quantizer| of(g).map(|(s, zero_point)| Term { scale: s as f64, zero_point, ratio: s / scale });
         Ok(Some(Self::Sum { terms: [term(a)?, term(b)?], scale, zero_point }))
     }
 
-    fn product(model: &Model, node: &Node) -> OpResult<Option<Self>> {
-        let factor = |name: &str| node.attributes.get_float(name, 1.0).is_ok_and(|v| v == 1.0);
-        let flag = |name: &str| node.attributes.get_int(name, 0).unwrap_or(0);
-        let (convolution, out_axis) = match node.kind() {
-            "Conv" => (true, 0),
-            "MatMul" => (false, 1),
-            "Gemm" if factor("alpha") && factor("beta") && flag("transA") == 0 => (false, 1 - flag("transB") as usize),
-            _ => return Ok(None),
-        };
-        let grid_of = |i: usize| node.inputs.get(i).and_then(|n| model.weights.get(n)).and_then(|w| w.grid());
+    fn product(model: &Model, node: &Node, out_axis: usize, convolution: bool) -> OpResult<Option<Self>> {
+        let quantizer_of = |i: usize| node.inputs.get(i).and_then(|n| model.weights.get(n)).and_then(|w| w.quantizer());
         let input = node.inputs.first().and_then(|x| model.activations.get(x)).filter(|g| fixed(g));
-        let weight = grid_of(1).filter(|g| fixed(g)).filter(|g| g.levels() != Levels::Unsigned);
-        let (Some(input), Some(weight), Some(output)) = (input, weight, output_grid(model, node).filter(|g| fixed(g))) else {
+        let weight = quantizer_of(1).filter(|g| fixed(g)).filter(|g| g.levels() != Levels::Unsigned);
+        let (Some(input), Some(weight), Some(output)) = (input, weight, output_quantizer(model, node).filter(|g| fixed(g)))
+        else {
             return Ok(None);
         };
-        let plain_bias = node.inputs.get(2).is_some_and(|b| !b.is_empty()) && grid_of(2).is_none_or(|g| g.bits() != 32);
-        let fits = matches!(weight.shape(), GridShape::Tensor) || weight.shape() == GridShape::Channel(out_axis);
+        let plain_bias = node.inputs.get(2).is_some_and(|b| !b.is_empty()) && quantizer_of(2).is_none_or(|g| g.bits() != 32);
+        let fits = matches!(weight.granularity(), Granularity::Tensor) || weight.granularity() == Granularity::Channel(out_axis);
         if plain_bias || !fits {
             return Ok(None);
         }
@@ -108,20 +106,20 @@ impl Requantize {
     }
 }
 
-/// Whether a grid's integers have at most eight bits and a scale that does not move.
-fn fixed(grid: &Grid) -> bool {
-    grid.leaf().is_none() && grid.bits() <= 8
+/// Whether a quantizer's integers have at most eight bits and a scale that does not move.
+fn fixed(quantizer: &Quantizer) -> bool {
+    quantizer.leaf().is_none() && quantizer.bits() <= 8
 }
 
-/// The grid of a node's result, or of the ReLU or Clip that runs as one with it.
-fn output_grid<'a>(model: &'a Model, node: &Node) -> Option<&'a Grid> {
+/// The quantizer of a node's result, or of the ReLU or Clip that runs as one with it.
+fn output_quantizer<'a>(model: &'a Model, node: &Node) -> Option<&'a Quantizer> {
     let output = node.outputs.first()?;
-    if let Some(grid) = model.activations.get(output) {
-        return Some(grid);
+    if let Some(quantizer) = model.activations.get(output) {
+        return Some(quantizer);
     }
     let mut readers = model.graph.nodes.iter().filter(|n| n.inputs.contains(output));
     match (readers.next(), readers.next()) {
-        (Some(only), None) if matches!(only.kind(), "Relu" | "Clip") && !model.graph.is_output(output) => {
+        (Some(only), None) if only.op.quantization().fuses && !model.graph.is_output(output) => {
             model.activations.get(only.outputs.first()?)
         }
         _ => None,

@@ -7,7 +7,7 @@ mod integers;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
-use sinter_model::{Cost, Grid, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, Role, kind_name};
+use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, OpResult, Quantizer, Role, kind_name};
 use tch::{Device, Tensor};
 
 use integers::Requantize;
@@ -19,8 +19,8 @@ pub enum ExecError {
     Node { node: String, kind: String, source: OpError },
     #[error("weight `{weight}`: {source}")]
     Weight { weight: String, source: OpError },
-    #[error("activation grid on `{value}`: {source}")]
-    Grid { value: String, source: OpError },
+    #[error("value `{value}`: {source}")]
+    Value { value: String, source: OpError },
     #[error("the model takes {wanted} inputs, {got} were given")]
     InputCount { wanted: usize, got: usize },
     #[error("input `{name}` has shape {wanted}, the data gives {got:?}")]
@@ -79,22 +79,24 @@ impl<'a> Runner<'a> {
 
     /// Runs the graph on one batch; `inputs` in the order of the graph's inputs.
     pub fn run(&self, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>, ExecError> {
-        self.run_tapped(inputs, mode, &mut |_, _| {})
+        self.run_tapped(inputs, mode, &mut |_, _| Ok(()))
     }
 
-    /// Runs the graph and shows every value to `tap` as it appears, the inputs first.
+    /// Runs the graph and shows every value to `tap` as it appears, the inputs first. An error of the tap ends the run and names the value.
     pub fn run_tapped(
         &self,
         inputs: &[Tensor],
         mode: Mode,
-        tap: &mut dyn FnMut(&str, &Tensor),
+        tap: &mut dyn FnMut(&str, &Tensor) -> OpResult<()>,
     ) -> Result<Vec<Tensor>, ExecError> {
+        let mut tap =
+            |name: &str, value: &Tensor| tap(name, value).map_err(|source| ExecError::Value { value: name.to_string(), source });
         let graph = &self.model.graph;
         let mut values: HashMap<&str, Tensor> = HashMap::new();
         self.check_inputs(inputs)?;
         for (info, tensor) in graph.inputs.iter().zip(inputs) {
-            let value = self.on_grid(&info.name, tensor.shallow_clone())?;
-            tap(&info.name, &value);
+            let value = self.quantized(&info.name, tensor.shallow_clone())?;
+            tap(&info.name, &value)?;
             values.insert(&info.name, value);
         }
         let integers = if mode == Mode::Predict { self.integers()? } else { &[] };
@@ -107,8 +109,8 @@ impl<'a> Runner<'a> {
             }
             for (name, value) in node.outputs.iter().zip(outputs) {
                 if !name.is_empty() {
-                    let value = self.on_grid(name, value)?;
-                    tap(name, &value);
+                    let value = self.quantized(name, value)?;
+                    tap(name, &value)?;
                     values.insert(name, value);
                 }
             }
@@ -138,26 +140,30 @@ impl<'a> Runner<'a> {
     pub fn run_columns(
         &self,
         inputs: &[Tensor],
-        visit: &mut dyn FnMut(&Layer, &Tensor) -> Result<(), ExecError>,
+        visit: &mut dyn FnMut(&Layer, &Tensor) -> OpResult<()>,
     ) -> Result<(), ExecError> {
-        let layers = self.model.layers();
-        let nodes = &self.model.graph.nodes;
-        let mut wanted: HashMap<&str, Vec<&Layer>> = HashMap::new();
-        for layer in layers.iter().filter(|l| l.slot.input == 1) {
-            wanted.entry(nodes[layer.node].inputs[0].as_str()).or_default().push(layer);
-        }
-        let mut failed = None;
-        self.run_tapped(inputs, Mode::Predict, &mut |name, value| {
-            for layer in wanted.get(name).into_iter().flatten() {
-                let node = &nodes[layer.node];
-                let weight = self.weights.get(layer.weight.as_str()).map(Tensor::shallow_clone);
-                let found = node.op.columns(&Inputs(&[Some(value.shallow_clone()), weight]));
-                let found = found.map_err(|source| ExecError::Node { node: node.name.clone(), kind: node.kind().into(), source });
-                let seen = found.and_then(|rows| rows.map_or(Ok(()), |rows| visit(layer, &rows)));
-                failed = failed.take().or(seen.err());
-            }
+        let readers = self.column_readers();
+        let _ = self.run_tapped(inputs, Mode::Predict, &mut |name, value| {
+            readers.get(name).into_iter().flatten().try_for_each(|layer| self.columns(layer, value, visit))
         })?;
-        failed.map_or(Ok(()), Err)
+        Ok(())
+    }
+
+    /// The layers that read each value, of those whose first input is what their weight multiplies.
+    pub fn column_readers(&self) -> HashMap<String, Vec<Layer>> {
+        let mut readers: HashMap<String, Vec<Layer>> = HashMap::new();
+        for layer in self.model.layers().into_iter().filter(|l| l.slot.input == 1) {
+            readers.entry(self.model.graph.nodes[layer.node].inputs[0].clone()).or_default().push(layer);
+        }
+        readers
+    }
+
+    /// Shows the rows that a layer's weight multiplies when it reads `value`.
+    pub fn columns(&self, layer: &Layer, value: &Tensor, visit: &mut dyn FnMut(&Layer, &Tensor) -> OpResult<()>) -> OpResult<()> {
+        let node = &self.model.graph.nodes[layer.node];
+        let weight = self.weights.get(layer.weight.as_str()).map(Tensor::shallow_clone);
+        let rows = node.op.columns(&Inputs(&[Some(value.shallow_clone()), weight]))?;
+        rows.map_or(Ok(()), |rows| visit(layer, &rows))
     }
 
     fn check_inputs(&self, inputs: &[Tensor]) -> Result<(), ExecError> {
@@ -211,9 +217,9 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn on_grid(&self, name: &str, value: Tensor) -> Result<Tensor, ExecError> {
+    fn quantized(&self, name: &str, value: Tensor) -> Result<Tensor, ExecError> {
         match self.model.activations.get(name) {
-            Some(grid) => grid.apply(&value).map_err(|source| ExecError::Grid { value: name.to_string(), source }),
+            Some(quantizer) => quantizer.apply(&value).map_err(|source| ExecError::Value { value: name.to_string(), source }),
             None => Ok(value),
         }
     }
@@ -232,6 +238,7 @@ pub fn shapes(model: &Model) -> Result<BTreeMap<String, Vec<i64>>, ExecError> {
         let runner = Runner::new(model)?;
         runner.run_tapped(&blank_inputs(model, 1), Mode::Predict, &mut |name, value| {
             shapes.insert(name.to_string(), value.size());
+            Ok(())
         })
     })?;
     Ok(shapes)
@@ -264,14 +271,14 @@ pub enum Leaf {
     Latent(String),
     /// The centroids of these weights: one, or all that share the table.
     Centroids(Vec<String>),
-    /// The scales of this weight's grid.
+    /// The scales of this weight's quantizer.
     WeightScale(String),
-    /// The scale of the grid on this value.
+    /// The scale of the quantizer on this value.
     ActivationScale(String),
 }
 
 /// The tensors that gradients train: each parameter's latent tensor, the centroids of its codebook (a shared table comes once), and the
-/// scales of grids that are learned.
+/// scales of quantizers that are learned.
 pub fn leaves(model: &Model) -> Vec<(Leaf, Tensor)> {
     let mut leaves: Vec<(Leaf, Tensor)> = Vec::new();
     let mut tables: BTreeMap<&str, usize> = BTreeMap::new();
@@ -292,8 +299,8 @@ pub fn leaves(model: &Model) -> Vec<(Leaf, Tensor)> {
         }
         leaves.push((Leaf::Centroids(vec![name.clone()]), codebook.centroids().shallow_clone()));
     }
-    let learned = |grid: Option<&Grid>| grid.and_then(Grid::leaf).map(Tensor::shallow_clone);
-    let weights = model.weights.iter().filter_map(|(n, w)| Some((Leaf::WeightScale(n.clone()), learned(w.grid())?)));
+    let learned = |quantizer: Option<&Quantizer>| quantizer.and_then(Quantizer::leaf).map(Tensor::shallow_clone);
+    let weights = model.weights.iter().filter_map(|(n, w)| Some((Leaf::WeightScale(n.clone()), learned(w.quantizer())?)));
     leaves.extend(weights);
     leaves.extend(model.activations.iter().filter_map(|(n, g)| Some((Leaf::ActivationScale(n.clone()), learned(Some(g))?))));
     leaves

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use sinter_model::{Attributes, ElementType, Grid, GridShape, Model, Node, OpResult, Role, Weight};
+use sinter_model::{
+    Attributes, Boundary, ElementType, Granularity, IntegerKernel, Model, Node, OpResult, Quantizer, Role, Weight,
+};
 use tch::{Kind, Tensor};
 
-use crate::explicit::QdqError;
+use crate::error::QdqError;
 
 /// A value in integers: its name, and those of its scale and zero point.
 struct Quantized {
@@ -28,7 +30,8 @@ impl<'a> Lowering<'a> {
         let quantized = |node: &'a Node| {
             let [integers, scale, zero_point] = &node.inputs[..] else { return None };
             let source = &model.graph.nodes[*producers.get(integers.as_str())?];
-            let whole = node.kind() == "DequantizeLinear" && source.kind() == "DynamicQuantizeLinear";
+            let whole =
+                node.op.boundary() == Some(Boundary::Dequantize) && source.op.boundary() == Some(Boundary::DynamicQuantize);
             let name = node.outputs.first().filter(|_| whole)?;
             let [integers, scale, zero_point] = [integers, scale, zero_point].map(String::clone);
             Some((name.as_str(), Quantized { integers, scale, zero_point }))
@@ -40,11 +43,12 @@ impl<'a> Lowering<'a> {
     pub fn layer(&self, node: &Node, out: &mut Model) -> Result<Option<Vec<Node>>, QdqError> {
         let (Some(x), Some(weight)) = (node.inputs.first(), node.inputs.get(1)) else { return Ok(None) };
         let (Some(x), Some(stored)) = (self.values.get(x.as_str()), self.model.weights.get(weight)) else { return Ok(None) };
-        let Some(grid) = stored.grid().filter(|g| g.bits() <= 8 && g.zero_points().is_ok_and(|z| z.iter().all(|&z| z == 0)))
+        let Some(quantizer) =
+            stored.quantizer().filter(|g| g.bits() <= 8 && g.zero_points().is_ok_and(|z| z.iter().all(|&z| z == 0)))
         else {
             return Ok(None);
         };
-        self.product(node, x, weight, stored, grid, out).map_err(|source| QdqError { name: weight.clone(), source })
+        self.product(node, x, weight, stored, quantizer, out).map_err(|source| QdqError { name: weight.clone(), source })
     }
 
     fn product(
@@ -53,28 +57,24 @@ impl<'a> Lowering<'a> {
         x: &Quantized,
         name: &str,
         weight: &Weight,
-        grid: &Grid,
+        quantizer: &Quantizer,
         out: &mut Model,
     ) -> OpResult<Option<Vec<Node>>> {
         let size = weight.size();
-        let flag = |name: &str| node.attributes.get_int(name, 0);
-        let one = |name: &str| Ok::<bool, sinter_model::OpError>(node.attributes.get_float(name, 1.0)? == 1.0);
         // Output channels lie on this axis; a scale each is all that a sum can be multiplied with afterwards.
-        let (convolution, out_axis) = match node.kind() {
-            "Conv" => (true, 0),
-            "MatMul" if size.len() == 2 => (false, 1),
-            "Gemm" if flag("transA")? == 0 && one("alpha")? && one("beta")? => (false, 1 - flag("transB")? as usize),
-            _ => return Ok(None),
-        };
-        let fits = match grid.shape() {
-            GridShape::Tensor => true,
-            GridShape::Channel(axis) => axis == out_axis,
-            GridShape::Group { .. } => false,
+        let Some(IntegerKernel::Product { out_axis, convolution }) = node.op.integer_kernel() else { return Ok(None) };
+        if !convolution && size.len() != 2 {
+            return Ok(None);
+        }
+        let fits = match quantizer.granularity() {
+            Granularity::Tensor => true,
+            Granularity::Channel(axis) => axis == out_axis,
+            Granularity::Group { .. } => false,
         };
         if !fits {
             return Ok(None);
         }
-        let integers = grid.quantize(&weight.effective()?.f_detach()?)?;
+        let integers = quantizer.quantize(&weight.effective()?.f_detach()?)?;
         let integers = if !convolution && out_axis == 0 { integers.f_tr()?.f_contiguous()? } else { integers };
         // ConvInteger wants bytes without a sign in ONNX Runtime.
         let shift = if convolution { 128 } else { 0 };
@@ -87,7 +87,7 @@ impl<'a> Lowering<'a> {
         let stored = store("quantized", integers.f_add_scalar(shift)?.f_to_kind(kind)?);
         let zero_point = store("zero_point", Tensor::from(shift).f_to_kind(kind)?);
         let broad = if convolution { [vec![-1], vec![1; size.len() - 2]].concat() } else { vec![-1] };
-        let scales = Tensor::f_from_slice(&grid.scales()?)?;
+        let scales = Tensor::f_from_slice(&quantizer.scales()?)?;
         let scale = store("scale", scales.f_reshape(if scales.numel() == 1 { vec![] } else { broad.clone() })?);
         let output = node.outputs[0].clone();
         let part = |what: &str| format!("{output}.{what}");

@@ -5,19 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use sinter_model::{Attributes, ElementType, Grid, GridShape, Levels, Model, Node, OpError, Role, Weight};
+use sinter_model::{Attributes, ElementType, Granularity, Levels, Model, Node, OpError, Quantizer, Role, Weight};
 use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
 
 use crate::dynamic::Lowering;
-
-/// Why a model could not be written with explicit quantization.
-#[derive(Debug, thiserror::Error)]
-#[error("`{name}`: {source}")]
-pub struct QdqError {
-    pub name: String,
-    pub source: OpError,
-}
+use crate::error::QdqError;
 
 /// A model in which nothing is implied any more: see [`explicit`].
 #[derive(Debug)]
@@ -34,8 +27,8 @@ impl Explicit {
     }
 }
 
-/// A copy of the model in which every grid is a pair of nodes, what is quantized by its own range meets integers, and no weight has a
-/// chain any more. A model without grids comes back with its effective weights.
+/// A copy of the model in which every quantizer is a pair of nodes, what is quantized by its own range meets integers, and no weight has a
+/// chain any more. A model without quantizers comes back with its effective weights.
 pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     let mut out = Model { name: model.name.clone(), graph: model.graph.clone(), ..Model::default() };
     let mut renamed: BTreeMap<String, String> = BTreeMap::new();
@@ -46,22 +39,24 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         let at = |source| QdqError { name: name.clone(), source };
         let value = weight.effective().map_err(at)?;
         let value = value.f_detach().map_err(|e| at(e.into()))?;
-        match (weight.grid(), weight.half()) {
+        match (weight.quantizer(), weight.half()) {
             // ONNX has integers of 4, 8 and 32 bits; in between the values go into int8.
-            (Some(grid), _) if grid.bits() <= 8 || grid.bits() == 32 => {
+            (Some(quantizer), _) if quantizer.bits() <= 8 || quantizer.bits() == 32 => {
                 let stored = format!("{name}.quantized");
-                let kind = if grid.bits() == 32 { Kind::Int } else { integers_of(grid) };
-                let q = grid.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
+                let kind = if quantizer.bits() == 32 { Kind::Int } else { integers_of(quantizer) };
+                let q = quantizer.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
-                let scale = store_scale(&mut out, name, grid, &weight.size(), kind).map_err(at)?;
+                let scale = store_scale(&mut out, name, quantizer, &weight.size(), kind).map_err(at)?;
                 // Kernels of integers want eight bits; without any, four are read and widened.
-                if grid.bits() <= 4 && !quantized_inputs.contains(name.as_str()) {
+                if quantizer.bits() <= 4 && !quantized_inputs.contains(name.as_str()) {
                     four_bits.extend([stored.clone(), scale[1].clone()]);
                 }
-                let attributes = match grid.shape() {
-                    GridShape::Tensor => Attributes::new(),
-                    GridShape::Channel(axis) => Attributes::new().int("axis", axis as i64),
-                    GridShape::Group { axis, size } => Attributes::new().int("axis", axis as i64).int("block_size", size as i64),
+                let attributes = match quantizer.granularity() {
+                    Granularity::Tensor => Attributes::new(),
+                    Granularity::Channel(axis) => Attributes::new().int("axis", axis as i64),
+                    Granularity::Group { axis, size } => {
+                        Attributes::new().int("axis", axis as i64).int("block_size", size as i64)
+                    }
                 };
                 let real = format!("{name}.dequantized");
                 let inputs = [vec![stored], scale].concat();
@@ -83,16 +78,16 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         }
     }
     let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
-    for (name, grid) in &model.activations {
+    for (name, quantizer) in &model.activations {
         let at = |source| QdqError { name: name.clone(), source };
-        let scale = store_scale(&mut out, name, grid, &[], integers_of(grid)).map_err(at)?;
+        let scale = store_scale(&mut out, name, quantizer, &[], integers_of(quantizer)).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
         let mut nodes = Vec::new();
         let mut source = name.clone();
-        if grid.bits() < 8 {
-            // The integers of eight bits saturate later than the grid does.
+        if quantizer.bits() < 8 {
+            // The integers of eight bits saturate later than the quantizer does.
             source = format!("{name}.clipped");
-            let ends = store_ends(&mut out, name, grid).map_err(at)?;
+            let ends = store_ends(&mut out, name, quantizer).map_err(at)?;
             let inputs = [vec![name.clone()], ends].concat();
             nodes.push(Node::new(&source, "Clip", Attributes::new(), inputs, vec![source.clone()]).map_err(at)?);
         }
@@ -126,9 +121,9 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     Ok(Explicit { model: out, four_bits })
 }
 
-/// The type that holds a grid's integers of up to eight bits.
-fn integers_of(grid: &Grid) -> Kind {
-    if grid.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
+/// The type that holds a quantizer's integers of up to eight bits.
+fn integers_of(quantizer: &Quantizer) -> Kind {
+    if quantizer.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
 }
 
 /// The weights of layers that read a value in integers.
@@ -138,10 +133,10 @@ fn weights_with_quantized_inputs(model: &Model) -> BTreeSet<&str> {
     quantized.flat_map(|node| node.inputs[1..].iter().map(String::as_str)).collect()
 }
 
-/// Stores the smallest and the largest value of a grid per tensor; returns their names.
-fn store_ends(out: &mut Model, name: &str, grid: &Grid) -> Result<Vec<String>, OpError> {
-    let (low, high) = grid.range();
-    let (scale, zero) = (grid.scales()?[0], grid.zero_points()?[0]);
+/// Stores the smallest and the largest value of a quantizer per tensor; returns their names.
+fn store_ends(out: &mut Model, name: &str, quantizer: &Quantizer) -> Result<Vec<String>, OpError> {
+    let (low, high) = quantizer.range();
+    let (scale, zero) = (quantizer.scales()?[0], quantizer.zero_points()?[0]);
     let ends = [("low", low), ("high", high)].map(|(end, q)| {
         let stored = format!("{name}.{end}");
         let value = Tensor::from((q - zero) as f32 * scale);
@@ -152,10 +147,10 @@ fn store_ends(out: &mut Model, name: &str, grid: &Grid) -> Result<Vec<String>, O
 }
 
 /// Stores scale and zero point; returns their names. Integers of fewer bits than their type keep to their range by construction.
-fn store_scale(out: &mut Model, name: &str, grid: &Grid, of: &[i64], kind: Kind) -> Result<Vec<String>, OpError> {
-    let shape = grid.shape().blocks(of);
-    let scale = Tensor::f_from_slice(&grid.scales()?)?.f_reshape(&shape[..])?;
-    let zero = Tensor::f_from_slice(&grid.zero_points()?)?.f_reshape(&shape[..])?.f_to_kind(kind)?;
+fn store_scale(out: &mut Model, name: &str, quantizer: &Quantizer, of: &[i64], kind: Kind) -> Result<Vec<String>, OpError> {
+    let shape = quantizer.granularity().blocks(of);
+    let scale = Tensor::f_from_slice(&quantizer.scales()?)?.f_reshape(&shape[..])?;
+    let zero = Tensor::f_from_slice(&quantizer.zero_points()?)?.f_reshape(&shape[..])?.f_to_kind(kind)?;
     let names = vec![format!("{name}.scale"), format!("{name}.zero_point")];
     out.weights.insert(names[0].clone(), Weight::new(Role::Constant, scale));
     out.weights.insert(names[1].clone(), Weight::new(Role::Constant, zero));

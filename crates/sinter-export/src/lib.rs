@@ -3,6 +3,7 @@
 pub mod c;
 pub mod device;
 mod dynamic;
+mod error;
 mod explicit;
 mod micro;
 pub mod packed;
@@ -10,7 +11,8 @@ mod runtime;
 mod tflite;
 mod vela;
 
-pub use explicit::{Explicit, QdqError, explicit};
+pub use error::QdqError;
+pub use explicit::{Explicit, explicit};
 pub use micro::arena;
 pub use packed::{PackError, Packed, pack, unpack};
 pub use runtime::{OnnxRuntime, RuntimeError, peak_memory, runtime_version};

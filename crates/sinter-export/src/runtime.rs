@@ -122,11 +122,13 @@ fn environment() -> Result<&'static Environment, RuntimeError> {
     loaded.as_ref().map_err(|reason| RuntimeError::Load { path, reason: reason.clone() })
 }
 
-/// Where the library is: ORT_DYLIB_PATH, or `.runtime/` in a folder above the program.
+/// Where the library is: ORT_DYLIB_PATH, or `.runtime/` (in an unpacked archive, `lib/`) in a folder above the program.
 fn library() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
         return Some(PathBuf::from(path));
     }
     let program = std::env::current_exe().ok()?;
-    program.ancestors().skip(1).map(|folder| folder.join(".runtime/libonnxruntime.so")).find(|p| p.is_file())
+    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let places = program.ancestors().skip(1).flat_map(|folder| [".runtime", "lib"].map(|part| folder.join(part).join(&name)));
+    places.into_iter().find(|p| p.is_file())
 }

@@ -4,7 +4,28 @@
 //! Structured pruning joins these statements over the whole graph: what is connected must shrink together, so residual
 //! additions, depthwise convolutions, concatenations and flattened features need no rules of their own.
 
-use crate::op::IoShapes;
+/// The shapes at one node. A scalar has the empty shape.
+#[derive(Debug, Clone, Default)]
+pub struct IoShapes {
+    pub inputs: Vec<Option<Vec<i64>>>,
+    pub outputs: Vec<Vec<i64>>,
+}
+
+impl IoShapes {
+    /// The elements of input `i`; 0 when absent.
+    pub fn input_len(&self, i: usize) -> u64 {
+        self.inputs.get(i).and_then(|s| s.as_ref()).map_or(0, |s| product(s))
+    }
+
+    /// The elements of output `i`.
+    pub fn output_len(&self, i: usize) -> u64 {
+        self.outputs.get(i).map_or(0, |s| product(s))
+    }
+}
+
+fn product(shape: &[i64]) -> u64 {
+    shape.iter().map(|&n| n.max(0) as u64).product()
+}
 
 /// An input or output of one node, by position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use crate::attributes::Attributes;
-use crate::encoding::{Grid, GridShape};
+use crate::encoding::{Granularity, Quantizer};
 use crate::error::OpResult;
 use crate::graph::Node;
 use crate::model::{Layer, Model};
@@ -14,9 +14,9 @@ use crate::weight::{Role, Weight};
 const EPSILON: f64 = 1e-5;
 
 /// Folds every batch normalisation that follows a layer which [takes one](takes_batch_norm). Returns the number folded. The function of the model at inference is unchanged, but for the rounding of a
-/// grid's scales.
+/// quantizer's scales.
 ///
-/// Errors when a normalisation turns a channel's sign around and the weight has a grid, whose scales are positive.
+/// Errors when a normalisation turns a channel's sign around and the weight has a quantizer, whose scales are positive.
 pub fn fold_batch_norm(model: &mut Model) -> OpResult<usize> {
     let mut folded = 0;
     while let Some((layer, at)) = next(model) {
@@ -40,7 +40,7 @@ fn next(model: &Model) -> Option<(Layer, usize)> {
         let [at] = consumers.get(output.as_str())?.as_slice() else { return None };
         let norm = &model.graph.nodes[*at];
         let stored = norm.inputs.iter().skip(1).all(|n| model.weights.contains_key(n));
-        let fits = norm.kind() == "BatchNormalization" && norm.inputs[0] == *output;
+        let fits = norm.op.batch_norm().is_some() && norm.inputs[0] == *output;
         (fits && stored).then_some((layer, *at))
     })
 }
@@ -52,14 +52,12 @@ pub fn takes_batch_norm(model: &Model, layer: &Layer, consumers: &BTreeMap<&str,
     let node = &model.graph.nodes[layer.node];
     let Some(weight) = model.weights.get(&layer.weight) else { return false };
     let once = |name: &str| consumers.get(name).is_some_and(|c| c.len() == 1);
-    let by_channel = |grid: &Grid| grid.shape() == GridShape::Channel(layer.slot.out_axis);
-    matches!(node.kind(), "Conv" | "ConvTranspose" | "Gemm")
-        && groups_allow(node)
+    let by_channel = |quantizer: &Quantizer| quantizer.granularity() == Granularity::Channel(layer.slot.out_axis);
+    node.op.takes_batch_norm()
         && weight.codebook().is_none()
-        && weight.grid().is_none_or(by_channel)
+        && weight.quantizer().is_none_or(by_channel)
         && once(&layer.weight)
         && node.inputs.get(2).is_none_or(|b| b.is_empty() || (layer.bias.is_some() && once(b)))
-        && matches!(node.attributes.get_float("beta", 1.0), Ok(1.0))
         && node.outputs.first().is_some_and(|output| !model.graph.is_output(output))
 }
 
@@ -89,14 +87,9 @@ pub fn insert_batch_norm(model: &mut Model, layer: &Layer, mean: &Tensor, varian
     Ok(scale)
 }
 
-/// A grouped transposed convolution keeps its output channels on two axes: left alone.
-fn groups_allow(node: &Node) -> bool {
-    node.kind() != "ConvTranspose" || matches!(node.attributes.get_int("group", 1), Ok(1))
-}
-
 fn fold_one(model: &mut Model, layer: &Layer, at: usize) -> OpResult<()> {
     let norm = model.graph.nodes[at].clone();
-    let epsilon = norm.attributes.get_float("epsilon", 1e-5)?;
+    let epsilon = norm.op.batch_norm().unwrap_or(EPSILON);
     let value = |model: &Model, name: &String| match model.weights.get(name) {
         Some(weight) => Ok(weight.effective()?.f_detach()?.f_to_kind(Kind::Double)?),
         None => crate::error::invalid!("`{name}` is not stored"),
@@ -113,7 +106,7 @@ fn fold_one(model: &mut Model, layer: &Layer, at: usize) -> OpResult<()> {
         shape[layer.slot.out_axis] = factor.numel() as i64;
         let scaled = weight.latent().f_detach()?.f_mul(&factor.f_reshape(shape)?)?;
         weight.set_latent(scaled.f_to_kind(Kind::Float)?)?;
-        weight.grid_mut().map_or(Ok(()), |grid| grid.rescale(&factor.f_to_kind(Kind::Float)?))?;
+        weight.quantizer_mut().map_or(Ok(()), |quantizer| quantizer.rescale(&factor.f_to_kind(Kind::Float)?))?;
     }
     let bias_name = match &layer.bias {
         Some(name) => name.clone(),

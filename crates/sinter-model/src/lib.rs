@@ -7,6 +7,8 @@
 mod attributes;
 mod axes;
 mod batch_norm;
+mod behaviour;
+pub mod choices;
 mod encoding;
 mod error;
 mod files;
@@ -21,19 +23,22 @@ mod weight;
 pub mod zoo;
 
 pub use attributes::{Attribute, Attributes, ElementType, tensor_of};
-pub use axes::{Axis, AxisLinks, Relation, Slot};
+pub use axes::{Axis, AxisLinks, IoShapes, Relation, Slot};
 pub use batch_norm::{fold_batch_norm, insert_batch_norm, takes_batch_norm};
-pub use encoding::{Assignment, Codebook, Grid, GridShape, Levels, Mask, NmPattern};
-pub use error::{OpError, OpResult};
+pub use behaviour::{Boundary, Clamp, Computes, IntegerKernel, OutputRange, OutputScale, ParamsOf, Quantization};
+pub use encoding::{
+    Assignment, Codebook, Granularity, Half, Levels, Mask, Multiplier, NmPattern, QuantParams, Quantizer, integer_bias,
+};
+pub use error::{DoesNotFit, OpError, OpResult};
 pub use files::{WriteError, write_whole, write_whole_with};
 pub use graph::{Dim, Graph, Node, ValueInfo};
 pub use model::{Layer, Model, ModelError};
 pub use names::identifier;
-pub use op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+pub use op::{Adapted, Cost, Inputs, Mode, Operator, WeightSlot};
 pub use ops::{ResolvedWindow, Window, parse as parse_operator, supported as supported_operators};
 pub use tensor::{ints_of, kind_name, round_half, to_bytes, to_f32s, to_i64s, with_f32s, with_f32s_as_they_lie, with_u8s};
 pub use units::{Bytes, Joules, Macs, Ratio, Seconds, UnitError, from_text};
-pub use weight::{BrokenLink, Chain, Half, Role, Weight};
+pub use weight::{BrokenLink, Chain, Role, Weight};
 
 /// The ONNX operator set whose semantics the graph follows and that exports declare.
 pub const OPSET: i64 = 21;

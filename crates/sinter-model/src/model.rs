@@ -1,13 +1,14 @@
-//! The model: a graph, its weights, and the grids on its values.
+//! The model: a graph, its weights, and the quantizers on its values.
 
 use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use crate::encoding::Grid;
+use crate::axes::IoShapes;
+use crate::encoding::Quantizer;
 use crate::error::OpError;
 use crate::graph::Graph;
-use crate::op::{IoShapes, WeightSlot};
+use crate::op::WeightSlot;
 use crate::weight::{BrokenLink, Role, Weight};
 
 /// What is wrong with a model.
@@ -28,8 +29,8 @@ pub struct Model {
     pub graph: Graph,
     /// Stored tensors by the name under which nodes read them.
     pub weights: BTreeMap<String, Weight>,
-    /// Activation quantization: the grid that a named value is rounded to.
-    pub activations: BTreeMap<String, Grid>,
+    /// Activation quantization: the quantizer that a named value is rounded to.
+    pub activations: BTreeMap<String, Quantizer>,
 }
 
 /// A layer: a node that owns a weight.

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use tch::Tensor;
 
 use crate::attributes::Attributes;
-use crate::axes::AxisLinks;
+use crate::axes::{AxisLinks, IoShapes};
+use crate::behaviour::{Boundary, Clamp, IntegerKernel, OutputScale, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::tensor::to_i64s;
 
@@ -43,29 +44,6 @@ impl<'a> Inputs<'a> {
     pub fn present(&self) -> impl Iterator<Item = &'a Tensor> {
         self.0.iter().flatten()
     }
-}
-
-/// The shapes at one node. A scalar has the empty shape.
-#[derive(Debug, Clone, Default)]
-pub struct IoShapes {
-    pub inputs: Vec<Option<Vec<i64>>>,
-    pub outputs: Vec<Vec<i64>>,
-}
-
-impl IoShapes {
-    /// The elements of input `i`; 0 when absent.
-    pub fn input_len(&self, i: usize) -> u64 {
-        self.inputs.get(i).and_then(|s| s.as_ref()).map_or(0, |s| product(s))
-    }
-
-    /// The elements of output `i`.
-    pub fn output_len(&self, i: usize) -> u64 {
-        self.outputs.get(i).map_or(0, |s| product(s))
-    }
-}
-
-fn product(shape: &[i64]) -> u64 {
-    shape.iter().map(|&n| n.max(0) as u64).product()
 }
 
 /// The arithmetic of one node for the shapes given.
@@ -151,8 +129,99 @@ pub trait Operator: Debug + Send + Sync {
         Adapted::default()
     }
 
-    /// Whether an output copies elements of the inputs unchanged, so that they share a quantization grid.
-    fn keeps_values(&self) -> bool {
+    /// How it takes part in quantization. By default it stays in float.
+    fn quantization(&self) -> Quantization {
+        Quantization::FLOAT
+    }
+
+    /// How integer kernels compute it, where the simulation must round as they do.
+    fn integer_kernel(&self) -> Option<IntegerKernel> {
+        None
+    }
+
+    /// Where values become integers or real numbers again: quantization that a model brings along.
+    fn boundary(&self) -> Option<Boundary> {
+        None
+    }
+
+    /// What it lets through, where it only clamps.
+    fn clamp(&self) -> Option<Clamp> {
+        None
+    }
+
+    /// Whether its results are real numbers, and not indices, truths, shapes or integers.
+    fn gives_reals(&self) -> bool {
+        true
+    }
+
+    /// Whether its result has the elements of its first input in the same order, so that both can lie in one place.
+    fn is_view(&self) -> bool {
         false
+    }
+
+    /// Whether scaling a channel of its input by a positive factor scales that channel of its result alike.
+    fn is_homogeneous(&self) -> bool {
+        false
+    }
+
+    /// Whether its result differs from run to run while a model trains.
+    fn is_random(&self) -> bool {
+        false
+    }
+
+    /// Whether it goes through the steps of a sequence, with a state.
+    fn is_recurrent(&self) -> bool {
+        false
+    }
+
+    /// Whether its result depends on the shape of its input alone.
+    fn reads_shape(&self) -> bool {
+        false
+    }
+
+    /// The input that holds the shape of its result.
+    fn target_shape(&self) -> Option<usize> {
+        None
+    }
+
+    /// The input that holds logits, where it turns them into probabilities or their logarithms.
+    fn logits(&self) -> Option<usize> {
+        None
+    }
+
+    /// The epsilon of a batch normalisation by stored statistics; inputs are x, scale, bias, mean and variance.
+    fn batch_norm(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether a batch normalisation of its result could become part of its weight and bias.
+    fn takes_batch_norm(&self) -> bool {
+        false
+    }
+
+    /// The operator that is this one and the addition of a vector to its result.
+    fn with_bias(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The axis of channels of what a layer reads, for an input of this rank.
+    fn channel_axis(&self, _rank: usize) -> Option<usize> {
+        None
+    }
+
+    /// The weight's axis along which a layer multiplies the channels that it reads, each by its own slice. `weight` is its shape.
+    fn reader_axis(&self, _weight: &[i64]) -> Option<usize> {
+        None
+    }
+
+    /// The stored inputs that its results scale with, channel by channel.
+    fn output_scale(&self) -> Option<OutputScale> {
+        None
+    }
+
+    /// What a change of its weight adds to the mean of each output channel, float64 `[outputs]`, when `mean` (float64 `[channels]`) is the
+    /// mean of what it reads. `None` where the two do not fit.
+    fn mean_shift(&self, _change: &Tensor, _mean: &Tensor) -> OpResult<Option<Tensor>> {
+        Ok(None)
     }
 }

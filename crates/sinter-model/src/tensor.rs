@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
+use crate::attributes::ElementType;
+use crate::encoding::Half;
 use crate::error::{OpResult, invalid};
-use crate::{ElementType, Half};
 
 /// The elements as `f32`, row-major.
 pub fn to_f32s(tensor: &Tensor) -> OpResult<Vec<f32>> {
@@ -30,7 +31,7 @@ pub fn with_f32s<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult
     Ok(look(values))
 }
 
-/// The same in the order in which the elements lie, the first axis still the slowest: pictures whose channels lie last are not copied.
+/// The same in the order in which the elements lie, the first axis still the slowest: images whose channels lie last are not copied.
 pub fn with_f32s_as_they_lie<T>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> T) -> OpResult<T> {
     if tensor.dim() == 4 && !tensor.is_contiguous() {
         return with_f32s(&tensor.f_permute([0, 2, 3, 1])?, look);
@@ -90,5 +91,5 @@ pub fn ints_of(values: &[i64]) -> Tensor {
 
 /// ONNX's word for a libtorch element kind, for messages.
 pub fn kind_name(kind: Kind) -> String {
-    crate::ElementType::from_kind(kind).map_or_else(|| format!("{kind:?}"), |e| format!("{e:?}").to_lowercase())
+    ElementType::from_kind(kind).map_or_else(|| format!("{kind:?}"), |e| format!("{e:?}").to_lowercase())
 }

@@ -240,7 +240,19 @@ impl<T: FromStr<Err = UnitError>> serde::de::Visitor<'_> for QuantityVisitor<T> 
 }
 
 macro_rules! deserialize_quantity {
-    ($type:ty, $hint:literal) => {
+    ($type:ident, $hint:literal, $examples:expr) => {
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                crate::choices::quantity_schema($hint, $examples)
+            }
+        }
+
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserializer.deserialize_any(QuantityVisitor($hint, std::marker::PhantomData))
@@ -248,10 +260,10 @@ macro_rules! deserialize_quantity {
         }
     };
 }
-deserialize_quantity!(Bytes, "a size such as `64 KiB`");
-deserialize_quantity!(Ratio, "a ratio such as `0.5` or `50%`");
-deserialize_quantity!(Joules, "an energy such as `20 uJ`");
-deserialize_quantity!(Seconds, "a time such as `10 ms`");
+deserialize_quantity!(Bytes, "a size such as `64 KiB`", &["64 KiB", "1.5 MB"]);
+deserialize_quantity!(Ratio, "a ratio such as `0.5` or `50%`", &["50%", "0.5"]);
+deserialize_quantity!(Joules, "an energy such as `20 uJ`", &["20 uJ"]);
+deserialize_quantity!(Seconds, "a time such as `10 ms`", &["10 ms"]);
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::attributes::ElementType;
-use crate::encoding::{Assignment, Codebook, Grid, Mask};
+use crate::encoding::{Assignment, Codebook, Half, Mask, Quantizer};
 use crate::error::{OpResult, invalid};
 use crate::tensor::round_half;
 
@@ -19,47 +18,15 @@ pub enum Role {
     Constant,
 }
 
-/// Floating point in sixteen bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Half {
-    Float16,
-    Bfloat16,
-}
-
-impl Half {
-    /// The element type that holds it.
-    pub fn element(self) -> ElementType {
-        match self {
-            Self::Float16 => ElementType::Float16,
-            Self::Bfloat16 => ElementType::Bfloat16,
-        }
-    }
-
-    /// The largest finite value.
-    pub fn most(self) -> f64 {
-        match self {
-            Self::Float16 => 65504.0,
-            Self::Bfloat16 => 3.3895313892515355e38,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Float16 => "float16",
-            Self::Bfloat16 => "bfloat16",
-        }
-    }
-}
-
 /// An invariant of an encoding that no longer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenLink {
-    /// `mask`, `codebook` or `grid`.
+    /// `mask`, `codebook` or `quantizer`.
     pub link: &'static str,
     pub what: String,
 }
 
-/// A weight. Its effective value is `grid(half(codebook(mask(latent))))`, with straight-through gradients; each link may be absent.
+/// A weight. Its effective value is `quantizer(half(codebook(mask(latent))))`, with straight-through gradients; each link may be absent.
 ///
 /// The order of the links is fixed whatever the order of the stages, so a stage that adds one can't break an earlier one:
 /// training after pruning keeps zeros zero, quantizing after clustering keeps the number of distinct values.
@@ -77,7 +44,7 @@ pub struct Chain {
     pub codebook: Option<Codebook>,
     /// Values count in sixteen bits.
     pub half: Option<Half>,
-    pub grid: Option<Grid>,
+    pub quantizer: Option<Quantizer>,
 }
 
 impl Weight {
@@ -104,8 +71,8 @@ impl Weight {
         self.chain.codebook.as_ref()
     }
 
-    pub fn grid(&self) -> Option<&Grid> {
-        self.chain.grid.as_ref()
+    pub fn quantizer(&self) -> Option<&Quantizer> {
+        self.chain.quantizer.as_ref()
     }
 
     /// The sixteen bits in which values count.
@@ -125,7 +92,7 @@ impl Weight {
 
     /// Whether any encoding is set.
     pub fn is_encoded(&self) -> bool {
-        self.chain.mask.is_some() || self.chain.codebook.is_some() || self.chain.half.is_some() || self.chain.grid.is_some()
+        self.chain.mask.is_some() || self.chain.codebook.is_some() || self.chain.half.is_some() || self.chain.quantizer.is_some()
     }
 
     /// The value that the graph sees; differentiable with respect to the leaves.
@@ -144,8 +111,8 @@ impl Weight {
         if let Some(half) = self.chain.half {
             value = round_half(&value, half)?;
         }
-        if let Some(grid) = &self.chain.grid {
-            value = grid.apply(&value)?;
+        if let Some(quantizer) = &self.chain.quantizer {
+            value = quantizer.apply(&value)?;
         }
         Ok(value)
     }
@@ -191,7 +158,7 @@ impl Weight {
     }
 
     /// Counts values in sixteen bits from now on.
-    pub fn halve(&mut self, half: Half) {
+    pub fn to_half(&mut self, half: Half) {
         self.chain.half = Some(half);
     }
 
@@ -201,21 +168,21 @@ impl Weight {
         self.chain.codebook.as_mut().map_or(Ok(()), |codebook| codebook.reassign(&self.latent, keep, how))
     }
 
-    /// Puts the weight on a grid: sets or replaces it.
-    pub fn quantize(&mut self, grid: Grid) -> OpResult<()> {
-        let _fits = grid.apply(&self.latent.f_detach()?)?;
-        self.chain.grid = Some(grid);
+    /// Puts the weight on a quantizer: sets or replaces it.
+    pub fn quantize(&mut self, quantizer: Quantizer) -> OpResult<()> {
+        let _fits = quantizer.apply(&self.latent.f_detach()?)?;
+        self.chain.quantizer = Some(quantizer);
         Ok(())
     }
 
-    /// The chain's grid, to train its scales in place.
-    pub fn grid_mut(&mut self) -> Option<&mut Grid> {
-        self.chain.grid.as_mut()
+    /// The chain's quantizer, to train its scales in place.
+    pub fn quantizer_mut(&mut self) -> Option<&mut Quantizer> {
+        self.chain.quantizer.as_mut()
     }
 
-    /// Takes the weight off its grid.
-    pub fn drop_grid(&mut self) {
-        self.chain.grid = None;
+    /// Takes the weight off its quantizer.
+    pub fn drop_quantizer(&mut self) {
+        self.chain.quantizer = None;
     }
 
     /// Keeps only the slices `keep` (int64 indices) along `axis`, in the latent tensor and in every link.
@@ -227,8 +194,8 @@ impl Weight {
         if let Some(codebook) = &self.chain.codebook {
             self.chain.codebook = Some(codebook.select(axis, keep)?);
         }
-        if let Some(grid) = &self.chain.grid {
-            self.chain.grid = Some(grid.select(axis, keep)?);
+        if let Some(quantizer) = &self.chain.quantizer {
+            self.chain.quantizer = Some(quantizer.select(axis, keep)?);
         }
         Ok(())
     }
@@ -253,8 +220,8 @@ impl Weight {
         {
             return Ok(Some(broken));
         }
-        match &self.chain.grid {
-            Some(grid) => Ok(found("grid", grid.broken(&effective)?)),
+        match &self.chain.quantizer {
+            Some(quantizer) => Ok(found("quantizer", quantizer.broken(&effective)?)),
             None => Ok(None),
         }
     }
@@ -265,15 +232,15 @@ impl Weight {
         Ok(zeros as f64 / self.numel().max(1) as f64)
     }
 
-    /// Bits of one stored symbol for each weight: an index into a codebook (shared by the weights of a vector), else an integer of a grid, else
+    /// Bits of one stored symbol for each weight: an index into a codebook (shared by the weights of a vector), else an integer of a quantizer, else
     /// a float of 16 or 32 bits. Before entropy coding.
     pub fn bits(&self) -> f64 {
-        match (&self.chain.codebook, self.chain.half, &self.chain.grid) {
+        match (&self.chain.codebook, self.chain.half, &self.chain.quantizer) {
             (Some(codebook), ..) => {
                 let each = codebook.len() / codebook.tables().max(1);
                 (each.max(2) as f64).log2().ceil() / codebook.dim().max(1) as f64
             }
-            (None, _, Some(grid)) => f64::from(grid.bits()),
+            (None, _, Some(quantizer)) => f64::from(quantizer.bits()),
             (None, Some(_), None) => 16.0,
             (None, None, None) => 32.0,
         }
@@ -301,8 +268,8 @@ impl Weight {
         if let Some(half) = self.chain.half {
             parts.push(half.name().into());
         }
-        if let Some(grid) = &self.chain.grid {
-            parts.push(grid.describe());
+        if let Some(quantizer) = &self.chain.quantizer {
+            parts.push(quantizer.params()?.describe());
         }
         if parts.is_empty() {
             parts.push(format!("{}32", crate::kind_name(self.latent.kind())).replace("int6432", "int64"));
@@ -319,7 +286,7 @@ impl Weight {
                 mask: self.chain.mask.as_ref().map(Mask::copy),
                 codebook: self.chain.codebook.as_ref().map(Codebook::copy),
                 half: self.chain.half,
-                grid: self.chain.grid.as_ref().map(Grid::copy),
+                quantizer: self.chain.quantizer.as_ref().map(Quantizer::copy),
             },
         }
     }

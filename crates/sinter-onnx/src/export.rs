@@ -45,7 +45,7 @@ pub fn save_narrow(model: &Model, four_bits: &BTreeSet<String>, path: &Path, sto
     Ok(())
 }
 
-/// The bytes of a model with every tensor inside: its effective weights, dense, and no activation grids.
+/// The bytes of a model with every tensor inside: its effective weights, dense, and no activation quantizers.
 pub fn export(model: &Model) -> Result<Vec<u8>, OnnxError> {
     Ok(to_proto(model, &BTreeSet::new())?.encode_to_vec())
 }

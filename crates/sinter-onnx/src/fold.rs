@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_exec::{Runner, blank_inputs};
-use sinter_model::{Attributes, Inputs, Mode, Model, Node, Role, Weight};
+use sinter_model::{Attributes, Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role, Weight};
 use tch::Tensor;
 
 use crate::error::OnnxError;
-
-/// Operators whose result on constants is not a constant of the model: quantization must stay visible.
-const KEEP: &[&str] = &["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout"];
 
 /// Folds nodes that read only constants, then arithmetic on shapes: what comes out the same for two batch sizes is stored, and a
 /// Reshape whose target depends on the batch alone gets -1 there.
@@ -30,13 +27,15 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
             && value.is_some_and(|w| matches!(w.size()[..], [n] | [1, n] if n == columns))
     };
     let mut pairs = Vec::new();
-    for (i, node) in model.graph.nodes.iter().enumerate().filter(|(_, n)| n.kind() == "MatMul") {
+    for (i, node) in model.graph.nodes.iter().enumerate().filter(|(_, n)| n.op.with_bias().is_some()) {
         let Some(weight) = model.weights.get(&node.inputs[1]) else { continue };
         let (output, size) = (&node.outputs[0], weight.size());
         let ([_, columns], Some([at])) = (&size[..], consumers.get(output.as_str()).map(Vec::as_slice)) else { continue };
         let add = &model.graph.nodes[*at];
         let bias = add.inputs.iter().find(|n| *n != output);
-        if let Some(bias) = bias.filter(|b| add.kind() == "Add" && vector(b, *columns) && !model.graph.is_output(output)) {
+        if let Some(bias) = bias.filter(|b| {
+            add.op.integer_kernel() == Some(IntegerKernel::Sum) && vector(b, *columns) && !model.graph.is_output(output)
+        }) {
             pairs.push((i, *at, bias.clone()));
         }
     }
@@ -56,7 +55,8 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
         }
         let inputs = vec![node.inputs[0].clone(), node.inputs[1].clone(), bias.clone()];
         let outputs = model.graph.nodes[add].outputs.clone();
-        let joined = Node::new(&node.name, "Gemm", Attributes::new(), inputs, outputs).map_err(fail)?;
+        let Some(kind) = node.op.with_bias() else { continue };
+        let joined = Node::new(&node.name, kind, Attributes::new(), inputs, outputs).map_err(fail)?;
         model.graph.nodes[product] = joined;
         model.graph.nodes.remove(add);
     }
@@ -66,7 +66,9 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
 fn fold_constants(model: &mut Model) -> Result<(), OnnxError> {
     let mut kept = Vec::new();
     for node in std::mem::take(&mut model.graph.nodes) {
-        let constant = !KEEP.contains(&node.kind())
+        // Quantization must stay visible, and what is random is no constant.
+        let constant = node.op.boundary().is_none()
+            && !node.op.is_random()
             && node.present_inputs().all(|name| model.weights.contains_key(name))
             && !node.outputs.iter().any(|o| model.graph.outputs.iter().any(|g| &g.name == o));
         if !constant {
@@ -92,7 +94,11 @@ fn fold_constants(model: &mut Model) -> Result<(), OnnxError> {
         .graph
         .nodes
         .iter()
-        .filter(|n| matches!(n.kind(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "LSTM" | "GRU" | "RNN"))
+        .filter(|n| {
+            let shapes = n.inputs.iter().map(|name| model.weights.get(name).map(Weight::size)).collect();
+            let product = matches!(n.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+            product || !n.op.weights(&IoShapes { inputs: shapes, outputs: vec![] }).is_empty()
+        })
         .flat_map(|n| n.inputs.iter().skip(1).cloned())
         .collect();
     for (name, weight) in &mut model.weights {
@@ -106,7 +112,7 @@ fn fold_constants(model: &mut Model) -> Result<(), OnnxError> {
 fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
     let mut derived: BTreeSet<String> = BTreeSet::new();
     for node in &model.graph.nodes {
-        let from_shape = matches!(node.kind(), "Shape" | "Size")
+        let from_shape = node.op.reads_shape()
             || (node.present_inputs().any(|n| derived.contains(n))
                 && node.present_inputs().all(|n| derived.contains(n) || model.weights.contains_key(n)));
         if from_shape {
@@ -125,6 +131,7 @@ fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
                 if derived.contains(name) {
                     seen.insert(name.to_string(), value.copy());
                 }
+                Ok(())
             })
         })?;
         Ok(seen)
@@ -151,13 +158,11 @@ fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
         }
     }
     for i in 0..model.graph.nodes.len() {
-        if model.graph.nodes[i].kind() != "Reshape" {
-            continue;
-        }
-        if let Some(target) = model.graph.nodes[i].inputs.get(1).and_then(|n| reshaped.get(n)).cloned() {
+        let Some(slot) = model.graph.nodes[i].op.target_shape() else { continue };
+        if let Some(target) = model.graph.nodes[i].inputs.get(slot).and_then(|n| reshaped.get(n)).cloned() {
             let hint = format!("{}.shape", model.graph.nodes[i].name);
             let name = model.add_constant(&hint, Tensor::from_slice(&target));
-            model.graph.nodes[i].inputs[1] = name;
+            model.graph.nodes[i].inputs[slot] = name;
         }
     }
     let Model { graph, weights, .. } = model;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_cluster::ClusterConfig;
 use sinter_distill::DistillConfig;
@@ -10,10 +11,11 @@ use sinter_model::zoo::ZooModel;
 use sinter_model::{Bytes, Joules, Ratio, Seconds};
 use sinter_prune::PruneConfig;
 use sinter_quantize::QuantizeConfig;
+use sinter_task::MetricChoice;
 use sinter_train::{Stage, TrainConfig};
 
 /// A pipeline file. Paths are relative to it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
     /// Names the folder of its runs: letters, digits, `-`, `_` and `.`.
@@ -21,12 +23,16 @@ pub struct PipelineConfig {
     /// Same seed, same machine: same result. Default: 0.
     #[serde(default)]
     pub seed: u64,
+    /// Where the model comes from.
     pub model: ModelConfig,
     /// The data file.
     pub data: PathBuf,
     /// The target file. Default: no hardware in particular.
     #[serde(default)]
     pub target: Option<PathBuf>,
+    /// What quality is measured by. Default: what fits the task, accuracy where there are labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricChoice>,
     /// What the result may cost; checked at the end. Default: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -42,7 +48,7 @@ fn exports() -> Vec<Export> {
 }
 
 /// Limits on the result. Where a figure is an interval its upper end counts.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Of the float model's quality, in points: `1%`.
@@ -63,7 +69,7 @@ pub struct Budget {
 }
 
 /// Where the model comes from: exactly one of `zoo` and `onnx`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// A built-in architecture, freshly initialised.
@@ -81,13 +87,18 @@ pub struct ModelConfig {
 }
 
 /// One stage. Adding a stage is one crate and one line here (and one in each match below, which the compiler asks for).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageConfig {
+    /// Trains the float model on the labels.
     Train(TrainConfig),
+    /// Removes weights, channels or residual blocks.
     Prune(PruneConfig),
+    /// Gives weights shared values.
     Cluster(ClusterConfig),
+    /// Trains the model to answer as another does.
     Distill(DistillConfig),
+    /// Puts weights, and values between layers, into few bits.
     Quantize(QuantizeConfig),
 }
 
@@ -105,7 +116,7 @@ impl StageConfig {
 }
 
 /// An artefact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Export {
     /// The packed file: the fewest bytes.

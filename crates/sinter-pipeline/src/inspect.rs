@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sinter_estimate::{GENERIC, Interval, Target};
-use sinter_exec::ExecError;
-use sinter_export::{PackError, pack, unpack};
+use sinter_export::{PackError, unpack};
 use sinter_model::{Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
 use sinter_onnx::OnnxError;
 use sinter_report::shorten;
 
-use crate::diagnostic::{ConfigError, Source};
-use crate::plan::parse_target;
+use crate::files::{ConfigError, Source};
+use crate::resolve::parse_target;
+use crate::snapshot::{Snapshot, SnapshotError};
 
 /// Of a name in a table: exporters join the names of all that they fused.
 const MOST_LETTERS: usize = 40;
@@ -29,9 +29,7 @@ pub enum InspectError {
     #[error("{path}: {source}")]
     Packed { path: PathBuf, source: PackError },
     #[error(transparent)]
-    Pack(#[from] PackError),
-    #[error(transparent)]
-    Exec(#[from] ExecError),
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -98,10 +96,9 @@ pub fn read_target(path: &Path) -> Result<Target, ConfigError> {
 pub fn inspect(path: &Path, target: Option<&Target>) -> Result<Inspection, InspectError> {
     let model = load(path)?;
     let target = target.unwrap_or(&GENERIC);
-    let packed = pack(&model)?;
-    let footprint = sinter_estimate::footprint(&model)?;
-    let memory = sinter_estimate::memory(&model)?;
-    let costs = sinter_estimate::costs(&footprint, target);
+    let snapshot = Snapshot::new(&model);
+    let (packed, footprint, memory) = (snapshot.packed()?, snapshot.footprint()?, snapshot.memory()?);
+    let costs = sinter_estimate::costs(footprint, target);
     let mut layers = Vec::new();
     for layer in model.layers() {
         let weight = model.weight(&layer.weight)?;

@@ -1,26 +1,35 @@
-//! YAML to plan to run.
+//! From a YAML file to a report, in rooms that follow one another and never look back:
 //!
-//! [`Plan::read`] turns a pipeline file into a [`Plan`]: configuration parsed, data opened, model loaded, every stage checked. Nothing is
-//! written before the plan stands. [`Plan::run`] then does the stages, keeps a checkpoint of each, and leaves the run folder. Events tell
-//! what happens; nobody here prints.
+//! 1. `files`: what the user wrote, with the place of every key.
+//! 2. `resolve`: [`Plan::read`] opens data and model and resolves every stage against them; all that can be refused is refused here, and
+//!    nothing is written before the plan stands.
+//! 3. `schedule`: in which order stages are done, with which seed and key, and what each needs of others.
+//! 4. `execute`: [`Plan::run`] does what the cache (`store`) does not hold.
+//! 5. `measure`: what each stage left, looked at once through a `snapshot`.
+//! 6. `artefacts`: files for real runtimes, and what those make of them.
+//! 7. `record` and `judge`: what there is to tell, and whether it keeps to the budget.
+//!
+//! Events tell what happens; nobody here prints.
 
-mod artifacts;
-mod budget;
-mod checkpoint;
+mod artefacts;
 mod config;
-mod diagnostic;
+mod execute;
+mod files;
 mod inspect;
-mod key;
+mod judge;
 mod measure;
-mod plan;
-mod position;
 mod record;
-mod run;
+mod resolve;
+mod schedule;
+mod schema;
+mod snapshot;
 mod store;
 
-pub use checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
-pub use config::{Export, ModelConfig, PipelineConfig, StageConfig};
-pub use diagnostic::ConfigError;
+pub use artefacts::{ArtefactError, Unwritten};
+pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig};
+pub use execute::{RunError, RunOptions, RunOutcome};
+pub use files::ConfigError;
 pub use inspect::{InspectError, Inspection, inspect, read_target};
-pub use plan::Plan;
-pub use run::{RunError, RunOptions, RunOutcome};
+pub use resolve::{Outline, Plan, StageOutline};
+pub use schema::{Schema, schema};
+pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError, read_checkpoint, write_checkpoint};

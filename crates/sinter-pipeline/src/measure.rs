@@ -3,56 +3,69 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sinter_estimate::Target;
-use sinter_export::{Packed, pack, unpack};
-use sinter_model::{Bytes, Model, Role};
+use sinter_estimate::{Footprint, Target};
+use sinter_model::{Model, ModelError, OpError, Role};
+use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, LayerRow, SensitivityRow, StageRow};
-use sinter_train::{Quality, evaluate};
+use sinter_task::{Measurement, TaskError, evaluate};
 
-use crate::plan::Plan;
-use crate::run::RunError;
+use crate::resolve::Plan;
+use crate::snapshot::{Snapshot, SnapshotError};
 
-/// Everything that is told about one stage; kept beside its checkpoint.
+/// Why a stage's result could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// It could not be looked at.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Its quality could not be told.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// It has no ONNX file to be compared with.
+    #[error("as float32 ONNX: {0}")]
+    Onnx(#[from] OnnxError),
+    /// It lacks something that its graph names.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A weight could not be described.
+    #[error(transparent)]
+    Op(#[from] OpError),
+}
+
+/// Everything that is measured of one stage, and what it said on the way; kept beside its model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub row: StageRow,
     pub layers: Vec<LayerRow>,
-    pub quality: Quality,
+    pub quality: Measurement,
+    /// What costs are estimated from, whatever the target.
+    pub footprint: Footprint,
+    pub said: Said,
+}
+
+/// What a stage said while it ran.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Said {
     pub curves: Vec<CurveRow>,
     pub sensitivity: Vec<SensitivityRow>,
     /// What calibration saw: value, least, greatest.
-    #[serde(default)]
     pub seen: Vec<(String, f64, f64)>,
     pub notes: Vec<String>,
 }
 
-/// Packs a model, reads the bytes back, and errors unless every effective weight came back bit for bit.
-pub(crate) fn pack_checked(model: &Model) -> Result<Packed, RunError> {
-    let packed = pack(model)?;
-    let back = unpack(&packed.bytes)?;
-    for (name, weight) in &model.weights {
-        let same = match back.weights.get(name) {
-            Some(other) => same_bits(&weight.effective()?, &other.effective()?)?,
-            None => false,
-        };
-        if !same {
-            return Err(RunError::PackMismatch(name.clone()));
-        }
-    }
-    Ok(packed)
-}
-
-fn same_bits(a: &tch::Tensor, b: &tch::Tensor) -> Result<bool, RunError> {
-    let (a, b) = (a.f_detach()?, b.f_detach()?);
-    Ok(a.kind() == b.kind() && a.size() == b.size() && (a.f_eq_tensor(&b)?.f_all()?.f_int64_value(&[])? != 0))
-}
-
-/// Measures a model on the test split. `reference` is the float model.
-pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Option<&Model>) -> Result<Measured, RunError> {
-    let packed = pack_checked(model)?;
-    let float_bytes = sinter_onnx::export(model)?.len() as u64;
-    let quality = evaluate(model, &plan.data.test, plan.data.task, reference)?;
-    let footprint = sinter_estimate::footprint(model)?;
+/// Measures what stage `index` left on the test split. `reference` is the float model.
+pub(crate) fn measure(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    index: usize,
+    reference: Option<&Model>,
+    said: Said,
+) -> Result<Measured, MeasureError> {
+    let model = snapshot.model;
+    let packed = snapshot.packed()?;
+    let footprint = snapshot.footprint()?;
+    let memory = snapshot.memory()?;
+    let quality = evaluate(model, &plan.data.test, plan.data.task, plan.config.metric.as_ref(), reference)?;
     let mut nonzero = 0;
     for weight in model.weights.values().filter(|w| w.role == Role::Parameter) {
         nonzero += ((1.0 - weight.sparsity()?) * weight.numel() as f64).round() as u64;
@@ -61,17 +74,19 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
     let row = StageRow {
         index,
         stage: stage.clone(),
-        what: what(plan, index),
+        what: plan.what(index),
         packed_bytes: packed.bytes.len() as u64,
-        onnx_float_bytes: float_bytes,
+        onnx_float_bytes: sinter_onnx::export(model)?.len() as u64,
         parameters: model.parameters() as u64,
         nonzero,
         macs: footprint.macs().0,
         value: quality.value,
         top5: quality.top5,
+        ram: memory.ram,
+        flash: memory.flash,
         ..StageRow::default()
     };
-    let row = estimated(row, model, &plan.target)?;
+    let row = estimated(row, footprint, &plan.target);
     let macs: BTreeMap<&str, u64> = footprint.layers.iter().map(|l| (l.node.as_str(), l.macs)).collect();
     let mut layers = Vec::new();
     for layer in model.layers() {
@@ -91,14 +106,13 @@ pub(crate) fn measure(plan: &Plan, model: &Model, index: usize, reference: Optio
             layer: layer.name,
         });
     }
-    Ok(Measured { row, layers, quality, curves: vec![], sensitivity: vec![], seen: vec![], notes: vec![] })
+    Ok(Measured { row, layers, quality, footprint: footprint.clone(), said })
 }
 
 /// The row with what is estimated for the target.
-pub(crate) fn estimated(row: StageRow, model: &Model, target: &Target) -> Result<StageRow, RunError> {
-    let costs = sinter_estimate::costs(&sinter_estimate::footprint(model)?, target);
-    let memory = sinter_estimate::memory(model)?;
-    Ok(StageRow {
+pub(crate) fn estimated(row: StageRow, footprint: &Footprint, target: &Target) -> StageRow {
+    let costs = sinter_estimate::costs(footprint, target);
+    StageRow {
         energy_floor: costs.floor,
         energy_low: costs.energy.map(|e| e.low),
         energy_middle: costs.energy.map(|e| e.middle),
@@ -106,46 +120,6 @@ pub(crate) fn estimated(row: StageRow, model: &Model, target: &Target) -> Result
         latency_low: costs.latency.map(|l| l.low),
         latency_middle: costs.latency.map(|l| l.middle),
         latency_high: costs.latency.map(|l| l.high),
-        ram: memory.ram,
-        flash: memory.flash,
         ..row
-    })
-}
-
-/// A stage's request in a few words: its keys that are not nested.
-fn what(plan: &Plan, index: usize) -> String {
-    let Some(stage) = plan.config.stages.get(index.wrapping_sub(1)) else {
-        return match (&plan.config.model.zoo, &plan.config.model.onnx) {
-            (Some(zoo), _) => format!("{}, untrained", zoo.name()),
-            (None, onnx) => onnx.iter().map(|p| p.display().to_string()).collect(),
-        };
-    };
-    let value = serde_json::to_value(stage).unwrap_or_default();
-    let inner = value.as_object().and_then(|o| o.values().next()).cloned().unwrap_or_default();
-    let name = stage.stage().name();
-    let get = |path: &[&str]| path.iter().try_fold(&inner, |v, k| v.get(k)).filter(|v| !v.is_null()).cloned();
-    let text = |v: serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-    let percent = |v: serde_json::Value| format!("{:.0} %", v.as_f64().unwrap_or(0.0) * 100.0);
-    // With that scope the share is not one of what is removed.
-    let counted = |scope: &[&str], what: &'static str| if get(scope).is_some_and(|s| s == "macs") { "MACs" } else { what };
-    let mut parts = vec![name.to_string()];
-    parts.extend(
-        get(&["structured", "ratio"]).map(|r| format!("{} of the {}", percent(r), counted(&["structured", "scope"], "channels"))),
-    );
-    parts.extend(
-        get(&["unstructured", "sparsity"])
-            .map(|r| format!("{} of the {}", percent(r), counted(&["unstructured", "scope"], "weights"))),
-    );
-    parts.extend(get(&["pattern"]).map(|p| format!("to {}", text(p))));
-    parts.extend(get(&["blocks"]).map(|b| format!("{} residual blocks", text(b))));
-    parts.extend(get(&["centroids"]).map(|c| format!("to {} values", text(c))));
-    parts.extend(get(&["vector"]).filter(|v| *v != 1).map(|v| format!("for {} weights each", text(v))));
-    parts.extend(get(&["budget"]).map(|b| format!("to {}", b.as_u64().map_or(text(b), |b| Bytes(b).to_string()))));
-    parts.extend(get(&["entropy"]).filter(|e| e.as_f64() != Some(0.0)).map(|e| format!("at {} a bit", text(e))));
-    parts.extend(get(&["teacher"]).map(|t| format!("from {}", text(t))));
-    parts.extend(get(&["weights"]).map(|w| format!("to {}", text(w))));
-    parts.extend(get(&["mode"]).map(|m| text(m).to_uppercase()));
-    let epochs = get(&["finetune", "epochs"]).or_else(|| get(&["epochs"]));
-    parts.extend(epochs.map(|e| format!("({} epochs)", text(e))));
-    parts.join(" ")
+    }
 }

@@ -1,30 +1,29 @@
 //! The record of a run: all that its report is drawn from.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sinter_estimate::Quantity;
-use sinter_model::{Model, to_f32s};
+use sinter_model::{Model, OpError, to_f32s};
 use sinter_report::{BoardRow, RangeRow, RunRecord, WeightsRow};
 
 use crate::measure::Measured;
-use crate::plan::Plan;
-use crate::run::RunError;
+use crate::resolve::Plan;
+use crate::snapshot::{Snapshot, SnapshotError};
 
 /// Bins of a histogram of weights.
 const BINS: usize = 60;
 /// At most so many distinct values are listed.
 const MOST_VALUES: usize = 64;
 
-/// What the stages told, and how the float model and the result differ.
+/// What was measured after each stage, and how the float model and the result differ.
 pub(crate) fn of_run(
     plan: &Plan,
-    told: &[Measured],
-    (float, result): (&Model, &Model),
+    measured: &[Measured],
+    (float, result): (&Snapshot, &Snapshot),
     folder: &Path,
-) -> Result<RunRecord, RunError> {
-    let last = &told[told.len() - 1];
-    let before = &told[plan.training_stages()];
+) -> Result<RunRecord, SnapshotError> {
+    let last = &measured[measured.len() - 1];
+    let before = &measured[plan.training_stages()];
     let software = |quantity| {
         let system = plan.target.board.as_ref().and_then(|b| b.measured(quantity));
         system.map(|s| s.software.clone())
@@ -47,18 +46,17 @@ pub(crate) fn of_run(
         data: plan.data.name.clone(),
         target: plan.target.name.clone(),
         config: serde_yaml::to_string(&YamlConfig(&plan.config)).unwrap_or_default(),
-        metric: last.quality.metric.name().into(),
-        higher_is_better: last.quality.metric.higher_is_better(),
-        stages: told.iter().map(|m| m.row.clone()).collect(),
-        layers: told.iter().flat_map(|m| m.layers.clone()).collect(),
-        curves: told.iter().flat_map(|m| m.curves.clone()).collect(),
-        notes: told.iter().flat_map(|m| m.notes.clone()).collect(),
-        sensitivity: told.iter().flat_map(|m| m.sensitivity.clone()).collect(),
+        metric: last.quality.metric.clone(),
+        stages: measured.iter().map(|m| m.row.clone()).collect(),
+        layers: measured.iter().flat_map(|m| m.layers.clone()).collect(),
+        curves: measured.iter().flat_map(|m| m.said.curves.clone()).collect(),
+        notes: measured.iter().flat_map(|m| m.said.notes.clone()).collect(),
+        sensitivity: measured.iter().flat_map(|m| m.said.sensitivity.clone()).collect(),
         classes: plan.data.classes.clone(),
         energy_source: plan.target.floor.source.clone(),
         board,
         weights: weights(float, result)?,
-        ranges: ranges(result, told)?,
+        ranges: ranges(result.model, measured)?,
         confusion: before.quality.confusion.clone().zip(last.quality.confusion.clone()).map(|(b, a)| [b, a]),
         versions: versions(),
         command: format!("sinter run {} --seed {}", plan.path.display(), plan.config.seed),
@@ -67,12 +65,13 @@ pub(crate) fn of_run(
 }
 
 /// How the weights of each layer lie, float and final.
-fn weights(float: &Model, result: &Model) -> Result<Vec<WeightsRow>, RunError> {
+fn weights(float: &Snapshot, result: &Snapshot) -> Result<Vec<WeightsRow>, SnapshotError> {
     let mut rows = Vec::new();
-    for layer in result.layers() {
-        let values = |model: &Model| -> Result<Vec<f32>, RunError> {
-            let Some(weight) = model.weights.get(&layer.weight) else { return Ok(vec![]) };
-            Ok(to_f32s(&weight.effective()?.f_detach()?)?.into_iter().filter(|v| v.is_finite() && *v != 0.0).collect())
+    for layer in result.model.layers() {
+        let values = |snapshot: &Snapshot| -> Result<Vec<f32>, SnapshotError> {
+            let Some(value) = snapshot.effective()?.get(&layer.weight) else { return Ok(vec![]) };
+            let values = to_f32s(value).map_err(at(&layer.weight))?;
+            Ok(values.into_iter().filter(|v| v.is_finite() && *v != 0.0).collect())
         };
         let (before, after) = (values(float)?, values(result)?);
         let ends = |all: &[f32]| all.iter().fold((0f32, 0f32), |(low, high), &v| (low.min(v), high.max(v)));
@@ -100,18 +99,19 @@ fn weights(float: &Model, result: &Model) -> Result<Vec<WeightsRow>, RunError> {
     Ok(rows)
 }
 
-/// The grids of values between layers, beside what calibration saw.
-fn ranges(model: &Model, told: &[Measured]) -> Result<Vec<RangeRow>, RunError> {
+/// The quantizers of values between layers, beside what calibration saw.
+fn ranges(model: &Model, measured: &[Measured]) -> Result<Vec<RangeRow>, SnapshotError> {
     let mut rows = Vec::new();
     let order = model.graph.inputs.iter().map(|i| &i.name).chain(model.graph.nodes.iter().flat_map(|n| &n.outputs));
     for value in order {
-        let Some(grid) = model.activations.get(value) else { continue };
-        let (scale, zero_point) = (f64::from(grid.scales()?[0]), grid.zero_points()?[0]);
-        let (least, greatest) = grid.range();
-        let seen = told.iter().rev().flat_map(|m| &m.seen).find(|(name, ..)| name == value);
+        let Some(quantizer) = model.activations.get(value) else { continue };
+        let params = quantizer.params().map_err(at(value))?;
+        let (scale, zero_point) = (f64::from(params.scales()[0]), params.zero_points()[0]);
+        let (least, greatest) = quantizer.range();
+        let seen = measured.iter().rev().flat_map(|m| &m.said.seen).find(|(name, ..)| name == value);
         rows.push(RangeRow {
             value: value.clone(),
-            bits: grid.bits(),
+            bits: quantizer.bits(),
             scale,
             zero_point,
             low: (least - zero_point) as f64 * scale,
@@ -121,6 +121,11 @@ fn ranges(model: &Model, told: &[Measured]) -> Result<Vec<RangeRow>, RunError> {
         });
     }
     Ok(rows)
+}
+
+/// Names the value whose numbers could not be read.
+fn at(name: &str) -> impl Fn(OpError) -> SnapshotError + '_ {
+    move |source| SnapshotError::Weight { weight: name.to_string(), source }
 }
 
 /// What the figures rest on.
@@ -158,7 +163,7 @@ impl serde::Serialize for YamlConfig<'_> {
 pub(crate) fn summary(record: &RunRecord) -> String {
     let (Some(float), Some(last)) = (record.float(), record.last()) else { return String::new() };
     if record.stages.len() == 1 {
-        return format!("{} as it came: {}", record.model, record.value_text(last.value));
+        return format!("{} as it came: {}", record.model, record.metric.text(last.value));
     }
     // What a real runtime scored, where there is a score.
     let real = record.exported().and_then(|m| m.value);
@@ -173,23 +178,13 @@ pub(crate) fn summary(record: &RunRecord) -> String {
         record.loss_text(value),
         sinter_model::Bytes(last.packed_bytes),
         sinter_model::Bytes(float.onnx_float_bytes),
-        record.value_text(value)
+        record.metric.text(value)
     )
 }
 
-/// Now, UTC, RFC 3339 (proleptic Gregorian calendar from days since 1970; Howard Hinnant's algorithm).
+/// Now, UTC, RFC 3339.
 fn now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", time / 3600, time / 60 % 60, time % 60)
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The processor and the number of threads that libtorch uses.

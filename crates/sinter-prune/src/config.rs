@@ -2,10 +2,12 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sinter_data::Dataset;
-use sinter_model::{Model, Ratio};
-use sinter_train::{FitConfig, LayerPattern, StageError, covers};
+use sinter_model::Ratio;
+use sinter_train::{FitConfig, LayerPattern};
+
+use crate::criteria::{ChannelCriterion, WeightCriterion};
 
 /// Removes weights. Exactly one of `structured`, `unstructured`, `pattern` and `blocks` says what.
 ///
@@ -15,7 +17,7 @@ use sinter_train::{FitConfig, LayerPattern, StageError, covers};
 /// - prune: { pattern: "2:4", criterion: obs, layers: [fc*] }
 /// - prune: { blocks: 1 }
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruneConfig {
     /// Remove whole channels, neurons and heads.
@@ -45,14 +47,14 @@ pub struct PruneConfig {
 }
 
 /// Structured pruning.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StructuredConfig {
     /// Share of the channels to remove; with `scope: macs`, of the multiply-accumulates.
     pub ratio: Ratio,
     /// What makes a channel dispensable. Default: l2.
     #[serde(default)]
-    pub criterion: Criterion,
+    pub criterion: ChannelCriterion,
     /// Over what channels compete. Default: layer.
     #[serde(default)]
     pub scope: Scope,
@@ -69,15 +71,17 @@ fn yes() -> bool {
 }
 
 /// A share for some layers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerRatio {
+    /// Which layers.
     pub r#match: LayerPattern,
+    /// Their share.
     pub ratio: Ratio,
 }
 
 /// Unstructured pruning (Han et al., 2015).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnstructuredConfig {
     /// Share of the weights to set to zero; with `scope: macs`, of the multiply-accumulates.
@@ -100,52 +104,8 @@ fn single() -> [usize; 2] {
     [1, 1]
 }
 
-/// What makes a channel dispensable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Criterion {
-    /// Sum of magnitudes (Li et al., 2017).
-    L1,
-    /// Euclidean norm.
-    #[default]
-    L2,
-    /// First-order change of the loss (Molchanov et al., 2019).
-    Taylor,
-    /// Magnitude of the batch normalisation's scale (Liu et al., 2017); L2 where a layer has none.
-    BnScale,
-    /// Distance to the layer's other channels: what lies in their midst can be replaced by them (He et al., 2019).
-    GeometricMedian,
-    /// A control.
-    Random,
-}
-
-/// What makes a single weight dispensable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightCriterion {
-    /// Its magnitude.
-    #[default]
-    Magnitude,
-    /// Its square as a part of those of its layer that are no smaller (LAMP; Lee et al., 2021): layers of any scale compare. With one
-    /// share for each layer it is magnitude.
-    Lamp,
-    /// First-order change of the loss (Molchanov et al., 2019).
-    Taylor,
-    /// Second-order change of the loss by the diagonal of the Fisher matrix (LeCun et al., Optimal Brain Damage, 1990).
-    Fisher,
-    /// Whether training moves it toward zero (Sanh et al., 2020). Needs `schedule: { cubic: {} }`.
-    Movement,
-    /// Magnitude times the norm of its input, within each output channel (Sun et al., Wanda, 2023).
-    Wanda,
-    /// The error that its removal leaves when the other weights of the row make up for it, which they then do (Hassibi and Stork,
-    /// Optimal Brain Surgeon, 1993; Frantar and Alistarh, SparseGPT, 2023). One shot, per layer.
-    Obs,
-    /// A control.
-    Random,
-}
-
 /// Over what scores are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Every layer loses the same share.
@@ -161,7 +121,7 @@ pub enum Scope {
 }
 
 /// How the share is reached.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// All at once, before fine-tuning.
@@ -174,7 +134,7 @@ pub enum Schedule {
 }
 
 /// The cubic schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CubicConfig {
     /// The share of training after which the full share is reached. Default: 70%.
@@ -200,9 +160,10 @@ fn every() -> usize {
 }
 
 /// The iterative schedule: what is kept shrinks by the same factor in every round.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IterativeConfig {
+    /// How many.
     pub rounds: usize,
     /// What each round starts from. Default: learning-rate.
     #[serde(default)]
@@ -210,7 +171,7 @@ pub struct IterativeConfig {
 }
 
 /// What goes back to its start in every round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rewind {
     /// The learning rate; weights stay as trained (Renda et al., 2020).
@@ -223,7 +184,9 @@ pub enum Rewind {
 /// An N:M pattern as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NmText {
+    /// Weights that stay of each run.
     pub n: usize,
+    /// The length of a run.
     pub m: usize,
 }
 
@@ -256,122 +219,14 @@ impl<'de> Deserialize<'de> for NmText {
     }
 }
 
-impl PruneConfig {
-    /// Errors on what can't be pruned so.
-    pub(crate) fn check_config(&self, model: &Model, data: &Dataset) -> Result<(), StageError> {
-        let error = |key: &str, reason: String| Err(StageError::config(key, reason));
-        let kinds = [self.structured.is_some(), self.unstructured.is_some(), self.pattern.is_some(), self.blocks.is_some()];
-        let kinds = kinds.into_iter().filter(|k| *k).count();
-        if kinds != 1 {
-            return Err(StageError::Config {
-                key: String::new(),
-                reason: format!(
-                    "prune needs exactly one of `structured`, `unstructured`, `pattern` and `blocks`, it has {kinds}"
-                ),
-                help: Some("write one `prune` stage for each kind".into()),
-            });
-        }
-        if model.layers().is_empty() {
-            return error("", "the model has no layer with weights to prune".into());
-        }
-        if self.pattern.is_none() {
-            for (key, written) in [("layers", !self.layers.is_empty()), ("criterion", self.criterion.is_some())] {
-                if written {
-                    return error(key, format!("`{key}` goes with `pattern`; write it inside `structured` or `unstructured`"));
-                }
-            }
-        }
-        for (i, pattern) in self.layers.iter().enumerate() {
-            covers(model, pattern, &format!("layers[{i}]"))?;
-        }
-        let lists = [
-            ("structured", self.structured.as_ref().map(|s| &s.layers)),
-            ("unstructured", self.unstructured.as_ref().map(|s| &s.layers)),
-        ];
-        for (key, list) in lists {
-            for (i, layer) in list.into_iter().flatten().enumerate() {
-                covers(model, &layer.r#match, &format!("{key}.layers[{i}].match"))?;
-            }
-        }
-        let full = |r: Ratio| r.get() >= 1.0;
-        if self.structured.as_ref().is_some_and(|s| full(s.ratio) || s.layers.iter().any(|l| full(l.ratio))) {
-            return error("structured.ratio", "removing every channel leaves nothing: choose less than 100%".into());
-        }
-        if self.unstructured.as_ref().is_some_and(|u| u.block.contains(&0)) {
-            return error("unstructured.block", "a rectangle has at least one row and one column".into());
-        }
-        self.check_schedule()?;
-        self.check_data(data)?;
-        match &self.finetune {
-            Some(finetune) => finetune.check("finetune", data),
-            None => Ok(()),
-        }
+impl JsonSchema for NmText {
+    fn inline_schema() -> bool {
+        true
     }
-
-    fn check_schedule(&self) -> Result<(), StageError> {
-        let help = |key: &str, reason: &str, help: &str| {
-            Err(StageError::Config { key: key.into(), reason: reason.into(), help: Some(help.into()) })
-        };
-        if self.schedule != Schedule::OneShot && self.finetune.is_none() {
-            return help("schedule", "this schedule prunes while the model trains", "add `finetune: { epochs: ... }`");
-        }
-        match &self.schedule {
-            Schedule::Cubic(_) if self.unstructured.is_none() => {
-                return help(
-                    "schedule",
-                    "the cubic schedule is for single weights",
-                    "use `schedule: { iterative: { rounds: 4 } }`",
-                );
-            }
-            Schedule::Cubic(c) if c.every == 0 => return help("schedule.cubic.every", "`every` counts steps", "at least 1"),
-            Schedule::Iterative(i) if i.rounds == 0 => {
-                return help("schedule.iterative.rounds", "there must be a round", "at least 1");
-            }
-            Schedule::Iterative(i) if i.rewind == Rewind::Weights && (self.structured.is_some() || self.blocks.is_some()) => {
-                let reason = "weights that were removed from the graph can't go back";
-                return help("schedule.iterative.rewind", reason, "use `rewind: learning-rate`");
-            }
-            _ => {}
-        }
-        let gradual = matches!(self.schedule, Schedule::Cubic(_));
-        let (key, criterion) = match &self.unstructured {
-            Some(u) => ("unstructured.criterion", u.criterion),
-            None => ("criterion", self.criterion.unwrap_or_default()),
-        };
-        if criterion == WeightCriterion::Movement && !gradual {
-            return help(key, "movement is only seen while the model trains", "add `schedule: { cubic: {} }` and `finetune`");
-        }
-        if criterion == WeightCriterion::Obs {
-            let apart = self
-                .unstructured
-                .as_ref()
-                .is_some_and(|u| !matches!(u.scope, Scope::Layer | Scope::Sensitivity) || u.block != [1, 1]);
-            if gradual || apart {
-                let reason = "obs prunes each layer in one go, weight by weight";
-                return help(key, reason, "use `scope: layer` without `block`, one-shot or iterative");
-            }
-        }
-        Ok(())
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NmText".into()
     }
-
-    fn check_data(&self, data: &Dataset) -> Result<(), StageError> {
-        use WeightCriterion as W;
-        let weights = self.unstructured.as_ref().map(|u| u.criterion).or(self.criterion);
-        let labels = self.structured.as_ref().is_some_and(|s| s.criterion == Criterion::Taylor)
-            || matches!(weights, Some(W::Taylor | W::Fisher));
-        let samples = labels || self.blocks.is_some() || matches!(weights, Some(W::Wanda | W::Obs));
-        let key = match (&self.structured, &self.unstructured, &self.blocks) {
-            (Some(_), ..) => "structured.criterion",
-            (_, Some(_), _) => "unstructured.criterion",
-            (.., Some(_)) => "blocks",
-            _ => "criterion",
-        };
-        if samples && data.train.is_empty() {
-            return Err(StageError::config(key, "this criterion needs training samples, and there are none"));
-        }
-        if labels && data.task == sinter_data::Task::Classify && !data.train.is_labelled() {
-            return Err(StageError::config(key, "this criterion needs labelled training samples"));
-        }
-        Ok(())
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        sinter_model::choices::text_schema("\"N:M\" with 0 < N < M <= 64, in quotes", &["2:4"])
     }
 }

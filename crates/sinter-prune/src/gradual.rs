@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 use sinter_model::{Model, Role};
-use sinter_train::{Context, Guide, StageError};
+use sinter_train::{Callback, Context, StageError};
 use tch::Tensor;
 
-use crate::config::{CubicConfig, WeightCriterion};
-use crate::scores::{input_norms, weight_scores};
+use crate::config::CubicConfig;
+use crate::criteria::weight::{Criterion, scores};
 use crate::select::{Shares, set_masks};
-
-/// How much of the past the running means of gradient terms keep.
-const MEMORY: f64 = 0.98;
 
 /// Prunes a little more every few steps: the share rises as `1 - (1 - t)^3`.
 pub(crate) struct Gradual<'a> {
     shares: Shares,
-    criterion: WeightCriterion,
+    criterion: &'a dyn Criterion,
     schedule: &'a CubicConfig,
     context: &'a Context<'a>,
     /// Sums or running means over steps of what the criterion wants, by weight.
@@ -26,26 +23,22 @@ pub(crate) struct Gradual<'a> {
 }
 
 impl<'a> Gradual<'a> {
-    pub fn new(shares: Shares, criterion: WeightCriterion, schedule: &'a CubicConfig, context: &'a Context<'a>) -> Self {
+    pub fn new(shares: Shares, criterion: &'a dyn Criterion, schedule: &'a CubicConfig, context: &'a Context<'a>) -> Self {
         Self { shares, criterion, schedule, context, seen: BTreeMap::new(), step: 0, complete: false }
     }
 
-    fn gathers(&self) -> bool {
-        matches!(self.criterion, WeightCriterion::Taylor | WeightCriterion::Fisher | WeightCriterion::Movement)
-    }
-
     fn prune(&mut self, model: &mut Model, progress: f64) -> Result<(), StageError> {
-        if self.criterion == WeightCriterion::Wanda && self.seen.is_empty() {
-            // Inputs change little while masks grow: one look at them is enough.
-            self.seen = input_norms(model, self.context)?;
+        if self.seen.is_empty() {
+            // What training does not show changes little while masks grow: one look is enough.
+            self.seen = self.criterion.gather(model, self.context)?;
         }
-        let seen = (!self.seen.is_empty()).then_some(&self.seen);
-        let scores = tch::no_grad(|| weight_scores(model, &self.shares.layers, self.criterion, seen, self.context))?;
+        let seen = Some(&self.seen);
+        let scores = tch::no_grad(|| scores(model, &self.shares.layers, self.criterion, seen, self.context))?;
         set_masks(model, self.shares.masks(&scores, progress)?)
     }
 }
 
-impl Guide for Gradual<'_> {
+impl Callback for Gradual<'_> {
     fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
         self.step += 1;
         let t = done / self.schedule.until.get().max(1e-9);
@@ -58,25 +51,19 @@ impl Guide for Gradual<'_> {
     }
 
     fn after_backward(&mut self, model: &Model) -> Result<(), StageError> {
-        if self.complete || !self.gathers() {
+        if self.complete {
             return Ok(());
         }
         for layer in &self.shares.layers {
             let weight = model.weight(&layer.weight)?;
-            let (value, grad) = (weight.latent().f_detach()?, weight.latent().grad());
-            if weight.role != Role::Parameter || !grad.defined() {
+            let (value, gradient) = (weight.latent().f_detach()?, weight.latent().grad());
+            if weight.role != Role::Parameter || !gradient.defined() {
                 continue;
             }
-            let term = match self.criterion {
-                WeightCriterion::Fisher => grad.f_square()?,
-                WeightCriterion::Taylor => value.f_mul(&grad)?.f_abs()?,
-                // A step along -gradient moves the weight away from zero where their signs agree.
-                _ => value.f_mul(&grad)?.f_neg()?,
-            };
-            let keep = if self.criterion == WeightCriterion::Movement { 1.0 } else { MEMORY };
+            let Some((term, keep)) = self.criterion.training_term(&value, &gradient) else { return Ok(()) };
             let sum = match self.seen.remove(&layer.weight) {
-                Some(sum) => sum.f_mul_scalar(keep)?.f_add(&term)?,
-                None => term,
+                Some(sum) => sum.f_mul_scalar(keep)?.f_add(&term?)?,
+                None => term?,
             };
             self.seen.insert(layer.weight.clone(), sum);
         }

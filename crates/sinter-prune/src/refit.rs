@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sinter_calibrate::products;
 use sinter_model::{Layer, Model, OpResult};
 use sinter_train::{Context, StageError};
 use tch::{Kind, Tensor};
 
 use crate::channels::Channel;
-use crate::scores::each_columns;
 
 /// Training samples that outputs are compared on.
 const SAMPLES: usize = 512;
@@ -24,26 +24,12 @@ pub(crate) fn refit(model: &mut Model, gone: &[&Channel], context: &Context) -> 
     }
     let reads = |l: &Layer| lost.get(l.weight.as_str()).is_some_and(|u| u.iter().any(|(axis, _)| *axis == l.slot.in_axis));
     let layers: Vec<Layer> = model.layers().into_iter().filter(|l| reads(l) && !model.weights[&l.weight].is_encoded()).collect();
-    let wanted: BTreeSet<&str> = layers.iter().map(|l| l.weight.as_str()).collect();
+    let wanted: BTreeSet<String> = layers.iter().map(|l| l.weight.clone()).collect();
     if wanted.is_empty() || context.data.train.is_empty() {
         return Ok(());
     }
-    // Of the rows with a one at their end, for the bias.
-    let mut products: BTreeMap<String, Tensor> = BTreeMap::new();
-    each_columns(model, SAMPLES, context, &mut |layer, rows| {
-        if !wanted.contains(layer.weight.as_str()) {
-            return Ok(());
-        }
-        let rows = rows.f_to_kind(Kind::Float)?.f_constant_pad_nd([0, 1])?;
-        let _ = rows.f_narrow(1, rows.size()[1] - 1, 1)?.f_fill_(1.0)?;
-        let product = rows.f_tr()?.f_matmul(&rows)?.f_to_kind(Kind::Double)?;
-        let sum = match products.remove(&layer.weight) {
-            Some(sum) => sum.f_add(&product)?,
-            None => product,
-        };
-        products.insert(layer.weight.clone(), sum);
-        Ok(())
-    })?;
+    let samples = context.data.train.sample(SAMPLES, context.seed);
+    let products = products(model, &wanted, true, &samples, &|what, done, all| context.progress(what, done, all))?;
     let readers = |name: &str| model.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name)).count();
     let shared: BTreeSet<String> = layers.iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]).flatten().cloned().collect();
     let shared: BTreeSet<String> = shared.into_iter().filter(|name| readers(name) > 1).collect();

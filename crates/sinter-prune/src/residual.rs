@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_data::Order;
 use sinter_exec::{Runner, shapes};
-use sinter_model::{Mode, Model};
+use sinter_model::{IntegerKernel, Mode, Model};
 use sinter_train::{Context, StageError};
 use tch::{Kind, Tensor};
 
@@ -13,13 +13,13 @@ const SAMPLES: usize = 512;
 
 /// `output = input + branch(input)`, with a branch that owns a layer and that nothing else reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Block {
+pub(crate) struct Block {
     /// The addition.
     node: usize,
     input: String,
     output: String,
     /// The layers of the branch, by name.
-    layers: Vec<String>,
+    pub layers: Vec<String>,
 }
 
 /// Removes `count` blocks, one at a time, each the one of least influence in what is left.
@@ -44,7 +44,7 @@ pub(crate) fn prune(model: &mut Model, count: usize, context: &Context) -> Resul
 }
 
 /// Every block of the model, in graph order.
-fn blocks(model: &Model) -> Result<Vec<Block>, StageError> {
+pub(crate) fn blocks(model: &Model) -> Result<Vec<Block>, StageError> {
     let graph = &model.graph;
     let shapes = shapes(model)?;
     let layers = model.layers();
@@ -52,7 +52,7 @@ fn blocks(model: &Model) -> Result<Vec<Block>, StageError> {
         graph.nodes.iter().enumerate().flat_map(|(i, n)| n.outputs.iter().map(move |o| (o.as_str(), i))).collect();
     let readers = graph.consumers();
     let mut found = Vec::new();
-    for (index, add) in graph.nodes.iter().enumerate().filter(|(_, n)| n.kind() == "Add" && n.inputs.len() == 2) {
+    for (index, add) in graph.nodes.iter().enumerate().filter(|(_, n)| n.op.integer_kernel() == Some(IntegerKernel::Sum)) {
         for (input, branch) in [(0, 1), (1, 0)] {
             let (input, end) = (&add.inputs[input], &add.inputs[branch]);
             // Everything behind the branch's end, as far as the block's input.
@@ -102,6 +102,7 @@ fn influences(model: &Model, blocks: &[Block], context: &Context) -> Result<Vec<
                 if wanted.contains(name) {
                     values.insert(name.to_string(), value.shallow_clone());
                 }
+                Ok(())
             })
         })?;
         let n = batch.x.size()[0];
@@ -137,9 +138,9 @@ fn remove(model: &mut Model, block: &Block) {
         }
     }
     model.drop_unused();
-    let left: BTreeSet<String> = model.graph.nodes.iter().flat_map(|n| n.outputs.clone()).collect();
+    let kept: BTreeSet<String> = model.graph.nodes.iter().flat_map(|n| n.outputs.clone()).collect();
     let inputs: BTreeSet<String> = model.graph.inputs.iter().map(|i| i.name.clone()).collect();
-    model.activations.retain(|name, _| left.contains(name) || inputs.contains(name));
+    model.activations.retain(|name, _| kept.contains(name) || inputs.contains(name));
 }
 
 #[cfg(test)]

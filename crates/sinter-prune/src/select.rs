@@ -7,7 +7,7 @@ use sinter_model::{Layer, Mask, Model, OpResult, to_f32s};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
-use crate::config::{Scope, UnstructuredConfig, WeightCriterion};
+use crate::config::{Scope, UnstructuredConfig};
 use crate::mask::keep_largest;
 
 /// Where layers compete, each keeps at least this part of the share that all keep together.
@@ -44,8 +44,13 @@ impl Shares {
             Ok(costs[l.node].macs as f64 / model.weight(&l.weight)?.numel().max(1) as f64)
         };
         let macs = layers.iter().map(weight_macs).collect::<Result<_, _>>()?;
-        let by_row = config.criterion == WeightCriterion::Wanda && !global && config.block == [1, 1];
+        let by_row = config.criterion.kind().by_row() && !global && config.block == [1, 1];
         Ok(Self { layers, each, competing, whole, scope: config.scope, macs, block: config.block, by_row })
+    }
+
+    /// Whether a layer competes with others for the whole share.
+    pub fn competes(&self, layer: usize) -> bool {
+        self.competing[layer]
     }
 
     /// The shares of each layer, where layers do not compete.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sinter_data::Split;
 use sinter_model::Model;
-use sinter_train::{Context, Probe, StageError, evaluate};
+use sinter_train::{Context, Probe, StageError};
 
 /// The shares that each layer is pruned to.
 pub(crate) const SHARES: [f64; 7] = [0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98];
@@ -54,18 +53,13 @@ fn measure(
     context: &Context,
     prune: &dyn Fn(usize, f64) -> Result<Model, StageError>,
 ) -> Result<Vec<Curve>, StageError> {
-    let data = context.data;
-    let split: &Split = if data.validation.is_empty() { &data.train } else { &data.validation };
-    let split = split.sample(SAMPLES, context.seed);
-    let quality = |m: &Model| -> Result<f64, StageError> {
-        let found = evaluate(m, &split, data.task, Some(model))?;
-        Ok(if found.metric.higher_is_better() { found.value } else { -found.value })
-    };
+    let (split, _) = context.judging_samples(SAMPLES);
+    let quality = |m: &Model| context.evaluate(m, &split, Some(model));
     let dense = quality(model)?;
     let mut curves = Vec::new();
     for (i, (name, count)) in names.iter().enumerate() {
         context.progress("sensitivity", i, names.len());
-        let lost = SHARES.iter().map(|&share| Ok((dense - quality(&prune(i, share)?)?).max(0.0)));
+        let lost = SHARES.iter().map(|&share| Ok(dense.degradation(&quality(&prune(i, share)?)?).lost.max(0.0)));
         curves.push(Curve { name: name.clone(), count: *count, lost: lost.collect::<Result<_, StageError>>()? });
     }
     Ok(curves)

@@ -1,16 +1,15 @@
-//! Removing channels.
+//! Structured pruning: which channels go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use sinter_exec::{costs, io_shapes, macs, shapes};
-use sinter_model::{IoShapes, Model, Node, Role, to_f32s, to_i64s};
-use sinter_train::{Context, StageError, saliency};
-use tch::{Kind, Tensor};
+use sinter_exec::{costs, macs};
+use sinter_model::Model;
+use sinter_train::{Context, StageError};
 
-use crate::channels::{Channel, Group, Unit, groups};
-use crate::config::{Criterion, Scope, StructuredConfig};
+use crate::channels::{Channel, Group, groups};
+use crate::config::{Scope, StructuredConfig};
 use crate::refit::refit;
-use crate::scores::SAMPLES;
+use crate::removal::remove_channels;
 use crate::sensitivity;
 
 /// By how much the share that a group loses may exceed that of all, where multiply-accumulates are what shall shrink.
@@ -24,14 +23,11 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
     }
     let vectors = |name: &&String| model.weights[*name].codebook().is_some_and(|c| c.dim() > 1);
     if let Some(name) = model.weights.keys().find(vectors) {
-        return Err(StageError::Config {
-            key: "structured".into(),
-            reason: format!("weight `{name}` has centroids of several weights each, which can't lose single ones"),
-            help: Some("put the structured `prune` stage before `cluster`".into()),
-        });
+        let reason = format!("weight `{name}` has centroids of several weights each, which can't lose single ones");
+        return Err(StageError::config_help("structured", reason, "put the structured `prune` stage before `cluster`"));
     }
     let in_round = |r: f64| 1.0 - (1.0 - r).powf(1.0 / rounds.max(1) as f64);
-    let scores = scores(model, config.criterion, &groups, context)?;
+    let scores = config.criterion.kind().score(model, &groups, context)?;
     let own = own_ratios(model, config, &groups);
     let whole = in_round(config.ratio.get());
     let ratio = |g: usize| own[g].map_or(whole, in_round);
@@ -134,7 +130,7 @@ fn sensitivity_ratios(
     context: &Context,
 ) -> Result<Vec<f64>, StageError> {
     let names: Vec<(String, usize)> = groups.iter().map(|g| (g.layers.join(" + "), g.channels.len())).collect();
-    let what = format!("sensitivity of channels, {:?}", config.criterion);
+    let what = format!("sensitivity of channels, {}", serde_json::to_string(&config.criterion).unwrap_or_default());
     let curves = sensitivity::scan(model, &what, &names, context, &|g, share| {
         let mut probe = model.copy();
         let gone: Vec<&Channel> = least(&scores[g], share).into_iter().map(|i| &groups[g].channels[i]).collect();
@@ -183,123 +179,4 @@ fn fewest_for_macs(
         if left(middle)? <= allowed { high = middle } else { low = middle + 1 }
     }
     Ok(Some(first(high)))
-}
-
-/// The importance of each channel, by group.
-fn scores(model: &Model, criterion: Criterion, groups: &[Group], context: &Context) -> Result<Vec<Vec<f64>>, StageError> {
-    if criterion == Criterion::Random {
-        let mut generator = fastrand::Rng::with_seed(context.seed);
-        let mut next = || generator.f64();
-        return Ok(groups.iter().map(|g| g.channels.iter().map(|_| next()).collect()).collect());
-    }
-    let mut elements = match criterion {
-        Criterion::Taylor => saliency(model, SAMPLES, context)?,
-        _ => BTreeMap::new(),
-    };
-    // Weights count through the axis of their outputs; a normalisation's scale through its only axis.
-    let outputs: BTreeMap<String, usize> = model.layers().into_iter().map(|l| (l.weight, l.slot.out_axis)).collect();
-    let scales: BTreeSet<&String> =
-        model.graph.nodes.iter().filter(|n| n.kind() == "BatchNormalization").filter_map(|n| n.inputs.get(1)).collect();
-    let mut per_index: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
-    for (name, &axis) in &outputs {
-        let weight = model.weight(name)?;
-        if criterion == Criterion::GeometricMedian {
-            per_index.insert((name.clone(), axis), distances(&weight.effective()?.f_detach()?, axis)?);
-            continue;
-        }
-        let value = match elements.remove(name) {
-            Some(term) => term,
-            None if criterion == Criterion::L1 => weight.effective()?.f_detach()?.f_abs()?,
-            None => weight.effective()?.f_detach()?.f_square()?,
-        };
-        let others: Vec<i64> = (0..value.dim() as i64).filter(|&a| a != axis as i64).collect();
-        let mut sums = to_f32s(&value.f_sum_dim_intlist(&others[..], false, Kind::Float)?)?;
-        if !matches!(criterion, Criterion::L1 | Criterion::Taylor) {
-            sums.iter_mut().for_each(|s| *s = s.sqrt());
-        }
-        per_index.insert((name.clone(), axis), sums.into_iter().map(f64::from).collect());
-    }
-    let mut scale_index: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
-    if criterion == Criterion::BnScale {
-        for name in scales {
-            let value = model.weight(name)?.effective()?.f_abs()?;
-            scale_index.insert(name, to_f32s(&value)?.into_iter().map(f64::from).collect());
-        }
-    }
-    let score = |channel: &Channel| {
-        let from_scale: f64 = channel.units.iter().filter_map(|u| scale_index.get(&u.name).map(|s| s[u.index])).sum();
-        if from_scale > 0.0 {
-            return from_scale;
-        }
-        channel.units.iter().filter_map(|u| per_index.get(&(u.name.clone(), u.axis)).map(|s| s[u.index])).sum()
-    };
-    Ok(groups.iter().map(|g| g.channels.iter().map(score).collect()).collect())
-}
-
-/// The sum of each channel's Euclidean distances to all others.
-fn distances(weight: &Tensor, axis: usize) -> Result<Vec<f64>, StageError> {
-    let rows = weight.f_movedim_int(axis as i64, 0)?.f_reshape([weight.size()[axis], -1])?;
-    let sums = Tensor::f_cdist(&rows, &rows, 2.0, None)?.f_sum_dim_intlist(1, false, Kind::Float)?;
-    Ok(to_f32s(&sums)?.into_iter().map(f64::from).collect())
-}
-
-/// Takes channels out of the graph: every weight that they touch shrinks, and operators that state lengths (groups, shapes, split sizes)
-/// are rewritten. Errors when what comes out does not have the shapes that were foreseen.
-pub fn remove_channels(model: &mut Model, channels: &[&Channel]) -> Result<(), StageError> {
-    let mut gone: BTreeMap<(String, usize), BTreeSet<usize>> = BTreeMap::new();
-    for Unit { name, axis, index } in channels.iter().flat_map(|c| &c.units) {
-        gone.entry((name.clone(), *axis)).or_default().insert(*index);
-    }
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let old = io_shapes(model)?;
-    let shrink = |name: &String, shape: &[i64]| -> Vec<i64> {
-        let each = shape.iter().enumerate();
-        each.map(|(axis, n)| n - gone.get(&(name.clone(), axis)).map_or(0, |g| g.len() as i64)).collect()
-    };
-    let expected: BTreeMap<String, Vec<i64>> = shapes(model)?.iter().map(|(n, s)| (n.clone(), shrink(n, s))).collect();
-    for (i, before) in old.iter().enumerate() {
-        let node = model.graph.nodes[i].clone();
-        let after = IoShapes {
-            inputs: node.inputs.iter().zip(&before.inputs).map(|(n, s)| s.as_ref().map(|s| shrink(n, s))).collect(),
-            outputs: node.outputs.iter().zip(&before.outputs).map(|(n, s)| shrink(n, s)).collect(),
-        };
-        if after.inputs == before.inputs && after.outputs == before.outputs {
-            continue;
-        }
-        let adapted = node.op.adapt(&node.attributes, before, &after);
-        let mut inputs = node.inputs.clone();
-        for (slot, mut values) in adapted.constants {
-            // What was left open (-1, 0) stays open: shapes here are those of one sample.
-            let old = inputs.get(slot).and_then(|n| model.weights.get(n)).map(|w| to_i64s(w.latent())).transpose()?;
-            if let Some(old) = old.filter(|old| old.len() == values.len()) {
-                values.iter_mut().zip(old).filter(|(_, o)| *o <= 0).for_each(|(v, o)| *v = o);
-            }
-            let name = model.add_constant(&format!("{}.input{slot}", node.name), Tensor::from_slice(&values));
-            if inputs.len() <= slot {
-                inputs.resize(slot + 1, String::new());
-            }
-            inputs[slot] = name;
-        }
-        let attributes = adapted.attributes.unwrap_or(node.attributes);
-        model.graph.nodes[i] = Node::new(&node.name, node.op.kind(), attributes, inputs, node.outputs)?;
-    }
-    for ((name, axis), removed) in &gone {
-        let Some(weight) = model.weights.get_mut(name) else { continue };
-        let keep: Vec<i64> = (0..weight.size()[*axis]).filter(|i| !removed.contains(&(*i as usize))).collect();
-        weight.select(*axis as i64, &Tensor::from_slice(&keep)).map_err(StageError::weight(name))?;
-    }
-    model.drop_unused();
-    for (name, shape) in shapes(model)? {
-        // Constants that were rewritten have names of their own.
-        let stored = model.weights.get(&name).is_some_and(|w| w.role == Role::Constant);
-        if let Some(wanted) = expected.get(&name).filter(|w| **w != shape && !stored) {
-            return Err(StageError::config(
-                "structured",
-                format!("after removing channels `{name}` has shape {shape:?}, expected {wanted:?}; please report this model"),
-            ));
-        }
-    }
-    Ok(())
 }

@@ -3,33 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_estimate::Rules;
-use sinter_model::{Attributes, ElementType, Grid, Levels, Model, Node, OpResult};
+use sinter_model::{Attributes, Computes, ElementType, Model, Node, OpResult, OutputRange, ParamsOf};
 
-use crate::config::{Format, QuantizeConfig};
+use crate::formats::Format;
 use crate::read_through::read_through;
+use crate::resolved::Resolved;
 
-/// The values that get a grid.
+/// The values that get a quantizer.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
-    /// Values with a grid of their own.
+    /// Values with a quantizer of their own.
     pub own: BTreeSet<String>,
-    /// Of those, what an operator gives whose range is known without looking, and the operator.
-    pub known: BTreeMap<String, String>,
-    /// Values that take over the grid of another, because an operator only moved its elements.
+    /// Of those, what an operator gives whose range is known without looking.
+    pub known: BTreeMap<String, OutputRange>,
+    /// Values that take over the quantizer of another, because an operator only moved its elements.
     pub shared: Vec<(String, String)>,
 }
 
 impl Placement {
-    /// The value whose grid a value has: its own, or that of the one it moves.
+    /// The value whose quantizer a value has: its own, or that of the one it moves.
     pub fn source<'a>(&'a self, name: &'a str) -> &'a str {
         self.shared.iter().find(|(moved, _)| moved == name).map_or(name, |(_, from)| from)
     }
 
     /// Where a layer reads a value in fewer bits than another reader does (the shortcut past a residual block, most often), the layer
     /// gets a narrower copy to read, and the value keeps its bits. Returns how many copies were made.
-    pub fn part(&mut self, config: &QuantizeConfig, model: &mut Model) -> OpResult<usize> {
-        let formats: BTreeMap<usize, Option<Format>> =
-            model.layers().iter().map(|l| (l.node, config.input_format(model, l))).collect();
+    pub fn part(&mut self, resolved: &Resolved, model: &mut Model) -> OpResult<usize> {
+        let formats: BTreeMap<usize, Option<Format>> = model.layers().iter().map(|l| (l.node, resolved.input(l))).collect();
         let mut most: BTreeMap<&str, u8> = BTreeMap::new();
         for (i, node) in model.graph.nodes.iter().enumerate() {
             let moves = node.outputs.first().is_some_and(|o| self.source(o) != o);
@@ -60,61 +60,32 @@ impl Placement {
     }
 }
 
-/// Operators that integer kernels exist for in every runtime that Sinter exports to.
-fn is_integer(node: &Node, rules: Rules) -> bool {
-    matches!(
-        node.kind(),
-        "Add"
-            | "AveragePool"
-            | "Clip"
-            | "Concat"
-            | "Conv"
-            | "ConvTranspose"
-            | "Gemm"
-            | "GlobalAveragePool"
-            | "MatMul"
-            | "Mul"
-            | "Relu"
-    ) || passes(node)
-        || (rules == Rules::Tflite
-            && matches!(node.kind(), "HardSwish" | "LeakyRelu" | "ReduceMean" | "Sigmoid" | "Softmax" | "Sub" | "Tanh"))
-}
-
-/// Operators that move values and keep their grid.
-fn passes(node: &Node) -> bool {
-    node.op.keeps_values() && !matches!(node.kind(), "Dropout" | "Gather" | "GatherElements" | "GatherND")
-}
-
-/// The grid of what an operator gives whose range is known, in 8 bits (TensorFlow Lite 8-bit quantization specification); `None` for
-/// all other operators.
-pub(crate) fn known_grid(kind: &str, levels: Levels) -> OpResult<Option<Grid>> {
-    let (scale, lowest) = match kind {
-        "Sigmoid" | "Softmax" => (1.0 / 256.0, 0),
-        "Tanh" => (1.0 / 128.0, -128),
-        _ => return Ok(None),
+/// The values that get a quantizer on the target.
+pub(crate) fn place(model: &Model, resolved: &Resolved) -> Placement {
+    let rules = resolved.rules();
+    let passes = |node: &Node| match node.op.quantization().params {
+        ParamsOf::Own => false,
+        ParamsOf::Input => true,
+        ParamsOf::InputUnderTflite => rules == Rules::Tflite,
     };
-    let (bottom, _) = levels.range(8);
-    Grid::new(8, levels, sinter_model::GridShape::Tensor, &[scale], &[bottom - lowest]).map(Some)
-}
-
-impl QuantizeConfig {
-    /// The values that get a grid on the target.
-    pub(crate) fn place(&self, model: &Model) -> Placement {
-        let rules = self.profile.as_ref().map(|p| p.rules).unwrap_or_default();
-        let runs = |node: &Node| is_integer(node, rules) && self.profile.as_ref().is_none_or(|p| p.runs(node.kind()));
-        let averages = |node: &Node| matches!(node.kind(), "AveragePool" | "GlobalAveragePool");
-        let keeps = |node: &Node| passes(node) || (rules == Rules::Tflite && averages(node));
-        place(model, &runs, &keeps, rules)
-    }
+    let runs = |node: &Node| {
+        let computes = match node.op.quantization().computes {
+            Computes::Float => false,
+            Computes::Integers => true,
+            Computes::IntegersUnderTflite => rules == Rules::Tflite,
+        };
+        computes && resolved.runs(node.kind())
+    };
+    choose(model, &runs, &passes, rules)
 }
 
 /// Chooses the values: what integer operators read and write. A value whose only reader is a ReLU or Clip has none, since both run as
 /// one with what is before them.
-fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Node) -> bool, rules: Rules) -> Placement {
+fn choose(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Node) -> bool, rules: Rules) -> Placement {
     let consumers = model.graph.consumers();
     let nodes = &model.graph.nodes;
     let fused = |value: &str| match consumers.get(value).map(Vec::as_slice) {
-        Some([only]) => matches!(nodes[*only].kind(), "Relu" | "Clip") && nodes[*only].inputs[0] == value,
+        Some([only]) => nodes[*only].op.quantization().fuses && nodes[*only].inputs[0] == value,
         _ => false,
     };
     let read_by_integer = |value: &str| {
@@ -122,37 +93,37 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Nod
     };
     let stays_float = |value: &str| rules != Rules::Tflite && model.graph.is_output(value);
     let mut placement = Placement::default();
-    let mut gridded: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut quantized: BTreeSet<&str> = BTreeSet::new();
     for input in model.graph.inputs.iter().filter(|i| i.element == ElementType::Float) {
         if read_by_integer(&input.name) {
             placement.own.insert(input.name.clone());
-            gridded.insert(&input.name, ());
+            quantized.insert(&input.name);
         }
     }
     for node in nodes {
         let Some(output) = node.outputs.first() else { continue };
         if stays_float(output) || !is_integer(node) {
             // A float operator's result is quantized where an integer one reads it.
-            if !is_integer(node) && read_by_integer(output) && !model.graph.is_output(output) && produces_float(node) {
+            if !is_integer(node) && read_by_integer(output) && !model.graph.is_output(output) && node.op.gives_reals() {
                 placement.own.insert(output.clone());
-                gridded.insert(output, ());
+                quantized.insert(output);
             }
             continue;
         }
         if passes(node) {
-            if gridded.contains_key(node.inputs[0].as_str()) {
+            if quantized.contains(node.inputs[0].as_str()) {
                 for output in node.outputs.iter().filter(|o| !o.is_empty() && !stays_float(o)) {
                     placement.shared.push((output.clone(), node.inputs[0].clone()));
-                    gridded.insert(output, ());
+                    quantized.insert(output);
                 }
             }
-        } else if rules != Rules::Tflite && matches!(node.kind(), "Gemm" | "MatMul") && !read_by_integer(output) {
+        } else if rules != Rules::Tflite && node.op.quantization().float_result && !read_by_integer(output) {
             // Runtimes have products of integers with float results; what reads those is float anyway.
         } else if !fused(output) {
             placement.own.insert(output.clone());
-            gridded.insert(output, ());
-            if matches!(known_grid(node.kind(), Levels::Unsigned), Ok(Some(_))) {
-                placement.known.insert(output.clone(), node.kind().to_string());
+            quantized.insert(output);
+            if let Some(range) = node.op.quantization().range {
+                placement.known.insert(output.clone(), range);
             }
         }
     }
@@ -164,29 +135,4 @@ fn place(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Nod
         }
     }
     placement
-}
-
-/// Whether a node's result is a float value (and not an index, a shape or a truth).
-fn produces_float(node: &Node) -> bool {
-    !matches!(
-        node.kind(),
-        "And"
-            | "ArgMax"
-            | "ArgMin"
-            | "Cast"
-            | "Equal"
-            | "Greater"
-            | "GreaterOrEqual"
-            | "Less"
-            | "LessOrEqual"
-            | "NonZero"
-            | "Not"
-            | "Or"
-            | "QuantizeLinear"
-            | "Range"
-            | "Shape"
-            | "Size"
-            | "Where"
-            | "Xor"
-    )
 }

@@ -1,83 +1,97 @@
-//! Grids for weights: over what a scale reaches, and how large it is.
+//! Parameters for weights: how many share a scale, and how large it is.
 
 use rayon::prelude::*;
-use sinter_model::{Grid, GridShape, Levels, OpResult, WeightSlot, with_f32s};
+use sinter_model::{Granularity, Levels, OpResult, QuantParams, WeightSlot, with_f32s};
 use tch::Tensor;
 
-use crate::config::{Format, Number, Reach};
+use crate::formats::{Format, Number, Per};
 
 /// Candidates for a scale are so far apart, as a share of the largest magnitude; then as many again lie between the neighbours of the best.
 const STEP: f32 = 0.075;
 
-/// The grid of a weight, or `None` for a format without one. `clustered`: one scale for all keeps the number of distinct values
+/// The parameters of a weight, or `None` for a format without any. `clustered`: one scale for all keeps the number of distinct values
 /// that clustering reached. `importance`, of the weight's shape, says how much each squared error counts.
-pub(crate) fn weight_grid(
+pub(crate) fn weight_params(
     slot: WeightSlot,
     value: &Tensor,
     format: Format,
     clustered: bool,
     importance: Option<&Tensor>,
-) -> OpResult<Option<Grid>> {
-    let Number::Integer { bits, levels } = format.number else { return Ok(None) };
-    // From three bits on the lowest integer stays unused, so that -q exists for every q.
-    let levels = if levels == Levels::Signed && bits > 2 { Levels::Symmetric } else { levels };
-    let shape = match format.reach {
-        _ if clustered => GridShape::Tensor,
-        Reach::Tensor => GridShape::Tensor,
-        Reach::Channel => GridShape::Channel(slot.out_axis),
-        Reach::Group(size) => GridShape::Group { axis: slot.in_axis, size },
-    };
+) -> OpResult<Option<QuantParams>> {
+    let Some((bits, levels)) = integers(format) else { return Ok(None) };
+    let granularity = granularity(slot, format, clustered);
     let (low, high) = levels.range(bits);
     if levels == Levels::Unsigned {
-        return asymmetric(value, bits, shape).map(Some);
+        return asymmetric(value, bits, granularity).map(Some);
     }
     let scale = |values: &[f32], counts: Option<&[f32]>| match (bits, levels) {
         (_, Levels::Binary) => mean_magnitude(values),
         (8.., _) => top(values) / high as f32,
         _ => least_squares(values, counts, low as f32, high as f32),
     };
-    let scales = each_scale(value, importance, shape, &scale)?;
+    let scales = each_scale(value, importance, granularity, &scale)?;
     // Where all weights are zero the scale is tiny.
     let floor = scales.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
     let scales: Vec<f32> = scales.into_iter().map(|s| s.max(floor)).collect();
-    match bits {
-        8.. => Grid::symmetric(bits, shape, &scales.iter().map(|s| s * high as f32).collect::<Vec<_>>()).map(Some),
-        _ => Grid::scaled(bits, levels, shape, &scales).map(Some),
+    let params = match bits {
+        8.. => QuantParams::symmetric(bits, granularity, &scales.iter().map(|s| s * high as f32).collect::<Vec<_>>()),
+        _ => QuantParams::scaled(bits, levels, granularity, &scales),
+    };
+    params.map(Some)
+}
+
+/// The width and the integers that a format has for weights; `None` for sixteen bits of floating point.
+pub(crate) fn integers(format: Format) -> Option<(u8, Levels)> {
+    match format.number {
+        // From three bits on the lowest integer stays unused, so that -q exists for every q.
+        Number::Integer { bits: bits @ 3.., levels: Levels::Signed } => Some((bits, Levels::Symmetric)),
+        Number::Integer { bits, levels } => Some((bits, levels)),
+        Number::Half(_) => None,
     }
 }
 
-/// A grid over the range of each scale's elements, zero included and exact.
-fn asymmetric(value: &Tensor, bits: u8, shape: GridShape) -> OpResult<Grid> {
-    let lows = each_scale(value, None, shape, &|values, _| values.iter().fold(0f32, |a, &v| a.min(v)))?;
-    let highs = each_scale(value, None, shape, &|values, _| values.iter().fold(0f32, |a, &v| a.max(v)))?;
+/// How many weights share a scale, and along which axis.
+pub(crate) fn granularity(slot: WeightSlot, format: Format, clustered: bool) -> Granularity {
+    match format.per {
+        _ if clustered => Granularity::Tensor,
+        Per::Tensor => Granularity::Tensor,
+        Per::Channel => Granularity::Channel(slot.out_axis),
+        Per::Group(size) => Granularity::Group { axis: slot.in_axis, size },
+    }
+}
+
+/// Over the range of each scale's elements, zero included and exact.
+fn asymmetric(value: &Tensor, bits: u8, granularity: Granularity) -> OpResult<QuantParams> {
+    let lows = each_scale(value, None, granularity, &|values, _| values.iter().fold(0f32, |a, &v| a.min(v)))?;
+    let highs = each_scale(value, None, granularity, &|values, _| values.iter().fold(0f32, |a, &v| a.max(v)))?;
     let top = Levels::Unsigned.range(bits).1 as f32;
     let spans: Vec<f32> = lows.iter().zip(&highs).map(|(low, high)| (high - low) / top).collect();
     let floor = spans.iter().fold(0f32, |a, &b| a.max(b)).max(1e-6) * 1e-4;
     // Rounded up, so that the range still holds all.
-    let scales: Vec<f32> = spans.into_iter().map(|s| Grid::storable(s.max(floor))).collect();
+    let scales: Vec<f32> = spans.into_iter().map(|s| QuantParams::storable(s.max(floor))).collect();
     let zeros: Vec<i64> =
         lows.iter().zip(&scales).map(|(low, s)| ((-low / s).round_ties_even() as i64).clamp(0, top as i64)).collect();
-    Grid::new(bits, Levels::Unsigned, shape, &scales, &zeros)
+    QuantParams::new(bits, Levels::Unsigned, granularity, scales, zeros)
 }
 
-/// What `scale` says of the elements of each scale, in the order of the grid.
+/// What `scale` says of the elements of each scale, in the order of the quantizer.
 fn each_scale(
     value: &Tensor,
     importance: Option<&Tensor>,
-    shape: GridShape,
+    granularity: Granularity,
     scale: &(impl Fn(&[f32], Option<&[f32]>) -> f32 + Sync),
 ) -> OpResult<Vec<f32>> {
     // Rows that lie in one piece, and how many elements of a row share a scale.
     let rows = |t: &Tensor| -> OpResult<Tensor> {
-        Ok(match shape {
-            GridShape::Tensor => t.f_reshape([1, -1])?,
-            GridShape::Channel(axis) => t.f_movedim_int(axis as i64, 0)?.f_reshape([t.size()[axis], -1])?,
-            GridShape::Group { axis, .. } => t.f_movedim_int(axis as i64, -1)?.f_reshape([-1, t.size()[axis]])?,
+        Ok(match granularity {
+            Granularity::Tensor => t.f_reshape([1, -1])?,
+            Granularity::Channel(axis) => t.f_movedim_int(axis as i64, 0)?.f_reshape([t.size()[axis], -1])?,
+            Granularity::Group { axis, .. } => t.f_movedim_int(axis as i64, -1)?.f_reshape([-1, t.size()[axis]])?,
         })
     };
     let values = rows(value)?;
     let row = values.size()[1].max(1) as usize;
-    let run = if let GridShape::Group { size, .. } = shape { size } else { row };
+    let run = if let Granularity::Group { size, .. } = granularity { size } else { row };
     let importance = importance.map(rows).transpose()?;
     let found: Vec<f32> = with_f32s(&values, |values| match &importance {
         None => {
@@ -91,9 +105,9 @@ fn each_scale(
             values.par_chunks(row).zip(counts.par_chunks(row)).flat_map_iter(each).collect()
         }),
     })??;
-    let GridShape::Group { axis, .. } = shape else { return Ok(found) };
+    let Granularity::Group { axis, .. } = granularity else { return Ok(found) };
     // From runs along the last axis to the order of the weight.
-    let mut moved = shape.blocks(&value.size());
+    let mut moved = granularity.blocks(&value.size());
     let runs = moved.remove(axis);
     moved.push(runs);
     let ordered = Tensor::f_from_slice(&found)?.f_reshape(moved)?.f_movedim_int(-1, axis as i64)?;

@@ -1,4 +1,4 @@
-//! One picture drawn twice: as SVG for the page, where values show under the pointer, and as PNG for slides.
+//! One image drawn twice: as SVG for the page, where values show under the pointer, and as PNG for slides.
 
 use std::fmt::Write as _;
 use std::sync::Once;
@@ -67,21 +67,21 @@ pub(crate) struct Pen<'a, B: DrawingBackend> {
 
 impl<B: DrawingBackend> Pen<'_, B> {
     pub fn rect(&self, (x0, y0): (i32, i32), (x1, y1): (i32, i32), color: &impl Color) -> Drawn {
-        told(self.area.draw(&Rectangle::new([(x0, y0), (x1, y1)], color.filled())))
+        as_drawn(self.area.draw(&Rectangle::new([(x0, y0), (x1, y1)], color.filled())))
     }
 
     pub fn line(&self, points: Vec<(i32, i32)>, color: RGBAColor, width: u32) -> Drawn {
-        told(self.area.draw(&PathElement::new(points, color.stroke_width(width))))
+        as_drawn(self.area.draw(&PathElement::new(points, color.stroke_width(width))))
     }
 
     pub fn dot(&self, center: (i32, i32), radius: i32, color: RGBColor) -> Drawn {
-        told(self.area.draw(&Circle::new(center, radius, color.filled())))
+        as_drawn(self.area.draw(&Circle::new(center, radius, color.filled())))
     }
 
     /// Text, centred on the height of `at`, whose horizontal anchor is `side`.
     pub fn text(&self, text: impl Into<String>, at: (i32, i32), size: u32, color: RGBColor, side: HPos) -> Drawn {
         let style = text_style(size, color).pos(Pos::new(side, VPos::Center));
-        told(self.area.draw(&Text::new(text.into(), at, style)))
+        as_drawn(self.area.draw(&Text::new(text.into(), at, style)))
     }
 
     /// What shows while the pointer is within a rectangle.
@@ -94,7 +94,7 @@ pub(crate) fn text_style(size: u32, color: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&color)
 }
 
-pub(crate) fn told<E: std::error::Error + Send + Sync>(result: Result<(), DrawingAreaErrorKind<E>>) -> Drawn {
+pub(crate) fn as_drawn<E: std::error::Error + Send + Sync>(result: Result<(), DrawingAreaErrorKind<E>>) -> Drawn {
     result.map_err(|e| e.to_string())
 }
 
@@ -127,7 +127,7 @@ fn drawn<B: DrawingBackend>(plot: &impl Plot, area: &DrawingArea<B, Shift>) -> R
     Ok(pen.spots)
 }
 
-/// Lays transparent rectangles with titles over the picture: browsers show a title while the pointer rests on it.
+/// Lays transparent rectangles with titles over the image: browsers show a title while the pointer rests on it.
 fn with_spots(svg: String, spots: &[Spot]) -> String {
     let Some(end) = svg.rfind("</svg>") else { return svg };
     let mut out = svg[..end].to_string();

@@ -53,12 +53,29 @@ struct Row<'a> {
     last: StageRow,
 }
 
+/// The columns of `compare.csv`.
+const CSV_COLUMNS: [&str; 13] = [
+    "pipeline",
+    "run",
+    "seed",
+    "metric",
+    "value",
+    "packed_bytes",
+    "ratio",
+    "parameters",
+    "nonzero",
+    "macs",
+    "energy_floor_joules_estimate",
+    "median_latency_ms",
+    "seconds",
+];
+
 /// A column in which the least value is the best.
 type Cost = fn(&Row) -> Option<f64>;
 
 const COSTS: [Cost; 5] = [
     |r| Some(r.last.packed_bytes as f64),
-    |r| Some(if r.run.higher_is_better { -r.run.final_value() } else { r.run.final_value() }),
+    |r| Some(-r.run.metric.score(r.run.final_value())),
     |r| Some(r.last.macs as f64),
     |r| Some(r.last.energy_floor),
     |r| r.run.exported_latency(),
@@ -72,7 +89,7 @@ pub fn write_comparison(records: &[RunRecord], folder: &Path) -> Result<(), Repo
         write_whole(&folder.join(format!("{}.png", chart.name)), &chart.png)?;
     }
     let rows: Vec<Row> = records.iter().map(|run| Row { run, last: run.last().cloned().unwrap_or_default() }).collect();
-    write_whole(&folder.join("compare.csv"), csv(&rows).as_bytes())?;
+    write_whole(&folder.join("compare.csv"), &csv(&rows)?)?;
     let body = html! {
         header { h1 { "Sinter · comparison" } p.answer { (answer(&rows)) } }
         main {
@@ -97,10 +114,10 @@ fn answer(rows: &[Row]) -> String {
             rows.len(),
             small.run.label(),
             Bytes(small.last.packed_bytes),
-            small.run.value_text(small.run.final_value()),
+            small.run.metric.text(small.run.final_value()),
             best.run.label(),
             Bytes(best.last.packed_bytes),
-            best.run.value_text(best.run.final_value())
+            best.run.metric.text(best.run.final_value())
         ),
         (Some(both), _) => format!("{} runs: {} is the smallest and the best", rows.len(), both.run.label()),
         _ => "no run".into(),
@@ -110,7 +127,7 @@ fn answer(rows: &[Row]) -> String {
 fn table(rows: &[Row]) -> Markup {
     let least = COSTS.map(|cost| rows.iter().filter_map(cost).fold(f64::INFINITY, f64::min));
     let mark = |row: &Row, column: usize| if COSTS[column](row) == Some(least[column]) { "n best" } else { "n" };
-    let metrics: BTreeSet<&str> = rows.iter().map(|r| r.run.metric.as_str()).collect();
+    let metrics: BTreeSet<&str> = rows.iter().map(|r| r.run.metric.name.as_ref()).collect();
     html! {
         table.sortable {
             thead { tr {
@@ -122,7 +139,7 @@ fn table(rows: &[Row]) -> Markup {
                 td.wrap { (r.stages.iter().skip(1).map(|s| s.what.clone()).collect::<Vec<_>>().join(", then ")) }
                 td class=(mark(row, 0)) data-v=(s.packed_bytes) { (Bytes(s.packed_bytes)) }
                 td.n data-v=(r.ratio()) { (format!("{:.1}×", r.ratio())) }
-                td class=(mark(row, 1)) data-v=(r.final_value()) { (r.value_text(r.final_value())) }
+                td class=(mark(row, 1)) data-v=(r.final_value()) { (r.metric.text(r.final_value())) }
                 td.n { (r.loss_text(r.final_value())) }
                 td.n data-v=(s.parameters) { (count(s.parameters)) }
                 td class=(mark(row, 2)) data-v=(s.macs) { (Macs(s.macs)) }
@@ -206,29 +223,29 @@ fn stages(records: &[RunRecord]) -> Markup {
     html! { section { h2 { "Stage by stage" } (scroll("Stage by stage", &table)) } }
 }
 
-fn csv(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "pipeline,run,seed,metric,value,packed_bytes,ratio,parameters,nonzero,macs,energy_floor_joules_estimate,median_latency_ms,seconds\n",
-    );
+/// One row a run.
+fn csv(rows: &[Row]) -> Result<Vec<u8>, ReportError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut write = |row: &[String]| writer.write_record(row).map_err(|e| ReportError::Comparison(e.to_string()));
+    write(&CSV_COLUMNS.map(String::from))?;
     for Row { run: r, last: s } in rows {
-        let name = format!("\"{}\"", r.pipeline.replace('"', "\"\""));
-        let latency = r.exported_latency().map_or_else(String::new, |t| t.to_string());
-        text += &format!(
-            "{name},{},{},{},{},{},{},{},{},{},{},{latency},{}\n",
-            r.run,
-            r.seed,
-            r.metric,
-            r.final_value(),
-            s.packed_bytes,
-            r.ratio(),
-            s.parameters,
-            s.nonzero,
-            s.macs,
-            s.energy_floor,
-            r.seconds
-        );
+        write(&[
+            r.pipeline.clone(),
+            r.run.clone(),
+            r.seed.to_string(),
+            r.metric.name.to_string(),
+            r.final_value().to_string(),
+            s.packed_bytes.to_string(),
+            r.ratio().to_string(),
+            s.parameters.to_string(),
+            s.nonzero.to_string(),
+            s.macs.to_string(),
+            s.energy_floor.to_string(),
+            r.exported_latency().map_or_else(String::new, |t| t.to_string()),
+            r.seconds.to_string(),
+        ])?;
     }
-    text
+    writer.into_inner().map_err(|e| ReportError::Comparison(e.to_string()))
 }
 
 #[cfg(test)]

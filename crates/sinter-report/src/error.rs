@@ -10,6 +10,8 @@ pub enum ReportError {
     Write(#[from] WriteError),
     #[error("table {table}: {source}")]
     Table { table: &'static str, source: polars::error::PolarsError },
+    #[error("compare.csv: {0}")]
+    Comparison(String),
     #[error("chart {chart}: {reason}")]
     Chart { chart: String, reason: String },
     #[error("{path} is no run: {reason}")]

@@ -10,7 +10,7 @@ use crate::record::RunRecord;
 /// A run in a few tables.
 pub(crate) fn of_run(record: &RunRecord) -> String {
     let mut out = format!("## {}\n\n**{}**\n\n", text(&record.pipeline), text(&record.summary));
-    let _ = writeln!(out, "| stage | what | packed | | {} | MACs | energy floor, estimated |", text(&record.metric));
+    let _ = writeln!(out, "| stage | what | packed | | {} | MACs | energy floor, estimated |", text(&record.metric.name));
     out += "|---|---|--:|--:|--:|--:|--:|\n";
     for (i, s) in record.stages.iter().enumerate() {
         let before = &record.stages[i.saturating_sub(1)];
@@ -21,7 +21,7 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
             text(&s.what),
             Bytes(s.packed_bytes),
             change(before.packed_bytes as f64, s.packed_bytes as f64),
-            record.value_text(s.value),
+            record.metric.text(s.value),
             Macs(s.macs),
             Joules(s.energy_floor)
         );
@@ -30,13 +30,13 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
         let _ = write!(
             out,
             "\n| file | runtime | {}, measured | simulated | median latency |\n|---|---|--:|--:|--:|\n",
-            text(&record.metric)
+            text(&record.metric.name)
         );
     }
     for m in &record.measured {
-        let value = m.value.map_or("not measured".to_string(), |v| record.value_text(v));
+        let value = m.value.map_or("not measured".to_string(), |v| record.metric.text(v));
         let latency = m.latency_median.map_or("–".to_string(), |t| format!("{t:.3} ms"));
-        let _ = writeln!(out, "| {} | {} | {value} | {} | {latency} |", m.artifact, m.runtime, record.value_text(m.simulated));
+        let _ = writeln!(out, "| {} | {} | {value} | {} | {latency} |", m.artifact, m.runtime, record.metric.text(m.simulated));
     }
     if !record.budget.is_empty() {
         out += "\n| budget | at most | is | |\n|---|--:|---|---|\n";

@@ -28,9 +28,9 @@ pub(crate) fn frame(title: &str, body: Markup) -> String {
     .into_string()
 }
 
-/// A chart with its caption; the picture is described in words for those who can't see it.
+/// A chart with its caption; the image is described in words for those who can't see it.
 pub(crate) fn figure(chart: &Chart) -> Markup {
-    html! { figure id=(chart.name) { figcaption { (chart.title) } div.picture tabindex="0" role="region" aria-label=(chart.title) { (PreEscaped(accessible(chart))) } } }
+    html! { figure id=(chart.name) { figcaption { (chart.title) } div.image tabindex="0" role="region" aria-label=(chart.title) { (PreEscaped(accessible(chart))) } } }
 }
 
 /// The SVG with a role and a label; it has a view box and scales.
@@ -58,7 +58,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 h2 { "Stages" }
                 (scroll("Stages", &stages(record)))
                 p.small {
-                    "Size is the length of the packed file, written and read back. The metric (" (record.metric) ") is measured on the test split by Sinter's own "
+                    "Size is the length of the packed file, written and read back. The metric (" (record.metric.name) ") is measured on the test split by Sinter's own "
                     "interpreter; what real runtimes measure stands below."
                 }
                 (shown(&["size", "quality", "path"]))
@@ -94,9 +94,9 @@ fn facts(record: &RunRecord) -> Markup {
     html! {
         dl.facts {
             div { dt { "Packed size" } dd { (Bytes(last.packed_bytes)) small { "float32 ONNX " (Bytes(float.onnx_float_bytes)) } } }
-            div { dt { (record.metric) } dd { (record.value_text(last.value)) small { "float " (record.value_text(float.value)) } } }
+            div { dt { (record.metric.name) } dd { (record.metric.text(last.value)) small { "float " (record.metric.text(float.value)) } } }
             @if let Some((row, value)) = measured {
-                div { dt { (record.metric) " in " (row.runtime) } dd { (record.value_text(value)) small { (row.artifact) } } }
+                div { dt { (record.metric.name) " in " (row.runtime) } dd { (record.metric.text(value)) small { (row.artifact) } } }
             }
             div { dt { "Multiply-accumulates" } dd { (Macs(last.macs)) small { "float " (Macs(float.macs)) } } }
             div { dt { "Parameters" } dd { (count(last.parameters)) small { (count(last.nonzero)) " not zero; float " (count(float.parameters)) } } }
@@ -181,13 +181,13 @@ fn stages(record: &RunRecord) -> Markup {
     html! {
         table {
             thead { tr {
-                th { "Stage" } th { "What" } th.n { "Packed" } th.n { (record.metric) } th.n { "Parameters" } th.n { "Not zero" } th.n { "MACs" } th.n { "Time" }
+                th { "Stage" } th { "What" } th.n { "Packed" } th.n { (record.metric.name) } th.n { "Parameters" } th.n { "Not zero" } th.n { "MACs" } th.n { "Time" }
             } }
             tbody { @for s in &record.stages { tr data-stage=(s.index) {
                 td { (s.stage) }
                 td.wrap { (s.what) }
                 (figure_cell("packed_bytes", s.packed_bytes as f64, &Bytes(s.packed_bytes).to_string()))
-                (figure_cell("value", s.value, &record.value_text(s.value)))
+                (figure_cell("value", s.value, &record.metric.text(s.value)))
                 (figure_cell("parameters", s.parameters as f64, &count(s.parameters)))
                 (figure_cell("nonzero", s.nonzero as f64, &count(s.nonzero)))
                 (figure_cell("macs", s.macs as f64, &Macs(s.macs).to_string()))
@@ -270,12 +270,12 @@ fn measured(record: &RunRecord) -> Markup {
     }
     let table = html! {
         table {
-            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
+            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric.name) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
             tbody { @for m in &record.measured { tr {
                 td { (m.artifact) }
                 td { (m.runtime) }
-                td.n { @match m.value { Some(v) => (record.value_text(v)), None => "not measured" } }
-                td.n { (record.value_text(m.simulated)) }
+                td.n { @match m.value { Some(v) => (record.metric.text(v)), None => "not measured" } }
+                td.n { (record.metric.text(m.simulated)) }
                 td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
                 td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
                 td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
@@ -339,11 +339,11 @@ fn classes(record: &RunRecord, charts: &Markup) -> Markup {
     let (before, after) = (recalls(before), recalls(after));
     let lost = |i: usize| (before[i] - after[i]) * 100.0;
     let worst: Vec<usize> = worst_hit(&before, &after).into_iter().filter(|&i| lost(i) > 0.0).take(3).collect();
-    let told: Vec<String> = worst.iter().map(|&i| format!("{} ({:.1} points)", record.class(i), lost(i))).collect();
+    let named: Vec<String> = worst.iter().map(|&i| format!("{} ({:.1} points)", record.class(i), lost(i))).collect();
     html! {
         section {
             h2 { "Classes" }
-            p { @if told.is_empty() { "No class lost." } @else { "Hit worst: " (told.join(", ")) "." } }
+            p { @if named.is_empty() { "No class lost." } @else { "Hit worst: " (named.join(", ")) "." } }
             (charts)
         }
     }
@@ -382,7 +382,7 @@ fn reproduce(record: &RunRecord) -> Markup {
 
 /// Stages of a run as the page counts them; for the comparison.
 pub(crate) fn stage_text(record: &RunRecord, stage: &StageRow) -> String {
-    format!("{} · {}", Bytes(stage.packed_bytes), record.value_text(stage.value))
+    format!("{} · {}", Bytes(stage.packed_bytes), record.metric.text(stage.value))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sinter_task::Metric;
 
 use crate::error::ReportError;
 
@@ -26,8 +27,8 @@ pub struct RunRecord {
     pub config: String,
     /// The answer in one line.
     pub summary: String,
-    pub metric: String,
-    pub higher_is_better: bool,
+    /// What quality is measured by.
+    pub metric: Metric,
     pub stages: Vec<StageRow>,
     pub layers: Vec<LayerRow>,
     pub curves: Vec<CurveRow>,
@@ -115,7 +116,7 @@ pub struct RangeRow {
     pub bits: u8,
     pub scale: f64,
     pub zero_point: i64,
-    /// What the grid can hold.
+    /// What the quantizer can hold.
     pub low: f64,
     pub high: f64,
     /// What calibration saw.
@@ -189,7 +190,7 @@ pub struct LayerRow {
     pub parameters: u64,
     pub sparsity: f64,
     pub encoding: String,
-    /// Bits of a stored symbol: an index of a codebook, an integer of a grid, or a float.
+    /// Bits of a stored symbol: an index of a codebook, an integer of a quantizer, or a float.
     #[serde(default)]
     pub bits: f64,
     pub macs: u64,
@@ -293,24 +294,30 @@ impl RunRecord {
         trained.or(self.first())
     }
 
-    /// A value of the metric as text.
-    pub fn value_text(&self, value: f64) -> String {
-        match self.metric.as_str() {
-            "accuracy" => format!("{:.2} %", value * 100.0),
-            _ => format!("{value:.4}"),
-        }
+    /// How much worse than the float model, as text.
+    pub fn loss_text(&self, value: f64) -> String {
+        self.float().map_or_else(String::new, |float| self.metric.loss_text(float.value, value))
     }
 
-    /// How much worse than the float model, as text: points for accuracy, else the plain difference.
-    pub fn loss_text(&self, value: f64) -> String {
-        let Some(float) = self.float() else { return String::new() };
-        let worse = if self.higher_is_better { float.value - value } else { value - float.value };
-        match (self.metric.as_str(), worse >= 0.0) {
-            ("accuracy", true) => format!("{:.2} points lost", worse * 100.0),
-            ("accuracy", false) => format!("{:.2} points gained", -worse * 100.0),
-            (metric, true) => format!("{metric} worse by {worse:.4}"),
-            (metric, false) => format!("{metric} better by {:.4}", -worse),
-        }
+    /// The run's name among others.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", self.pipeline, self.run.get(..8.min(self.run.len())).unwrap_or(&self.run))
+    }
+
+    /// A class's name.
+    pub(crate) fn class(&self, index: usize) -> String {
+        self.classes.get(index).cloned().unwrap_or_else(|| index.to_string())
+    }
+
+    /// What the result scores: in its real runtime, where that was measured.
+    pub(crate) fn final_value(&self) -> f64 {
+        let measured = self.exported().and_then(|m| m.value);
+        measured.unwrap_or(self.last().map_or(0.0, |s| s.value))
+    }
+
+    /// Milliseconds of the exported file in its runtime.
+    pub(crate) fn exported_latency(&self) -> Option<f64> {
+        self.exported().and_then(|m| m.latency_median)
     }
 
     /// How many times smaller the last packed file is than the float32 ONNX file of the float model.

@@ -22,7 +22,7 @@ th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outli
 th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
 td.best{color:var(--good);font-weight:650}
 figure{margin:1.5rem 0}figcaption{font-weight:600;margin-bottom:.4rem}
-.picture{overflow-x:auto}figure svg{width:100%;min-width:560px;height:auto;max-width:760px;display:block}
+.image{overflow-x:auto}figure svg{width:100%;min-width:560px;height:auto;max-width:760px;display:block}
 .spot:hover{fill:var(--ink);fill-opacity:.1}
 td.change{color:var(--muted);padding-left:0}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
@@ -30,7 +30,7 @@ pre{background:var(--panel);border-radius:8px;padding:1rem;overflow-x:auto;font-
 code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 p.small,ul.small{color:var(--muted);font-size:.88rem}
 a{color:var(--accent)}
-@media print{body{max-width:none;padding:0}.scroll,.picture{overflow:visible}pre{white-space:pre-wrap}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+@media print{body{max-width:none;padding:0}.scroll,.image{overflow:visible}pre{white-space:pre-wrap}h2{break-after:avoid}figure,tr{break-inside:avoid}}
 "##;
 
 /// Sorts a table by the column whose head is pressed; without script the tables stand as they are.

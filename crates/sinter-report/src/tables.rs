@@ -53,7 +53,7 @@ fn stages(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "parameters" => column(record, |s| s.parameters),
         "nonzero" => column(record, |s| s.nonzero),
         "macs" => column(record, |s| s.macs),
-        "metric" => column(record, |_| record.metric.clone()),
+        "metric" => column(record, |_| record.metric.name.to_string()),
         "value" => column(record, |s| s.value),
         "top5" => column(record, |s| s.top5),
         "energy_floor_joules_estimate" => column(record, |s| s.energy_floor),

@@ -1,10 +1,17 @@
 //! Which layers a stage acts on.
 
+use std::collections::BTreeSet;
+
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sinter_model::{Layer, Model};
 
-use crate::stage::StageError;
+use crate::error::StageError;
+
+/// Names that are suggested for one that matches nothing.
+const NEAREST: usize = 3;
+/// Layers that an error lists.
+const SHOWN: usize = 12;
 
 /// A glob over a layer's name or its weight's name, or an operator type: `fc*`, `block?.depthwise`, `Conv`.
 #[derive(Debug, Clone)]
@@ -53,17 +60,42 @@ impl<'de> Deserialize<'de> for LayerPattern {
     }
 }
 
+impl schemars::JsonSchema for LayerPattern {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LayerPattern".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let what = "a glob over a layer's name or its weight's name, or an operator type";
+        sinter_model::choices::text_schema(what, &["fc*", "block?.depthwise", "Conv"])
+    }
+}
+
+impl PartialEq for LayerPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 /// Errors unless the pattern under `key` names at least one layer.
 pub fn covers(model: &Model, pattern: &LayerPattern, key: &str) -> Result<(), StageError> {
     if matching(model, pattern).next().is_some() {
         return Ok(());
     }
-    let names: Vec<String> = model.layers().into_iter().map(|l| l.name).collect();
-    Err(StageError::Config {
-        key: key.to_string(),
-        reason: format!("the layer pattern `{}` matches nothing", pattern.text()),
-        help: Some(format!("the model's layers are {}", names.join(", "))),
-    })
+    let names: BTreeSet<String> = model.layers().into_iter().flat_map(|l| [l.name, l.weight]).collect();
+    let plain = pattern.text().replace(['*', '?'], "");
+    let mut nearest: Vec<(usize, &String)> = names.iter().map(|n| (strsim::damerau_levenshtein(n, &plain), n)).collect();
+    nearest.sort();
+    let close: Vec<&str> = nearest.iter().filter(|(d, n)| *d <= 1 + n.len() / 3).take(NEAREST).map(|(_, n)| n.as_str()).collect();
+    let layers: Vec<String> = model.layers().into_iter().map(|l| l.name).collect();
+    let shown = layers.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if layers.len() > SHOWN { format!(" and {} more", layers.len() - SHOWN) } else { String::new() };
+    let list = format!("the model's layers are {shown}{more}");
+    let help = if close.is_empty() { list } else { format!("did you mean {}? {list}", close.join(" or ")) };
+    let reason = format!("the layer pattern `{}` matches nothing", pattern.text());
+    Err(StageError::config_help(key, reason, help))
 }
 
 /// The layers that a pattern names, in graph order.

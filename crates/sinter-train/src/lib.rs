@@ -1,21 +1,34 @@
-//! What the stages share: the [`Stage`] trait and its context, the training loop, losses, metrics, and the choice of layers.
+//! What stages share: the [`Stage`] trait, the plan that a stage resolves to, the context in which it runs, the training loop with its
+//! optimizers and schedules, and the choice of layers.
 
+mod callback;
+mod config;
+mod context;
+mod error;
 mod event;
 mod fit;
-mod gradients;
-mod guide;
+mod forecast;
 mod layers;
-mod loss;
-mod metrics;
+mod leaves;
+pub mod optimizers;
+mod plan;
+pub mod schedules;
 mod stage;
+mod teacher;
+mod teacher_ref;
 mod train;
 
+pub use callback::{Callback, NoCallback};
+pub use config::{DistillFrom, FitConfig};
+pub use context::{Context, Memory, NoMemory};
+pub use error::StageError;
 pub use event::{Event, Events, Probe};
-pub use fit::{DistillFrom, FitConfig, Optimizer, Schedule, fit, fit_guided};
-pub use gradients::{fisher, saliency};
-pub use guide::{Guide, Unguided};
+pub use fit::{fit, fit_with};
+pub use forecast::{Encodings, Forecast};
 pub use layers::{LayerPattern, covers, matching};
-pub use loss::{Objective, Teaching, expose_logits};
-pub use metrics::{Metric, Quality, area_under_curve, evaluate, evaluate_with};
-pub use stage::{Context, Forgetful, Memory, Stage, StageError, TeacherRef};
+pub use optimizers::Optimizer;
+pub use plan::{LayerPlan, PassPlan, StepPlan};
+pub use schedules::Schedule;
+pub use stage::{Setting, Stage, Step, apply};
+pub use teacher_ref::TeacherRef;
 pub use train::TrainConfig;

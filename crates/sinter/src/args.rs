@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -24,8 +25,22 @@ pub struct Args {
 pub enum Command {
     /// Run a pipeline; what an earlier run did is not done again.
     Run(RunArgs),
+    /// Print what a pipeline comes to: every stage, pass and layer, and why one is left out. `run` does exactly that.
+    Plan {
+        /// The pipeline file.
+        pipeline: PathBuf,
+        /// Another seed than the pipeline's.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a pipeline and all that it names, without running it.
-    Check { pipeline: PathBuf },
+    Check {
+        /// The pipeline file.
+        pipeline: PathBuf,
+    },
     /// Write the same report for several runs side by side.
     Compare {
         /// Folders of runs (each holds a run.json), or folders that hold such.
@@ -47,16 +62,98 @@ pub enum Command {
         json: bool,
     },
     /// Draw the report of an old run again.
-    Report { run: PathBuf },
+    Report {
+        /// The run's folder.
+        run: PathBuf,
+    },
     /// Turn a packed file into ONNX.
     Unpack {
+        /// The packed file.
         file: PathBuf,
         /// The file to write. Default: beside the packed file, with the ending .onnx.
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
-    /// List the ONNX operators that models may use.
-    Operators,
+    /// List the ONNX operators that models may use, and which have a place in TFLite and C.
+    Operators {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of a kind of file, for editors.
+    Schema {
+        /// Of which files.
+        #[arg(value_enum, default_value = "pipeline")]
+        of: SchemaOf,
+    },
+    /// Look after the results that runs keep.
+    Cache {
+        /// The folder of all runs.
+        #[arg(long, default_value = "reports", global = true)]
+        out: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        action: CacheAction,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum SchemaOf {
+    /// A pipeline.
+    Pipeline,
+    /// A data file.
+    Data,
+    /// A target file.
+    Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheAction {
+    /// List what is there, what was used last first.
+    List {
+        /// Print JSON, with all that each entry depends on.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every byte; damaged entries are set aside, and made again by the next run.
+    Verify,
+    /// Remove what no run used for a while.
+    Prune {
+        /// Unused for at least so long: 30d, 12h, 90m. Default: any time.
+        #[arg(long, value_parser = age)]
+        older: Option<Duration>,
+        /// So many of those that were used last stay in any case.
+        #[arg(long, default_value_t = 0)]
+        keep_last: usize,
+    },
+    /// Remove everything.
+    Clear,
+}
+
+/// A time with its unit.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time such as 30d, 12h or 90m");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        's' => 1,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 impl Command {

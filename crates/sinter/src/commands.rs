@@ -1,31 +1,17 @@
 //! What each command does.
 
-use std::io::Write;
 use std::path::Path;
 
+use clap::CommandFactory;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{ConfigError, Plan, RunOptions, inspect, read_target};
+use sinter_pipeline::{ConfigError, Plan, RunOptions, Schema, Store, inspect, read_target, schema};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
-use crate::args::{Args, Command, RunArgs};
+use crate::answer::{Failure, failed, say, wrong};
+use crate::args::{Args, Command, RunArgs, SchemaOf};
+use crate::cache;
 use crate::terminal::Listener;
-
-/// What to print and with which code to leave.
-pub struct Failure {
-    pub text: String,
-    pub code: u8,
-}
-
-/// A failure of the input: nothing was written.
-fn wrong(text: impl std::fmt::Display) -> Failure {
-    Failure { text: format!("error: {text}"), code: 2 }
-}
-
-/// A failure while running.
-fn failed(text: impl std::fmt::Display) -> Failure {
-    Failure { text: format!("error: {text}"), code: 1 }
-}
 
 fn config(error: ConfigError) -> Failure {
     let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
@@ -45,6 +31,10 @@ fn config(error: ConfigError) -> Failure {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(args) => run_pipeline(&args),
+        Command::Plan { pipeline, seed, json } => {
+            let outline = Plan::read(&pipeline, seed).map_err(config)?.outline();
+            say(&if json { serde_json::to_string_pretty(&outline).map_err(failed)? } else { outline.to_string() })
+        }
         Command::Check { pipeline } => {
             let plan = Plan::read(&pipeline, None).map_err(config)?;
             let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
@@ -75,16 +65,39 @@ pub fn run(args: Args) -> Result<(), Failure> {
             say(&run.join("report.html").display().to_string())
         }
         Command::Unpack { file, output } => unpack_file(&file, &output.unwrap_or_else(|| file.with_extension("onnx"))),
-        Command::Operators => say(&sinter_model::supported_operators().join("\n")),
+        Command::Operators { json } => operators(json),
+        Command::Schema { of } => {
+            let of = match of {
+                SchemaOf::Pipeline => Schema::Pipeline,
+                SchemaOf::Data => Schema::Data,
+                SchemaOf::Target => Schema::Target,
+            };
+            say(&serde_json::to_string_pretty(&schema(of)).map_err(failed)?)
+        }
+        Command::Cache { out, action } => cache::run(&Store::of_runs(&out), &action),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "sinter", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { folder } => {
+            let made = std::fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(Args::command(), &folder));
+            made.map_err(|e| failed(format!("{}: {e}", folder.display())))?;
+            say(&folder.display().to_string())
+        }
     }
 }
 
-/// Prints an answer. A reader that has seen enough (`| head`) is no failure.
-fn say(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(format!("could not print: {error}"))),
-        _ => Ok(()),
+/// The table that exporters ask too.
+fn operators(json: bool) -> Result<(), Failure> {
+    let all = sinter_export::device::support();
+    if json {
+        let rows: Vec<_> =
+            all.iter().map(|o| serde_json::json!({ "operator": o.kind, "tflite": o.devices, "c": o.devices })).collect();
+        return say(&serde_json::to_string_pretty(&rows).map_err(failed)?);
     }
+    let width = all.iter().map(|o| o.kind.len()).max().unwrap_or(0);
+    let lines = all.iter().map(|o| format!("{:<width$}  {}", o.kind, if o.devices { "ONNX  TFLite  C" } else { "ONNX" }));
+    say(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! The command line: arguments in, exit code out.
 
+mod answer;
 mod args;
+mod cache;
 mod commands;
 mod terminal;
 mod threads;

@@ -40,15 +40,15 @@ impl Listener {
     fn line(&self, text: &str) {
         match &self.mode {
             Mode::Quiet | Mode::Json => {}
-            Mode::Plain => tell(text),
-            Mode::Bar(bar) => bar.suspend(|| tell(text)),
+            Mode::Plain => print(text),
+            Mode::Bar(bar) => bar.suspend(|| print(text)),
         }
     }
 
     /// Takes one event.
     pub fn hear(&self, event: &Event) {
         if let Mode::Json = self.mode {
-            tell(&serde_json::to_string(event).unwrap_or_default());
+            print(&serde_json::to_string(event).unwrap_or_default());
             return;
         }
         match event {
@@ -97,6 +97,6 @@ impl Listener {
 }
 
 /// A line on standard output. A reader that has gone away is no reason to stop a run.
-fn tell(line: &str) {
+fn print(line: &str) {
     let _gone = writeln!(std::io::stdout(), "{line}");
 }

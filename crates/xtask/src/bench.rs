@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::setup::{self, root};
-use crate::{cargo, python, shell};
+use crate::repository::root;
+use crate::setup;
+use crate::{SPIN, build, python, shell};
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -47,8 +48,11 @@ pub fn all(options: &Options) -> Result<(), String> {
     }
     setup::all(&setup::Options::default())?;
     let python = python::environment(".cache/bench-peers", "bench/requirements.txt")?;
-    shell::run(&cargo(), &["build", "--release", "--package", "sinter-bench"], &root())?;
-    let bench = |args: &[&str]| shell::run("target/release/sinter-bench", &[&["--python", &python], args].concat(), &root());
+    build(&["--release"])?;
+    let bench = |args: &[&str]| {
+        let args = [&["--python", &python], args].concat();
+        shell::run_with("target/release/sinter-bench", &args, &root(), &[SPIN])
+    };
     if wants("kernels") {
         let mut args = vec!["kernels", "--scratch", "target/bench"];
         args.extend(options.exact.then_some("--exact"));
@@ -63,13 +67,9 @@ pub fn all(options: &Options) -> Result<(), String> {
         ] {
             data(options, name, &places)?;
         }
-        shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
-        bench(&["quantize", "--sinter", "target/debug/sinter", "--scratch", "target/bench", "--data", ".cache"])?;
+        bench(&["quantize", "--sinter", "target/release/sinter", "--scratch", "target/bench", "--data", ".cache"])?;
     }
-    if wants("mnist") || wants("fashion") || wants("cifar") {
-        shell::run(&cargo(), &["build", "--package", "sinter"], &root())?;
-    }
-    let run = ["pipelines", "--sinter", "target/debug/sinter", "--out", "reports/bench"];
+    let run = ["pipelines", "--sinter", "target/release/sinter", "--out", "reports/bench"];
     if wants("mnist") {
         data(options, "mnist", &["mnist"])?;
         bench(&[&run[..], &MNIST].concat())?;

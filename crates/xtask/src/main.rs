@@ -1,8 +1,12 @@
 //! Everything that a contributor does is one `cargo xtask` word. Depends on neither libtorch nor polars, so it builds in seconds.
 
 mod bench;
+mod dist;
+mod docs;
 mod python;
+mod repository;
 mod setup;
+mod shape;
 mod shell;
 mod verify;
 
@@ -25,6 +29,9 @@ cargo xtask WORD
   validate-estimates [--data DIR]
                                 set up, then print how far the estimates for boards are off for models that were left out; DIR may
                                 hold mlperf_tiny_energy.csv, against which the targets' facts are checked
+  docs [--check]                write docs/reference.md and the schemas from the doc comments; with --check, fail where they are stale
+  shape                         print circles of files and files that are too long; fail where there are any
+  dist                          set up, then build an archive that runs after unpacking: target/dist/
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
 An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
@@ -39,6 +46,9 @@ fn main() -> ExitCode {
         "setup" => setup_options(&rest).and_then(|o| setup::all(&o)),
         "demo" => setup_options(&rest).and_then(|o| setup::all(&o)).and_then(|()| demo()),
         "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
+        "docs" => setup::all(&setup::Options::default()).and_then(|()| docs::all(rest.iter().any(|a| a == "--check"))),
+        "shape" => shape::check(),
+        "dist" => dist::archive(),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
         "verify-artifacts" => verify::artifacts(&rest),
         "validate-estimates" => setup_options(&rest).and_then(|o| verify::estimates(o.data.as_deref())),
@@ -90,22 +100,31 @@ fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
+/// Builds the programs. Always the same packages: with others, libraries would have other features and be built again.
+fn build(options: &[&str]) -> Result<(), String> {
+    let args = [&["build", "--package", "sinter", "--package", "sinter-bench"], options].concat();
+    shell::run(&cargo(), &args, &repository::root())
+}
+
 fn demo() -> Result<(), String> {
-    let root = setup::root();
+    let root = repository::root();
     shell::run(&cargo(), &["build", "--package", "sinter"], &root)?;
     shell::run("target/debug/sinter", &["run", "pipelines/quickstart.yaml"], &root)
 }
 
 fn test(rest: &[String]) -> Result<(), String> {
     // The command line is built first: tests that start it should find it.
-    shell::run(&cargo(), &["build", "--package", "sinter"], &setup::root())?;
+    shell::run(&cargo(), &["build", "--package", "sinter"], &repository::root())?;
     let mut args = vec!["test", "--workspace", "--exclude", "xtask", "--no-fail-fast"];
     args.extend(rest.iter().map(String::as_str));
     // Tests run side by side; threads that spin while they wait would starve each other.
-    shell::run_with(&cargo(), &args, &setup::root(), &[("OMP_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "PASSIVE")])
+    shell::run_with(&cargo(), &args, &repository::root(), &[("OMP_NUM_THREADS", "1"), SPIN])
 }
+
+/// Threads that wait sleep soon; what tests and benchmarks start inherits it, as the program sets it for itself.
+const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
 
 fn conformance() -> Result<(), String> {
     let args = ["test", "--package", "sinter-tests", "--test", "conformance", "--", "--nocapture"];
-    shell::run(&cargo(), &args, &setup::root())
+    shell::run(&cargo(), &args, &repository::root())
 }

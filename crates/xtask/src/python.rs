@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::setup::root;
+use crate::repository::root;
 use crate::shell;
 
 /// The Python of an environment in `place` that has what `requirements` lists; both relative to the repository.

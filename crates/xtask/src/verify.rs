@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::setup::{self, root};
+use crate::repository::root;
+use crate::setup;
 use crate::{cargo, shell};
 
 /// Where data, runs and arrays go.

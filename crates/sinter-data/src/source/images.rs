@@ -1,4 +1,4 @@
-//! Pictures, decoded when they are read.
+//! Images, decoded when they are read.
 
 use std::sync::Arc;
 
@@ -48,22 +48,22 @@ impl Samples for Images {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError> {
         let place = &self.files[index].0;
-        let mut picture = decode(place)?;
+        let mut image = decode(place)?;
         let (height, width) = (self.shape[1] as u32, self.shape[2] as u32);
-        if (picture.height(), picture.width()) != (height, width) {
+        if (image.height(), image.width()) != (height, width) {
             if !self.resize {
                 let reason = format!(
                     "{}x{} pixels, the others have {height}x{width}: give `size: [height, width]` to resize all",
-                    picture.height(),
-                    picture.width()
+                    image.height(),
+                    image.width()
                 );
                 return Err(DataError::format(&place.path(), reason));
             }
-            picture = picture.resize_exact(width, height, FilterType::Triangle);
+            image = image.resize_exact(width, height, FilterType::Triangle);
         }
         // Interleaved bytes to planes.
         let channels = self.shape[0] as usize;
-        let bytes = if channels == 1 { picture.into_luma8().into_raw() } else { picture.into_rgb8().into_raw() };
+        let bytes = if channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
         let plane = (height * width) as usize;
         for (i, pixel) in bytes.chunks_exact(channels).enumerate() {
             for (c, &v) in pixel.iter().enumerate() {

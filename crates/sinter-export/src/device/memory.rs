@@ -2,7 +2,7 @@
 
 use sinter_estimate::{Life, place};
 
-use super::{Op, Program};
+use super::program::Program;
 
 /// Tensors start at multiples of this many bytes.
 const ALIGNMENT: usize = 16;
@@ -24,7 +24,7 @@ pub fn plan(program: &Program) -> Memory {
     // A reshaped tensor lives in that which it came from.
     let mut root: Vec<usize> = (0..count).collect();
     for step in &program.steps {
-        if matches!(step.op, Op::Reshape { .. }) && program.tensors[step.inputs[0]].data.is_none() {
+        if step.op.is_view() && program.tensors[step.inputs[0]].data.is_none() {
             root[step.output] = root[step.inputs[0]];
         }
     }

@@ -1,7 +1,7 @@
 //! The header of a packed file, and how numbers of bytes are written.
 
 use serde::{Deserialize, Serialize};
-use sinter_model::{ElementType, Graph, GridShape, Levels, NmPattern, Role};
+use sinter_model::{ElementType, Granularity, Graph, Levels, NmPattern, Role};
 
 use super::symbols::Layout;
 
@@ -15,7 +15,7 @@ pub(super) struct Header {
     pub graph: Graph,
     pub tensors: Vec<TensorEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub activations: Vec<(String, GridEntry)>,
+    pub activations: Vec<(String, QuantizerEntry)>,
 }
 
 /// One tensor, in the order of the parts.
@@ -30,7 +30,7 @@ pub(super) struct TensorEntry {
     #[serde(rename = "c")]
     pub coding: Coding,
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
-    pub grid: Option<GridEntry>,
+    pub quantizer: Option<QuantizerEntry>,
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<MaskEntry>,
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
@@ -58,10 +58,10 @@ pub(super) enum Coding {
     /// A coded table of floats (the centroids), and coded indices into it.
     #[serde(rename = "t")]
     Table(Symbols),
-    /// A coded table of grid integers, and coded indices into it.
+    /// A coded table of quantizer integers, and coded indices into it.
     #[serde(rename = "i")]
     IntegerTable(Symbols),
-    /// Coded grid integers.
+    /// Coded quantizer integers.
     #[serde(rename = "v")]
     Integers,
 }
@@ -119,9 +119,9 @@ fn is_one(n: &usize) -> bool {
     *n == 1
 }
 
-/// A grid without its scales.
+/// A quantizer without its scales.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct GridEntry {
+pub(super) struct QuantizerEntry {
     #[serde(rename = "b")]
     pub bits: u8,
     #[serde(rename = "l")]
@@ -140,12 +140,12 @@ pub(super) struct GridEntry {
     pub product: Option<(String, String)>,
 }
 
-impl GridEntry {
-    pub fn shape(&self) -> GridShape {
+impl QuantizerEntry {
+    pub fn granularity(&self) -> Granularity {
         match (self.axis, self.group) {
-            (None, _) => GridShape::Tensor,
-            (Some(axis), None) => GridShape::Channel(axis),
-            (Some(axis), Some(size)) => GridShape::Group { axis, size },
+            (None, _) => Granularity::Tensor,
+            (Some(axis), None) => Granularity::Channel(axis),
+            (Some(axis), Some(size)) => Granularity::Group { axis, size },
         }
     }
 

@@ -16,15 +16,16 @@
 //!
 //! Pieces and common stream are range coded, bit by bit, with adaptive probabilities. The header is JSON: the graph, and for every tensor
 //! its name, shape and chain; its coder has read a typical header before (`primer.txt`), so topology costs little more than what is its
-//! own. A tensor with a chain is stored as symbols: indices into a table of centroids (16 bits each) or of grid integers. Symbols of
+//! own. A tensor with a chain is stored as symbols: indices into a table of centroids (16 bits each) or of quantizer integers. Symbols of
 //! small tensors are coded in contexts of their row, their column and its neighbours, mixed by how well each predicts; those of large
 //! ones in fewer contexts and in pieces that are read in parallel. Scales that are the product of two others are not stored.
 //!
-//! Reading gives back the very same effective weights, bit for bit, with mask, codebook and grid.
+//! Reading gives back the very same effective weights, bit for bit, with mask, codebook and quantizer.
 
 mod coder;
 mod layout;
 mod mixing;
+mod numbers;
 mod read;
 mod symbols;
 mod text;

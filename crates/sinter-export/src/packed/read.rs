@@ -5,13 +5,16 @@ use std::io::Read;
 
 use flate2::read::DeflateDecoder;
 use rayon::prelude::*;
-use sinter_model::{Chain, Codebook, ElementType, Grid, Half, Mask, Model, OpError, Weight};
+use sinter_model::{Chain, Codebook, ElementType, Half, Mask, Model, OpError, QuantParams, Quantizer, Weight};
 use tch::{Kind, Tensor};
 
 use super::PackError;
 use super::coder::Decoder;
-use super::layout::{CodebookEntry, Coding, GridEntry, Header, MAGIC, Symbols, TensorEntry, VERSION, columns, crc, read_length};
-use super::symbols::{FloatCoder, IntegerCoder, MixedIndices, PIECE, PlainIndices};
+use super::layout::{
+    CodebookEntry, Coding, Header, MAGIC, QuantizerEntry, Symbols, TensorEntry, VERSION, columns, crc, read_length,
+};
+use super::numbers::{FloatCoder, IntegerCoder};
+use super::symbols::{MixedIndices, PIECE, PlainIndices};
 use super::text::TextCoder;
 use super::write::product;
 
@@ -76,13 +79,13 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
         model.weights.insert(entry.name.clone(), weight);
     }
     for (name, entry) in &header.activations {
-        let grid = reader.grid(entry, name)?;
-        model.activations.insert(name.clone(), grid);
+        let quantizer = reader.quantizer(entry, name)?;
+        model.activations.insert(name.clone(), quantizer);
     }
     for (name, entry) in std::mem::take(&mut reader.products) {
-        let grid = product_grid(&model, &name, &entry)?;
+        let quantizer = product_quantizer(&model, &name, &entry)?;
         if let Some(weight) = model.weights.get_mut(&name) {
-            weight.quantize(grid).map_err(at(&name))?;
+            weight.quantize(quantizer).map_err(at(&name))?;
         }
     }
     Ok(model)
@@ -108,20 +111,22 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
     }
 }
 
-/// The grid whose scales are a product.
-fn product_grid(model: &Model, name: &str, entry: &GridEntry) -> Result<Grid, PackError> {
+/// The quantizer whose scales are a product.
+fn product_quantizer(model: &Model, name: &str, entry: &QuantizerEntry) -> Result<Quantizer, PackError> {
     let fail = || PackError::Damaged(format!("the scales of `{name}` are the product of nothing"));
     let (activation, weight) = entry.product.as_ref().ok_or_else(fail)?;
     let x = model.activations.get(activation).ok_or_else(fail)?.scales().map_err(at(name))?;
-    let w = model.weights.get(weight).and_then(Weight::grid).ok_or_else(fail)?.scales().map_err(at(name))?;
+    let w = model.weights.get(weight).and_then(Weight::quantizer).ok_or_else(fail)?.scales().map_err(at(name))?;
     let scales = product(&x, &w).filter(|s| s.len() == entry.scales).ok_or_else(fail)?;
-    grid(entry, &scales, name)
+    quantizer(entry, &scales, name)
 }
 
-fn grid(entry: &GridEntry, scales: &[f32], name: &str) -> Result<Grid, PackError> {
-    let Some(levels) = entry.levels() else { return damaged(format!("the grid of `{name}` is unknown")) };
+fn quantizer(entry: &QuantizerEntry, scales: &[f32], name: &str) -> Result<Quantizer, PackError> {
+    let Some(levels) = entry.levels() else { return damaged(format!("the quantizer of `{name}` is unknown")) };
     let zeros = if entry.zero_points.is_empty() { vec![0; scales.len()] } else { entry.zero_points.clone() };
-    Grid::new(entry.bits, levels, entry.shape(), scales, &zeros).map_err(at(name))
+    QuantParams::new(entry.bits, levels, entry.granularity(), scales.to_vec(), zeros)
+        .and_then(|p| Quantizer::new(&p))
+        .map_err(at(name))
 }
 
 struct Reader<'a> {
@@ -134,8 +139,8 @@ struct Reader<'a> {
     tables: BTreeMap<String, Vec<f32>>,
     /// Coded elements that the common stream can still hold.
     left: usize,
-    /// Grids that can be made when all else is there, by tensor.
-    products: Vec<(String, GridEntry)>,
+    /// ActivationQuantizers that can be made when all else is there, by tensor.
+    products: Vec<(String, QuantizerEntry)>,
 }
 
 impl Reader<'_> {
@@ -166,9 +171,9 @@ impl Reader<'_> {
         }
     }
 
-    fn grid(&mut self, entry: &GridEntry, name: &str) -> Result<Grid, PackError> {
+    fn quantizer(&mut self, entry: &QuantizerEntry, name: &str) -> Result<Quantizer, PackError> {
         let scales = self.floats(entry.scales)?;
-        grid(entry, &scales, name)
+        quantizer(entry, &scales, name)
     }
 
     fn tensor(&mut self, entry: &TensorEntry) -> Result<Weight, PackError> {
@@ -176,16 +181,16 @@ impl Reader<'_> {
         let Some(count) = elements(&entry.shape) else {
             return damaged(format!("`{name}` has the impossible shape {:?}", entry.shape));
         };
-        let scales = |g: &GridEntry| g.shape().scales(&entry.shape) != Some(g.scales as i64);
-        if entry.grid.as_ref().is_some_and(scales) {
-            return damaged(format!("the grid of `{name}` does not fit its shape {:?}", entry.shape));
+        let scales = |g: &QuantizerEntry| g.granularity().scales(&entry.shape) != Some(g.scales as i64);
+        if entry.quantizer.as_ref().is_some_and(scales) {
+            return damaged(format!("the quantizer of `{name}` does not fit its shape {:?}", entry.shape));
         }
-        let grid = match &entry.grid {
+        let quantizer = match &entry.quantizer {
             Some(g) if g.product.is_some() => {
                 self.products.push((name.clone(), g.clone()));
                 None
             }
-            Some(g) => Some(self.grid(g, name)?),
+            Some(g) => Some(self.quantizer(g, name)?),
             None => None,
         };
         let shaped = |t: Result<Tensor, tch::TchError>| -> Result<Tensor, PackError> {
@@ -218,9 +223,9 @@ impl Reader<'_> {
                 value
             }
             coding @ (Coding::IntegerTable(_) | Coding::Integers) => {
-                let Some(grid) = &grid else { return damaged(format!("`{name}` has integers and no grid")) };
+                let Some(quantizer) = &quantizer else { return damaged(format!("`{name}` has integers and no quantizer")) };
                 let integers = self.integers(coding, &entry.shape, count)?;
-                grid.dequantize(&shaped(Tensor::f_from_slice(&integers))?).map_err(at(name))?
+                quantizer.dequantize(&shaped(Tensor::f_from_slice(&integers))?).map_err(at(name))?
             }
         };
         if entry.mask.is_some() && keep.is_none() {
@@ -231,7 +236,7 @@ impl Reader<'_> {
             _ => None,
         };
         let half = entry.half.then_some(if entry.brain { Half::Bfloat16 } else { Half::Float16 });
-        let chain = Chain { mask, codebook, half, grid };
+        let chain = Chain { mask, codebook, half, quantizer };
         Ok(Weight::from_parts(entry.role, latent, chain))
     }
 

@@ -6,15 +6,16 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use rayon::prelude::*;
-use sinter_model::{Codebook, ElementType, Grid, GridShape, Half, Model, OpError, Weight, to_bytes, to_f32s, to_i64s};
+use sinter_model::{Codebook, ElementType, Granularity, Half, Model, OpError, Quantizer, Weight, to_bytes, to_f32s, to_i64s};
 
 use super::PackError;
 use super::coder::Encoder;
 use super::layout::{
-    CodebookEntry, Coding, GridEntry, Header, MAGIC, MaskEntry, Symbols, TensorEntry, VERSION, columns, crc, level_code,
+    CodebookEntry, Coding, Header, MAGIC, MaskEntry, QuantizerEntry, Symbols, TensorEntry, VERSION, columns, crc, level_code,
     write_length,
 };
-use super::symbols::{FloatCoder, IntegerCoder, Layout, MixedIndices, PIECE, PlainIndices};
+use super::numbers::{FloatCoder, IntegerCoder};
+use super::symbols::{Layout, MixedIndices, PIECE, PlainIndices};
 use super::text::TextCoder;
 
 /// Tables longer than this are not worth their place: the integers are coded themselves.
@@ -119,8 +120,8 @@ impl<'a> Writer<'a> {
             })?);
             sizes.insert(name.clone(), self.written() - before);
         }
-        for (name, grid) in &self.model.activations {
-            activations.push((name.clone(), self.grid(grid, None).map_err(fail(name))?));
+        for (name, quantizer) in &self.model.activations {
+            activations.push((name.clone(), self.quantizer(quantizer, None).map_err(fail(name))?));
         }
         let header = Header { name: self.model.name.clone(), graph: self.model.graph.clone(), tensors, activations };
         Ok(Draft { header, sizes, raw: self.raw, pieces: self.pieces, coder: self.coder })
@@ -132,8 +133,8 @@ impl<'a> Writer<'a> {
         for layer in self.model.layers() {
             let input = &self.model.graph.nodes[layer.node].inputs[0];
             let Some(bias) = layer.bias else { continue };
-            let scales = |grid: Option<&Grid>| grid.and_then(|g| g.scales().ok());
-            let of = |name: &String| scales(self.model.weights.get(name).and_then(Weight::grid));
+            let scales = |quantizer: Option<&Quantizer>| quantizer.and_then(|g| g.scales().ok());
+            let of = |name: &String| scales(self.model.weights.get(name).and_then(Weight::quantizer));
             let (Some(x), Some(w), Some(b)) = (scales(self.model.activations.get(input)), of(&layer.weight), of(&bias)) else {
                 continue;
             };
@@ -144,20 +145,20 @@ impl<'a> Writer<'a> {
         products
     }
 
-    fn grid(&mut self, grid: &Grid, product: Option<&(String, String)>) -> Result<GridEntry, OpError> {
-        let scales = grid.scales()?;
+    fn quantizer(&mut self, quantizer: &Quantizer, product: Option<&(String, String)>) -> Result<QuantizerEntry, OpError> {
+        let scales = quantizer.scales()?;
         if product.is_none() {
             self.floats.code(&mut self.coder, &scales);
         }
-        let zero_points = grid.zero_points()?;
-        let (axis, group) = match grid.shape() {
-            GridShape::Tensor => (None, None),
-            GridShape::Channel(axis) => (Some(axis), None),
-            GridShape::Group { axis, size } => (Some(axis), Some(size)),
+        let zero_points = quantizer.zero_points()?;
+        let (axis, group) = match quantizer.granularity() {
+            Granularity::Tensor => (None, None),
+            Granularity::Channel(axis) => (Some(axis), None),
+            Granularity::Group { axis, size } => (Some(axis), Some(size)),
         };
-        Ok(GridEntry {
-            bits: grid.bits(),
-            levels: level_code(grid.levels()),
+        Ok(QuantizerEntry {
+            bits: quantizer.bits(),
+            levels: level_code(quantizer.levels()),
             axis,
             group,
             scales: scales.len(),
@@ -175,10 +176,10 @@ impl<'a> Writer<'a> {
     ) -> Result<Option<TensorEntry>, OpError> {
         let value = weight.effective()?.f_detach()?.f_contiguous()?;
         let shape = weight.size();
-        let grid = weight.grid().map(|g| self.grid(g, product)).transpose()?;
+        let quantizer = weight.quantizer().map(|g| self.quantizer(g, product)).transpose()?;
         let mut mask = weight.mask().map(|m| MaskEntry { pattern: m.pattern(), flags: None });
         let mut codebook = None;
-        let coding = match (weight.codebook(), weight.grid(), weight.mask()) {
+        let coding = match (weight.codebook(), weight.quantizer(), weight.mask()) {
             (Some(book), ..) => {
                 if let (Some(mask), Some(entry), true) = (weight.mask(), &mut mask, book.dim() > 1) {
                     let keep: Vec<u32> = to_i64s(mask.keep())?.into_iter().map(|k| k as u32).collect();
@@ -188,8 +189,10 @@ impl<'a> Writer<'a> {
                 codebook = Some(entry);
                 Coding::Table(symbols)
             }
-            // Sixteen bits tell the integers of a wide grid.
-            (None, Some(grid), _) if weight.half().is_none() => self.integers(&to_i64s(&grid.quantize(&value)?)?, &shape),
+            // Sixteen bits tell the integers of a wide quantizer.
+            (None, Some(quantizer), _) if weight.half().is_none() => {
+                self.integers(&to_i64s(&quantizer.quantize(&value)?)?, &shape)
+            }
             (None, _, None) if weight.half().is_some() => {
                 let before = match weight.half() {
                     Some(half) => sinter_model::round_half(&weight.latent().f_detach()?, half)?,
@@ -199,7 +202,7 @@ impl<'a> Writer<'a> {
                 Coding::Floats
             }
             (None, _, Some(mask)) => {
-                // A grid over float16 values is applied again on reading.
+                // A quantizer over float16 values is applied again on reading.
                 let values = match weight.half() {
                     Some(half) => to_f32s(&sinter_model::round_half(&mask.apply(&weight.latent().f_detach()?)?, half)?)?,
                     None => to_f32s(&value)?,
@@ -216,7 +219,7 @@ impl<'a> Writer<'a> {
             }
         };
         let (half, brain) = (weight.half().is_some(), weight.half() == Some(Half::Bfloat16));
-        Ok(Some(TensorEntry { name: name.to_string(), role: weight.role, shape, coding, grid, mask, codebook, half, brain }))
+        Ok(Some(TensorEntry { name: name.to_string(), role: weight.role, shape, coding, quantizer, mask, codebook, half, brain }))
     }
 
     /// A codebook's table, unless it is a shared one that is written already, and its indices. In every table a centroid at zero comes
@@ -259,7 +262,7 @@ impl<'a> Writer<'a> {
             self.pieces.extend(pieces);
             return symbols;
         }
-        // Columns resemble those one kernel further, or one row of a picture further: what helps is tried.
+        // Columns resemble those one kernel further, or one row of an image further: what helps is tried.
         if zeros {
             let kernel: usize = shape.iter().skip(2).map(|&n| n as usize).product();
             let stride = if kernel > 1 { kernel } else { likeness(indices, columns) };

@@ -3,9 +3,9 @@
 use half::f16;
 use tch::{Kind, Tensor};
 
+use super::half::Half;
 use crate::error::{OpResult, invalid};
 use crate::tensor::{round_half, to_f32s, to_i64s};
-use crate::weight::Half;
 
 /// Shared values: a table of centroids and, for every weight or run of weights, the index of its centroid. Centroids count as float16.
 ///

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use super::own;
 use crate::attributes::Attributes;
 use crate::axes::AxisLinks;
+use crate::behaviour::{IntegerKernel, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
@@ -70,5 +71,21 @@ impl Operator for Arithmetic {
         for i in 0..links.shapes.inputs.len() {
             links.broadcast(i);
         }
+    }
+
+    fn quantization(&self) -> Quantization {
+        match self.kind {
+            "Add" | "Mul" => Quantization::INTEGERS,
+            "Sub" => Quantization::TFLITE,
+            _ => Quantization::FLOAT,
+        }
+    }
+
+    fn integer_kernel(&self) -> Option<IntegerKernel> {
+        (self.kind == "Add").then_some(IntegerKernel::Sum)
+    }
+
+    fn gives_reals(&self) -> bool {
+        self.kind != "Where"
     }
 }

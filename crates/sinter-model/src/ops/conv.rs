@@ -8,9 +8,11 @@ use super::linear::centred;
 use super::own;
 use super::pool::Window;
 use crate::attributes::{Attribute, Attributes};
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::{IntegerKernel, OutputScale, Quantization};
 use crate::error::{OpResult, invalid};
-use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+use crate::op::{Adapted, Cost, Inputs, Mode, Operator, WeightSlot};
 
 pub(super) const KINDS: &[&str] = &["Conv", "ConvInteger", "ConvTranspose"];
 
@@ -133,6 +135,47 @@ impl Operator for Conv {
             }
             _ => Adapted::default(),
         }
+    }
+
+    fn quantization(&self) -> Quantization {
+        Quantization::INTEGERS
+    }
+
+    fn integer_kernel(&self) -> Option<IntegerKernel> {
+        Some(IntegerKernel::Product { out_axis: 0, convolution: true })
+    }
+
+    fn takes_batch_norm(&self) -> bool {
+        true
+    }
+
+    fn channel_axis(&self, _rank: usize) -> Option<usize> {
+        Some(1)
+    }
+
+    fn reader_axis(&self, weight: &[i64]) -> Option<usize> {
+        match weight {
+            _ if self.groups == 1 => Some(1),
+            // Each channel has a filter of its own.
+            [outputs, 1, ..] if *outputs == self.groups => Some(0),
+            _ => None,
+        }
+    }
+
+    fn output_scale(&self) -> Option<OutputScale> {
+        Some(OutputScale { weight: (1, 0), bias: 2, normalised: false })
+    }
+
+    fn mean_shift(&self, change: &Tensor, mean: &Tensor) -> OpResult<Option<Tensor>> {
+        let (channels, size) = (mean.numel() as i64, change.size());
+        let [outputs, each, ..] = size[..] else { return Ok(None) };
+        if each <= 0 || channels % each != 0 || outputs % (channels / each).max(1) != 0 {
+            return Ok(None);
+        }
+        let groups = (channels / each).max(1);
+        let sums = change.f_flatten(2, -1).or_else(|_| change.f_unsqueeze(-1))?.f_sum_dim_intlist(-1, false, Kind::Double)?;
+        let product = sums.f_view([groups, outputs / groups, each])?.f_matmul(&mean.f_view([groups, each, 1])?)?;
+        Ok(Some(product.f_reshape([-1])?))
     }
 }
 
@@ -266,9 +309,18 @@ impl Operator for ConvTranspose {
     fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
         vec![WeightSlot { input: 1, bias: Some(2), out_axis: 1, in_axis: 0 }]
     }
+
+    fn quantization(&self) -> Quantization {
+        Quantization::INTEGERS
+    }
+
+    fn takes_batch_norm(&self) -> bool {
+        // With groups, output channels lie on two axes.
+        self.groups == 1
+    }
 }
 
-/// The same values with the channels innermost in memory: libtorch's kernels for pictures then run at nearly twice the speed on a CPU, and
+/// The same values with the channels innermost in memory: libtorch's kernels for images then run at nearly twice the speed on a CPU, and
 /// what follows keeps the order.
 fn channels_last(x: &Tensor) -> OpResult<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)

@@ -6,9 +6,11 @@ use tch::{Kind, Tensor};
 
 use super::own;
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::{IntegerKernel, OutputScale, Quantization};
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+use crate::op::{Cost, Inputs, Mode, Operator, WeightSlot};
 
 pub(super) const KINDS: &[&str] = &["Einsum", "Gemm", "MatMul", "MatMulInteger"];
 
@@ -34,6 +36,13 @@ struct Gemm {
     beta: f64,
     transpose_a: bool,
     transpose_b: bool,
+}
+
+impl Gemm {
+    /// Whether nothing is multiplied but the matrices.
+    fn is_plain(&self) -> bool {
+        self.alpha == 1.0 && self.beta == 1.0
+    }
 }
 
 impl Operator for Gemm {
@@ -79,6 +88,35 @@ impl Operator for Gemm {
     fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
         let a = inputs.get(0)?;
         Ok(Some(if self.transpose_a { a.f_tr()? } else { a.shallow_clone() }))
+    }
+
+    fn quantization(&self) -> Quantization {
+        Quantization { float_result: true, ..Quantization::INTEGERS }
+    }
+
+    fn integer_kernel(&self) -> Option<IntegerKernel> {
+        let out_axis = !self.transpose_b as usize;
+        (self.is_plain() && !self.transpose_a).then_some(IntegerKernel::Product { out_axis, convolution: false })
+    }
+
+    fn takes_batch_norm(&self) -> bool {
+        self.beta == 1.0
+    }
+
+    fn channel_axis(&self, rank: usize) -> Option<usize> {
+        rank.checked_sub(1)
+    }
+
+    fn reader_axis(&self, _weight: &[i64]) -> Option<usize> {
+        (!self.transpose_a).then_some(self.transpose_b as usize)
+    }
+
+    fn output_scale(&self) -> Option<OutputScale> {
+        self.is_plain().then_some(OutputScale { weight: (1, !self.transpose_b as usize), bias: 2, normalised: false })
+    }
+
+    fn mean_shift(&self, change: &Tensor, mean: &Tensor) -> OpResult<Option<Tensor>> {
+        matrix_shift(change, mean, !self.transpose_b)
     }
 }
 
@@ -131,6 +169,43 @@ impl Operator for MatMul {
         let (a, b) = (inputs.get(0)?, inputs.get(1)?);
         Ok(if b.dim() == 2 { Some(a.f_reshape([-1, b.size()[0]])?) } else { None })
     }
+
+    fn quantization(&self) -> Quantization {
+        Quantization { float_result: true, ..Quantization::INTEGERS }
+    }
+
+    fn integer_kernel(&self) -> Option<IntegerKernel> {
+        Some(IntegerKernel::Product { out_axis: 1, convolution: false })
+    }
+
+    fn with_bias(&self) -> Option<&'static str> {
+        Some("Gemm")
+    }
+
+    fn channel_axis(&self, rank: usize) -> Option<usize> {
+        rank.checked_sub(1)
+    }
+
+    fn reader_axis(&self, _weight: &[i64]) -> Option<usize> {
+        Some(0)
+    }
+
+    fn output_scale(&self) -> Option<OutputScale> {
+        Some(OutputScale { weight: (1, 1), bias: 2, normalised: false })
+    }
+
+    fn mean_shift(&self, change: &Tensor, mean: &Tensor) -> OpResult<Option<Tensor>> {
+        matrix_shift(change, mean, true)
+    }
+}
+
+/// The change of a matrix times the mean of what it multiplies.
+fn matrix_shift(change: &Tensor, mean: &Tensor, inputs_first: bool) -> OpResult<Option<Tensor>> {
+    if change.dim() != 2 || change.size()[!inputs_first as usize] != mean.numel() as i64 {
+        return Ok(None);
+    }
+    let rows = if inputs_first { change.f_tr()?.f_contiguous()? } else { change.shallow_clone() };
+    Ok(Some(rows.f_matmul(mean)?))
 }
 
 /// A product of integer matrices less their zero points, summed in 32 bits.

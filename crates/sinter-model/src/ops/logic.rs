@@ -84,4 +84,8 @@ impl Operator for Logic {
             links.broadcast(i);
         }
     }
+
+    fn gives_reals(&self) -> bool {
+        false
+    }
 }

@@ -6,9 +6,11 @@ use tch::Tensor;
 
 use super::{own, wrap_axis};
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::Quantization;
 use crate::error::{OpResult, invalid};
-use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Adapted, Cost, Inputs, Mode, Operator};
 use crate::tensor::to_i64s;
 
 pub(super) const KINDS: &[&str] =
@@ -255,15 +257,12 @@ impl Operator for Movement {
         }
     }
 
-    fn keeps_values(&self) -> bool {
-        matches!(
-            self,
-            Self::DepthToSpace { .. }
-                | Self::SpaceToDepth { .. }
-                | Self::Transpose { .. }
-                | Self::Expand
-                | Self::Tile
-                | Self::Split { .. }
-        )
+    fn quantization(&self) -> Quantization {
+        match self {
+            Self::Concat { .. } => Quantization::INTEGERS,
+            // What they fill in may not be a value of the input's quantizer.
+            Self::Pad { .. } | Self::Trilu { .. } => Quantization::FLOAT,
+            _ => Quantization::MOVES,
+        }
     }
 }

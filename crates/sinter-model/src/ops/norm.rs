@@ -6,9 +6,11 @@ use tch::Tensor;
 
 use super::{own, wrap_axis};
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::OutputScale;
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
     "BatchNormalization",
@@ -156,5 +158,13 @@ impl Operator for Norm {
             }
             _ => links.fix_all(),
         }
+    }
+
+    fn batch_norm(&self) -> Option<f64> {
+        (self.kind == "BatchNormalization").then_some(self.epsilon)
+    }
+
+    fn output_scale(&self) -> Option<OutputScale> {
+        (self.kind == "LayerNormalization").then_some(OutputScale { weight: (1, 0), bias: 2, normalised: true })
     }
 }

@@ -6,9 +6,11 @@ use tch::Tensor;
 
 use super::own;
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::{ParamsOf, Quantization};
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"];
 
@@ -129,6 +131,9 @@ impl ResolvedWindow {
             .collect()
     }
 }
+
+/// Averages of integers on the input's scale are integers of it again.
+const AVERAGES: Quantization = Quantization { params: ParamsOf::InputUnderTflite, ..Quantization::INTEGERS };
 
 #[derive(Debug)]
 struct Pool {
@@ -301,8 +306,16 @@ impl Operator for Pool {
         per_channel(links);
     }
 
-    fn keeps_values(&self) -> bool {
-        self.kind == "MaxPool"
+    fn quantization(&self) -> Quantization {
+        match self.kind {
+            "MaxPool" => Quantization::MOVES,
+            "AveragePool" => AVERAGES,
+            _ => Quantization::FLOAT,
+        }
+    }
+
+    fn is_homogeneous(&self) -> bool {
+        matches!(self.kind, "MaxPool" | "AveragePool")
     }
 }
 
@@ -327,6 +340,14 @@ impl Operator for GlobalPool {
 
     fn axes(&self, links: &mut AxisLinks) {
         per_channel(links);
+    }
+
+    fn quantization(&self) -> Quantization {
+        if self.max { Quantization::FLOAT } else { AVERAGES }
+    }
+
+    fn is_homogeneous(&self) -> bool {
+        !self.max
     }
 }
 

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use super::{own, wrap_axis};
 use crate::attributes::{Attributes, ElementType};
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::Boundary;
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
@@ -107,5 +108,17 @@ impl Operator for Linear {
                 links.same((Slot::In(i), 0), (Slot::Out(0), axis as usize));
             }
         }
+    }
+
+    fn boundary(&self) -> Option<Boundary> {
+        Some(match self.kind {
+            "QuantizeLinear" => Boundary::Quantize,
+            "DynamicQuantizeLinear" => Boundary::DynamicQuantize,
+            _ => Boundary::Dequantize,
+        })
+    }
+
+    fn gives_reals(&self) -> bool {
+        self.kind == "DequantizeLinear"
     }
 }

@@ -6,8 +6,9 @@ use tch::Tensor;
 
 use super::own;
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator, WeightSlot};
+use crate::op::{Cost, Inputs, Mode, Operator, WeightSlot};
 
 pub(super) const KINDS: &[&str] = &["GRU", "LSTM", "RNN"];
 
@@ -253,5 +254,9 @@ impl Operator for Recurrent {
 
     fn weights(&self, _shapes: &IoShapes) -> Vec<WeightSlot> {
         [1, 2].map(|input| WeightSlot { input, bias: None, out_axis: 1, in_axis: 2 }).to_vec()
+    }
+
+    fn is_recurrent(&self) -> bool {
+        true
     }
 }

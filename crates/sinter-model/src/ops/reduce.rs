@@ -6,9 +6,11 @@ use tch::{Kind, Tensor};
 
 use super::{own, wrap_axis};
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::Quantization;
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
     "ArgMax",
@@ -168,6 +170,10 @@ impl Operator for Reduce {
             }
         }
     }
+
+    fn quantization(&self) -> Quantization {
+        if self.kind == "ReduceMean" { Quantization::TFLITE } else { Quantization::FLOAT }
+    }
 }
 
 /// The index of the largest or smallest element along an axis.
@@ -197,6 +203,10 @@ impl Operator for Arg {
 
     fn cost(&self, shapes: &IoShapes) -> Cost {
         Cost { macs: 0, other: shapes.input_len(0) }
+    }
+
+    fn gives_reals(&self) -> bool {
+        false
     }
 }
 

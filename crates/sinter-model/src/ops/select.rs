@@ -6,9 +6,11 @@ use tch::{Kind, Tensor};
 
 use super::{own, wrap_axis};
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::Quantization;
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] =
     &["Gather", "GatherElements", "GatherND", "NonZero", "OneHot", "ReverseSequence", "ScatterElements", "ScatterND", "Slice"];
@@ -249,7 +251,11 @@ impl Operator for Select {
         }
     }
 
-    fn keeps_values(&self) -> bool {
-        matches!(self.kind, "Slice" | "Gather" | "GatherElements" | "GatherND")
+    fn quantization(&self) -> Quantization {
+        if self.kind == "Slice" { Quantization::MOVES } else { Quantization::FLOAT }
+    }
+
+    fn gives_reals(&self) -> bool {
+        self.kind != "NonZero"
     }
 }

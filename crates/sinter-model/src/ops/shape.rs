@@ -6,9 +6,11 @@ use tch::{Kind, Tensor};
 
 use super::{own, wrap_axis};
 use crate::attributes::{Attribute, Attributes, ElementType};
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::Quantization;
 use crate::error::{OpResult, invalid};
-use crate::op::{Adapted, Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Adapted, Cost, Inputs, Mode, Operator};
 use crate::tensor::ints_of;
 
 pub(super) const KINDS: &[&str] = &[
@@ -242,7 +244,23 @@ impl Operator for Shaping {
         }
     }
 
-    fn keeps_values(&self) -> bool {
+    fn quantization(&self) -> Quantization {
+        if self.is_view() { Quantization::MOVES } else { Quantization::FLOAT }
+    }
+
+    fn gives_reals(&self) -> bool {
+        !matches!(self, Self::Cast(_) | Self::Range | Self::Shape { .. } | Self::Size)
+    }
+
+    fn is_view(&self) -> bool {
         matches!(self, Self::Flatten { .. } | Self::Reshape { .. } | Self::Squeeze { .. } | Self::Unsqueeze { .. })
+    }
+
+    fn reads_shape(&self) -> bool {
+        matches!(self, Self::Shape { .. } | Self::Size)
+    }
+
+    fn target_shape(&self) -> Option<usize> {
+        matches!(self, Self::Reshape { .. }).then_some(1)
     }
 }

@@ -6,9 +6,11 @@ use tch::Tensor;
 
 use super::{own, wrap_axis};
 use crate::attributes::Attributes;
+use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
+use crate::behaviour::{OutputRange, Quantization};
 use crate::error::OpResult;
-use crate::op::{Cost, Inputs, IoShapes, Mode, Operator};
+use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &["Hardmax", "LogSoftmax", "Softmax"];
 
@@ -51,5 +53,16 @@ impl Operator for Softmax {
         if let Ok(axis) = wrap_axis(self.axis, rank) {
             links.fix((Slot::In(0), axis as usize));
         }
+    }
+
+    fn quantization(&self) -> Quantization {
+        match self.kind {
+            "Softmax" => Quantization::TFLITE.within(OutputRange::Unit),
+            _ => Quantization::FLOAT,
+        }
+    }
+
+    fn logits(&self) -> Option<usize> {
+        (self.kind != "Hardmax").then_some(0)
     }
 }

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use super::own;
 use crate::attributes::Attributes;
 use crate::axes::AxisLinks;
+use crate::behaviour::{Clamp, OutputRange, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
@@ -181,7 +182,34 @@ impl Operator for Unary {
         }
     }
 
-    fn keeps_values(&self) -> bool {
+    fn quantization(&self) -> Quantization {
+        match self.kind {
+            "Relu" | "Clip" => Quantization { fuses: true, ..Quantization::INTEGERS },
+            "Identity" => Quantization::MOVES,
+            "HardSwish" | "LeakyRelu" => Quantization::TFLITE,
+            "Sigmoid" => Quantization::TFLITE.within(OutputRange::Unit),
+            "Tanh" => Quantization::TFLITE.within(OutputRange::Symmetric),
+            _ => Quantization::FLOAT,
+        }
+    }
+
+    fn clamp(&self) -> Option<Clamp> {
+        match self.kind {
+            "Relu" => Some(Clamp::AtZero),
+            "Clip" => Some(Clamp::Between { low: 1, high: 2 }),
+            _ => None,
+        }
+    }
+
+    fn is_view(&self) -> bool {
         matches!(self.kind, "Identity" | "Dropout")
+    }
+
+    fn is_homogeneous(&self) -> bool {
+        matches!(self.kind, "Relu" | "LeakyRelu" | "Identity" | "Dropout")
+    }
+
+    fn is_random(&self) -> bool {
+        self.kind == "Dropout"
     }
 }

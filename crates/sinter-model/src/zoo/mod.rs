@@ -3,6 +3,7 @@
 mod build;
 mod mlperf_tiny;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpResult;
@@ -10,7 +11,7 @@ use crate::model::Model;
 pub use build::Builder;
 
 /// The name of a built-in architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ZooModel {
     /// Two hidden layers of 300 and 100 (LeCun et al., 1998); 266,610 parameters on MNIST.
     #[serde(rename = "lenet-300-100")]

@@ -1,8 +1,9 @@
 //! Lines over a common axis: losses over epochs, and what scans found.
 
 use plotters::prelude::*;
+use sinter_task::Unit;
 
-use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, shorten, text_style, told};
+use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, as_drawn, shorten, text_style};
 use crate::record::{RunRecord, SensitivityRow};
 
 /// Lines over a common axis.
@@ -31,8 +32,11 @@ impl Curves {
         let rows = || record.sensitivity.iter().filter(move |s| s.bits == bits);
         let several = rows().any(|s| Some(&s.stage) != rows().next().map(|r| &r.stage));
         let name = |s: &SensitivityRow| if several { format!("{} {}", s.stage, s.layer) } else { s.layer.clone() };
-        let rows = rows().map(|s| (name(s), (if bits { s.at } else { s.at * 100.0 }, record.scaled(s.lost))));
-        let y = if record.metric == "accuracy" { "points of accuracy lost".into() } else { format!("{} lost", record.metric) };
+        let rows = rows().map(|s| (name(s), (if bits { s.at } else { s.at * 100.0 }, record.metric.scaled(s.lost))));
+        let y = match record.metric.unit {
+            Unit::Percent => format!("points of {} lost", record.metric.name),
+            Unit::Plain => format!("{} lost", record.metric.name),
+        };
         let legend = SeriesLabelPosition::UpperLeft;
         let (x, range) = match bits {
             true => ("bits of one layer's weight", (0.5, 8.5)),
@@ -80,7 +84,7 @@ impl Plot for Curves {
         mesh.x_desc(self.x).y_desc(&self.y).axis_desc_style(text_style(14, INK)).label_style(text_style(13, MUTED));
         let x_label = |v: &f64| if !self.whole || v.fract() == 0.0 { format!("{v:.0}") } else { String::new() };
         let labels = if self.whole { (self.range.1 as usize + 1).min(20) } else { 9 };
-        told(mesh.x_labels(labels).y_labels(6).x_label_formatter(&x_label).draw())?;
+        as_drawn(mesh.x_labels(labels).y_labels(6).x_label_formatter(&x_label).draw())?;
         for (i, (name, points)) in self.lines.iter().enumerate() {
             let color = SERIES[i % SERIES.len()];
             let line = LineSeries::new(points.iter().copied(), color.stroke_width(2));
@@ -102,6 +106,6 @@ impl Plot for Curves {
         }
         let mut legend = chart.configure_series_labels();
         legend.position(self.legend.clone()).border_style(RULE).background_style(RGBColor(255, 255, 255).mix(0.85));
-        told(legend.label_font(text_style(13, INK)).draw())
+        as_drawn(legend.label_font(text_style(13, INK)).draw())
     }
 }

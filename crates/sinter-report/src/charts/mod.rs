@@ -9,6 +9,7 @@ mod spans;
 mod steps;
 
 use sinter_model::{Bytes, Joules, Seconds};
+use sinter_task::Better;
 
 use crate::chart::{Chart, render};
 use crate::error::ReportError;
@@ -98,14 +99,16 @@ pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Vec<Chart>, ReportE
             .map(|(i, r)| {
                 let s = last(r);
                 let cost = axis.of(r, &s).filter(|c| *c > 0.0)?;
-                let tip = format!("{}: {}, {}", r.label(), axis.text(cost), r.value_text(r.final_value()));
-                Some(Point { cost, quality: r.scaled(r.final_value()), label: r.label(), tip, color: i })
+                let tip = format!("{}: {}, {}", r.label(), axis.text(cost), r.metric.text(r.final_value()));
+                Some(Point { cost, quality: r.metric.scaled(r.final_value()), label: r.label(), tip, color: i })
             })
             .collect();
         let Some(points) = points else { continue };
-        let (y, higher_is_better) = records.first().map_or((String::new(), true), |r| (r.axis(), r.higher_is_better));
+        let Some(metric) = records.first().map(|r| &r.metric) else { continue };
+        let ends = metric.clamp_axis(f64::NEG_INFINITY, f64::INFINITY);
+        let (y, better) = (metric.axis(), metric.better);
         let (name, title, x) = axis.words();
-        charts.push(render(name, title, &Scatter { points, x: x.into(), y, joined: false, front: true, higher_is_better })?);
+        charts.push(render(name, title, &Scatter { points, x: x.into(), y, ends, joined: false, front: true, better })?);
     }
     Ok(charts)
 }
@@ -164,7 +167,7 @@ fn steps(record: &RunRecord, get: impl Fn(&StageRow) -> f64, text: impl Fn(f64) 
         values,
         shape: Shape::Shadow,
         base: 0.0,
-        higher_is_better: false,
+        better: Better::Lower,
     }
 }
 
@@ -181,38 +184,44 @@ pub(crate) fn change(before: f64, after: f64) -> String {
 fn quality(record: &RunRecord) -> Steps {
     // An untrained model would squeeze all others into a corner.
     let stages = &record.stages[record.float().map_or(0, |f| f.index).min(record.stages.len() - 1)..];
-    let values: Vec<f64> = stages.iter().map(|s| record.scaled(s.value)).collect();
+    let values: Vec<f64> = stages.iter().map(|s| record.metric.scaled(s.value)).collect();
     let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-    let unit = if record.metric == "accuracy" { 1.0 } else { 0.01 * high.abs().max(1e-9) };
+    let unit = record.metric.scaled(record.metric.notable(high));
     Steps {
         labels: stages.iter().map(|s| s.stage.clone()).collect(),
-        texts: stages.iter().map(|s| record.value_text(s.value)).collect(),
+        texts: stages.iter().map(|s| record.metric.text(s.value)).collect(),
         changes: (0..values.len())
-            .map(|i| if i == 0 { String::new() } else { record.step_text(stages[i - 1].value, stages[i].value) })
+            .map(|i| if i == 0 { String::new() } else { step(record, stages[i - 1].value, stages[i].value) })
             .collect(),
         values,
         shape: Shape::Floating,
         base: (low - (high - low).max(unit)).max(f64::MIN_POSITIVE),
-        higher_is_better: record.higher_is_better,
+        better: record.metric.better,
     }
+}
+
+/// How the metric changed from one stage to the next; empty where it did not.
+fn step(record: &RunRecord, before: f64, after: f64) -> String {
+    if before == after { String::new() } else { record.metric.step_text(before, after).replace('-', "−") }
 }
 
 fn path(record: &RunRecord) -> Scatter {
     let stages = record.stages.iter().skip(record.float().map_or(0, |f| f.index));
     let point = |s: &StageRow| Point {
         cost: s.packed_bytes as f64 / 1024.0,
-        quality: record.scaled(s.value),
+        quality: record.metric.scaled(s.value),
         label: s.stage.clone(),
-        tip: format!("{}: {}, {}", s.stage, Bytes(s.packed_bytes), record.value_text(s.value)),
+        tip: format!("{}: {}, {}", s.stage, Bytes(s.packed_bytes), record.metric.text(s.value)),
         color: 0,
     };
     Scatter {
         points: stages.map(point).collect(),
         x: "packed size, KiB (logarithmic)".into(),
-        y: record.axis(),
+        y: record.metric.axis(),
+        ends: record.metric.clamp_axis(f64::NEG_INFINITY, f64::INFINITY),
         joined: true,
         front: false,
-        higher_is_better: record.higher_is_better,
+        better: record.metric.better,
     }
 }
 
@@ -295,8 +304,8 @@ fn weights(record: &RunRecord) -> Histograms<'_> {
 
 /// The values that calibration looked at; those that only move have the range of another.
 fn spans(record: &RunRecord) -> Spans<'_> {
-    let told = record.ranges.iter().any(|r| r.seen_low.is_some());
-    Spans(record.ranges.iter().filter(|r| !told || r.seen_low.is_some()).take(MOST_ROWS).collect())
+    let seen = record.ranges.iter().any(|r| r.seen_low.is_some());
+    Spans(record.ranges.iter().filter(|r| !seen || r.seen_low.is_some()).take(MOST_ROWS).collect())
 }
 
 /// Of each class, the share of its samples that is recognised.
@@ -349,46 +358,5 @@ fn confusion(record: &RunRecord, before: &[Vec<u32>], after: &[Vec<u32>]) -> Hea
         columns: (0..n).map(|c| record.class(c)).collect(),
         cells: (0..n).map(|r| (0..n).map(|c| cell(r, c)).collect()).collect(),
         legend: "rows: labels; columns: what the model says; blue is better, orange worse".into(),
-    }
-}
-
-impl RunRecord {
-    pub(crate) fn scaled(&self, value: f64) -> f64 {
-        if self.metric == "accuracy" { value * 100.0 } else { value }
-    }
-
-    pub(crate) fn axis(&self) -> String {
-        if self.metric == "accuracy" { "accuracy, %".into() } else { self.metric.clone() }
-    }
-
-    /// The run's name among others.
-    pub(crate) fn label(&self) -> String {
-        format!("{} {}", self.pipeline, self.run.get(..8.min(self.run.len())).unwrap_or(&self.run))
-    }
-
-    /// A class's name.
-    pub(crate) fn class(&self, index: usize) -> String {
-        self.classes.get(index).cloned().unwrap_or_else(|| index.to_string())
-    }
-
-    /// What the result scores: in its real runtime, where that was measured.
-    pub(crate) fn final_value(&self) -> f64 {
-        let measured = self.exported().and_then(|m| m.value);
-        measured.unwrap_or(self.last().map_or(0.0, |s| s.value))
-    }
-
-    /// Milliseconds of the exported file in its runtime.
-    pub(crate) fn exported_latency(&self) -> Option<f64> {
-        self.exported().and_then(|m| m.latency_median)
-    }
-
-    /// How the metric changed from one stage to the next; empty where it did not.
-    pub(crate) fn step_text(&self, before: f64, after: f64) -> String {
-        let sign = if after < before { "−" } else { "+" };
-        match (self.metric.as_str(), (after - before).abs()) {
-            (_, 0.0) => String::new(),
-            ("accuracy", change) => format!("{sign}{:.2} points", change * 100.0),
-            (_, change) => format!("{sign}{change:.4}"),
-        }
     }
 }

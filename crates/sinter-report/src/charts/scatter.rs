@@ -2,8 +2,9 @@
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use sinter_task::Better;
 
-use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, shorten, text_style, told};
+use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, as_drawn, shorten, text_style};
 
 /// One run, or one stage of it.
 pub(crate) struct Point {
@@ -22,17 +23,22 @@ pub(crate) struct Scatter {
     pub points: Vec<Point>,
     pub x: String,
     pub y: String,
+    /// The least and the greatest that there can be along it.
+    pub ends: (f64, f64),
     /// Joins the points in their order.
     pub joined: bool,
     /// Draws the front: the points that none beats in both.
     pub front: bool,
-    pub higher_is_better: bool,
+    pub better: Better,
 }
 
 impl Scatter {
     /// The points that no other beats: none costs less at the same quality or better.
     pub fn front(&self) -> Vec<&Point> {
-        let better = |a: f64, b: f64| if self.higher_is_better { a > b } else { a < b };
+        let better = |a: f64, b: f64| match self.better {
+            Better::Higher => a > b,
+            Better::Lower => a < b,
+        };
         let mut order: Vec<&Point> = self.points.iter().collect();
         order.sort_by(|a, b| {
             a.cost.total_cmp(&b.cost).then(if better(a.quality, b.quality) {
@@ -73,7 +79,7 @@ impl Plot for Scatter {
             .margin(14)
             .x_label_area_size(48)
             .y_label_area_size(70)
-            .build_cartesian_2d((x0 * 0.6..x1 * 2.2).log_scale(), y0 - margin..y1 + margin)
+            .build_cartesian_2d((x0 * 0.6..x1 * 2.2).log_scale(), (y0 - margin).max(self.ends.0)..(y1 + margin).min(self.ends.1))
             .map_err(|e| e.to_string())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).bold_line_style(RULE).axis_style(MUTED);
@@ -92,7 +98,7 @@ impl Plot for Scatter {
             v if v >= 0.1 => format!("{v:.1}"),
             v => format!("{v:.3}"),
         };
-        told(mesh.y_label_formatter(&y_label).x_label_formatter(&x_label).y_labels(6).draw())?;
+        as_drawn(mesh.y_label_formatter(&y_label).x_label_formatter(&x_label).y_labels(6).draw())?;
         let series = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
         if self.joined {
             let line = self.points.iter().map(|p| (p.cost, p.quality));
@@ -148,10 +154,18 @@ mod tests {
     fn the_front_holds_what_nothing_beats() {
         let point = |cost, quality| Point { cost, quality, label: String::new(), tip: String::new(), color: 0 };
         let points = vec![point(4.0, 90.0), point(1.0, 80.0), point(2.0, 79.0), point(3.0, 90.0), point(1.0, 70.0)];
-        let mut plot = Scatter { points, x: "".into(), y: "".into(), joined: false, front: true, higher_is_better: true };
+        let mut plot = Scatter {
+            points,
+            x: "".into(),
+            y: "".into(),
+            ends: (0.0, 100.0),
+            joined: false,
+            front: true,
+            better: Better::Higher,
+        };
         let costs = |plot: &Scatter| plot.front().iter().map(|p| (p.cost, p.quality)).collect::<Vec<_>>();
         assert_eq!(costs(&plot), [(1.0, 80.0), (3.0, 90.0)]);
-        plot.higher_is_better = false;
+        plot.better = Better::Lower;
         assert_eq!(costs(&plot), [(1.0, 70.0)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Ranges of quantized values: what the grid holds, and within it what calibration saw.
+//! Ranges of quantized values: what the quantizer holds, and within it what calibration saw.
 
 use plotters::prelude::DrawingBackend;
 use plotters::style::Color;
@@ -35,7 +35,7 @@ impl Plot for Spans<'_> {
     fn draw<B: DrawingBackend>(&self, pen: &mut Pen<B>) -> Drawn {
         let width = self.size().0 as i32;
         pen.rect((LABEL_WIDTH, 10), (LABEL_WIDTH + 14, 24), &SERIES[5].mix(0.5))?;
-        pen.text("the grid holds", (LABEL_WIDTH + 22, 17), 14, MUTED, HPos::Left)?;
+        pen.text("the quantizer holds", (LABEL_WIDTH + 22, 17), 14, MUTED, HPos::Left)?;
         pen.rect((LABEL_WIDTH + 160, 15), (LABEL_WIDTH + 174, 19), &SERIES[1])?;
         pen.text("calibration saw; each row to its own scale", (LABEL_WIDTH + 182, 17), 14, MUTED, HPos::Left)?;
         for (i, row) in self.0.iter().enumerate() {

@@ -3,6 +3,7 @@
 use plotters::prelude::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
+use sinter_task::Better;
 
 use super::LABEL_WIDTH;
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, SERIES, shorten};
@@ -19,7 +20,7 @@ pub(crate) struct Steps {
     pub shape: Shape,
     /// Where bars begin.
     pub base: f64,
-    pub higher_is_better: bool,
+    pub better: Better,
 }
 
 /// What a bar reaches from and to.
@@ -72,7 +73,7 @@ impl Plot for Steps {
                 pen.rect((LABEL_WIDTH, y), (to.max(LABEL_WIDTH + 2), y + 26), &SERIES[0])?;
                 shadow
             } else {
-                let better = (value >= before) == self.higher_is_better;
+                let better = (value >= before) == (self.better == Better::Higher);
                 let color = if i == 0 || value == before {
                     SERIES[0]
                 } else if better {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{appear, beside, root, wheel};
+use super::{appear, beside, wheel};
+use crate::repository::root;
 use crate::shell;
 
 /// The four files and their SHA-256.

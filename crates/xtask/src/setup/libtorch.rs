@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{appear, beside, root, wheel};
+use super::platform::Platform;
+use super::{appear, beside, wheel};
+use crate::repository::root;
 use crate::shell;
 
 const TORCH: &str = "torch==2.13.0";
-/// Two small libraries that the CPU library names; nothing else of CUDA is needed without a GPU.
-const SUPPORT: [(&str, &str); 2] =
-    [("nvidia-cuda-runtime==13.0.96", "libcudart.so.13"), ("nvidia-cuda-cupti==13.0.85", "libcupti.so.13")];
-
 /// Makes `.libtorch/`: from an exported LIBTORCH (a link), with CUDA (the whole wheel and what it depends on), or for the CPU.
 pub fn set_up(cuda: bool) -> Result<(), String> {
     let place = root().join(".libtorch");
@@ -17,13 +15,14 @@ pub fn set_up(cuda: bool) -> Result<(), String> {
         return link(&given, &place);
     }
     let has = |file: &str| place.join("lib").join(file).exists();
-    if has("libtorch.so") && has("libc10.so") && (!cuda || has("libtorch_cuda.so")) {
+    let platform = Platform::here()?;
+    if has(&platform.library("torch")) && has(&platform.library("c10")) && (!cuda || has("libtorch_cuda.so")) {
         return Ok(());
     }
     if place.is_symlink() {
         std::fs::remove_file(&place).map_err(|e| format!("{}: {e}", place.display()))?;
     }
-    if cuda { with_cuda(&place) } else { for_cpu(&place) }
+    if cuda { with_cuda(&place) } else { for_cpu(&place, platform) }
 }
 
 /// An exported LIBTORCH that is not our own place.
@@ -56,22 +55,24 @@ fn link(given: &Path, place: &Path) -> Result<(), String> {
     std::os::unix::fs::symlink(given, place).map_err(|e| format!("{}: {e}", place.display()))
 }
 
-fn for_cpu(place: &Path) -> Result<(), String> {
+fn for_cpu(place: &Path, platform: Platform) -> Result<(), String> {
     let made = beside(place);
     let torch = wheel::fetch(TORCH)?;
     wheel::extract(&torch, &made, &|name| {
+        if name.ends_with(".dist-info/licenses/LICENSE") {
+            return Some(PathBuf::from("LICENSE"));
+        }
         let inner = name.strip_prefix("torch/")?;
-        let wanted =
-            inner.starts_with("include/") || matches!(inner, "lib/libtorch_cpu.so" | "lib/libc10.so" | "lib/libgomp.so.1");
+        let wanted = inner.starts_with("include/") || inner.strip_prefix("lib/").is_some_and(|file| platform.needs(file));
         wanted.then(|| PathBuf::from(inner))
     })?;
     let mut used = vec![torch];
-    for (requirement, library) in SUPPORT {
+    for (requirement, library) in platform.support() {
         let support = wheel::fetch(requirement)?;
         wheel::extract(&support, &made, &|name| name.ends_with(&format!("/{library}")).then(|| Path::new("lib").join(library)))?;
         used.push(support);
     }
-    for (name, to) in [("libtorch.so", "libtorch_cpu.so"), ("libgomp.so", "libgomp.so.1")] {
+    for (name, to) in platform.links() {
         let path = made.join("lib").join(name);
         std::os::unix::fs::symlink(to, &path).map_err(|e| format!("{}: {e}", path.display()))?;
     }

@@ -3,10 +3,12 @@
 
 mod data;
 mod libtorch;
+mod platform;
 mod wheel;
 
 use std::path::{Path, PathBuf};
 
+use crate::repository::root;
 use crate::shell;
 
 /// What the user asked for.
@@ -20,12 +22,6 @@ pub struct Options {
     pub runtimes: bool,
     /// Also Chromium, in which tests look at the pages.
     pub browser: bool,
-}
-
-/// The repository.
-pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
 /// Sets up all that is missing.
@@ -75,13 +71,17 @@ fn keep(place: &Path, made: &Path, part: &str) -> Result<(), String> {
 /// The library that measures exported files.
 fn onnx_runtime() -> Result<(), String> {
     let place = root().join(".runtime");
-    if place.join("libonnxruntime.so").is_file() && place.join("VERSION").is_file() {
+    let library = platform::Platform::here()?.library("onnxruntime");
+    if place.join(&library).is_file() && place.join("VERSION").is_file() {
         return Ok(());
     }
     let wheel = wheel::fetch(&format!("onnxruntime=={ONNX_RUNTIME}"))?;
     let made = beside(&place);
     wheel::extract(&wheel, &made, &|name| {
-        name.strip_prefix("onnxruntime/capi/libonnxruntime.so.").map(|_| PathBuf::from("libonnxruntime.so"))
+        let is_library = name.strip_prefix("onnxruntime/capi/libonnxruntime.").is_some();
+        let to =
+            if is_library { library.as_str() } else { name.strip_prefix("onnxruntime/").filter(|file| *file == "LICENSE")? };
+        Some(PathBuf::from(to))
     })?;
     std::fs::write(made.join("VERSION"), ONNX_RUNTIME).map_err(|e| format!("{}: {e}", made.display()))?;
     // What else lies there stays.

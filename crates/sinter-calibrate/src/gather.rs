@@ -1,0 +1,129 @@
+//! One streaming pass over samples for everything that is asked of the same state of a model.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sinter_data::{Order, Split};
+use sinter_exec::Runner;
+use sinter_model::{Layer, Mode, Model, OpResult, with_f32s_as_they_lie};
+use tch::{Kind, Tensor};
+
+use crate::Progress;
+use crate::columns::ColumnStatistics;
+use crate::error::CalibrateError;
+use crate::observer::{Observer, Watch};
+
+/// Samples a batch.
+const BATCH: usize = 64;
+/// Samples, spread evenly, whose means and second moments are taken: they settle sooner than extremes do, and windows of a convolution
+/// make many rows of each.
+const FEW: usize = 256;
+
+/// What is asked.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// How each of these values is watched.
+    pub values: BTreeMap<String, Watch>,
+    /// Layers whose input's mean is wanted.
+    pub means: Vec<Layer>,
+    /// Weights whose columns are wanted: what they multiply.
+    pub columns: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.means.is_empty() && self.columns.is_empty()
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    /// Of each float value that was asked for.
+    pub values: BTreeMap<String, Observer>,
+    /// Of each layer's input, by the name of its weight: the mean of each channel, float64 `[channels]`.
+    pub means: BTreeMap<String, Tensor>,
+    /// By weight; those that are not one matrix have none.
+    pub columns: BTreeMap<String, ColumnStatistics>,
+}
+
+/// Runs the samples through the model once. Memory does not grow with their number.
+pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progress) -> Result<Statistics, CalibrateError> {
+    let mut found = Statistics::default();
+    found.values.extend(wanted.values.iter().map(|(name, watch)| (name.clone(), Observer::new(*watch))));
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let mut inputs: BTreeMap<&str, Vec<&Layer>> = BTreeMap::new();
+    for layer in &wanted.means {
+        inputs.entry(&model.graph.nodes[layer.node].inputs[0]).or_default().push(layer);
+    }
+    let runner = tch::no_grad(|| Runner::new(model))?;
+    let mut readers: HashMap<String, Vec<Layer>> = runner.column_readers();
+    readers.values_mut().for_each(|layers| layers.retain(|l| wanted.columns.contains(&l.weight)));
+    let stride = samples.len().div_ceil(FEW).max(1) as i64;
+    let mut integers = BTreeSet::new();
+    let (mut seen, mut few) = (0i64, 0i64);
+    for batch in samples.batches(BATCH, Order::Stored) {
+        let batch = batch?;
+        let count = batch.x.size()[0];
+        // Every so many-th sample of all, wherever batches begin.
+        let first = (stride - seen % stride) % stride;
+        let chosen = if first < count { (count - first).div_euclid(stride) + i64::from((count - first) % stride > 0) } else { 0 };
+        tch::no_grad(|| {
+            runner.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |name, value| {
+                if value.kind() != Kind::Float {
+                    integers.insert(name.to_string());
+                    return Ok(());
+                }
+                if let Some(observer) = found.values.get_mut(name) {
+                    with_f32s_as_they_lie(value, |v| observer.observe(v, count as usize))?;
+                }
+                let (means, columns) = (inputs.get(name), readers.get(name));
+                if chosen == 0 || (means.is_none() && columns.is_none_or(Vec::is_empty)) {
+                    return Ok(());
+                }
+                // A value whose first axis is no batch is taken whole.
+                let part = match value.size().first() == Some(&count) && stride > 1 {
+                    true => value.f_slice(0, first, None::<i64>, stride)?,
+                    false => value.shallow_clone(),
+                };
+                means.into_iter().flatten().try_for_each(|layer| add_mean(model, &mut found.means, layer, &part, chosen))?;
+                columns.into_iter().flatten().try_for_each(|layer| {
+                    runner.columns(layer, &part, &mut |layer, rows| join(&mut found.columns, &layer.weight, rows))
+                })
+            })
+        })?;
+        (seen, few) = (seen + count, few + chosen);
+        progress("calibration", seen as usize, samples.len());
+    }
+    found.values.retain(|name, _| !integers.contains(name));
+    for sum in found.means.values_mut() {
+        *sum = sum.f_div_scalar(few.max(1))?;
+    }
+    Ok(found)
+}
+
+/// Adds the mean of each channel that a layer reads, as often as there are samples.
+fn add_mean(model: &Model, sums: &mut BTreeMap<String, Tensor>, layer: &Layer, value: &Tensor, samples: i64) -> OpResult<()> {
+    let Some(axis) = model.graph.nodes[layer.node].op.channel_axis(value.dim()).filter(|a| *a < value.dim()) else {
+        return Ok(());
+    };
+    let others: Vec<i64> = (0..value.dim() as i64).filter(|&a| a != axis as i64).collect();
+    let mean = value.f_mean_dim(&others[..], false, Kind::Float)?.f_to_kind(Kind::Double)?.f_mul_scalar(samples)?;
+    match sums.get_mut(&layer.weight) {
+        Some(sum) => drop(sum.f_add_(&mean)?),
+        None => drop(sums.insert(layer.weight.clone(), mean)),
+    }
+    Ok(())
+}
+
+fn join(columns: &mut BTreeMap<String, ColumnStatistics>, weight: &str, rows: &Tensor) -> OpResult<()> {
+    let new = ColumnStatistics::of(rows)?;
+    let joined = match columns.remove(weight) {
+        Some(old) => old.join(new)?,
+        None => new,
+    };
+    columns.insert(weight.to_string(), joined);
+    Ok(())
+}

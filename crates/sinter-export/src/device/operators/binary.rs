@@ -1,0 +1,57 @@
+//! What sums and products of two values share.
+
+use std::sync::Arc;
+
+use sinter_model::Node;
+
+use super::image::{integers, result, wanted};
+use crate::device::activation::Activation;
+use crate::device::error::LowerError;
+use crate::device::layout::Layout;
+use crate::device::lowering::{Lowering, float};
+use crate::device::program::DeviceOperator;
+
+/// Adds the step of a node that combines two values, `op` with the activation that runs as one with it.
+pub(super) fn lower(
+    l: &mut Lowering,
+    node: &Node,
+    op: impl FnOnce(Activation) -> Arc<dyn DeviceOperator>,
+) -> Result<(), LowerError> {
+    let (a, b) = (node.inputs[0].clone(), node.inputs[1].clone());
+    let (activation, output) = l.fused(node)?;
+    let value = l.shape(&node.outputs[0])?;
+    let rank = value.len();
+    let computed = |name: &String| !l.model.weights.contains_key(name);
+    // Both lie as the first that was computed does, when it has all the axes.
+    let layout = match [&a, &b].into_iter().find(|n| computed(n)).map(|n| l.layout(n)) {
+        Some(Layout::Order(order)) if order.len() == rank => Layout::Order(order),
+        _ => Layout::plain(rank),
+    };
+    let quantization = integers(l, &[&a, &b], &output)?;
+    let want = wanted(&quantization);
+    let mut inputs = Vec::new();
+    for name in [&a, &b] {
+        let shape = l.shape(name)?;
+        inputs.push(match l.model.weights.get(name) {
+            Some(weight) => {
+                // Axes that broadcasting adds stand in front, then all are put in order.
+                let wide = [vec![1; rank - shape.len()], shape].concat();
+                let value = float(weight)?.f_reshape(wide)?;
+                let Layout::Order(order) = &layout else { return Lowering::refuse(node, "reads a flattened image") };
+                let order: Vec<i64> = order.iter().map(|&a| a as i64).collect();
+                l.literal(&value.f_permute(order)?.f_contiguous()?, want)?
+            }
+            None if shape.len() == rank => l.read(name, want, &layout, &node.name)?,
+            None => {
+                let tensor = l.read(name, want, &Layout::plain(shape.len()), &node.name)?;
+                if layout != Layout::plain(rank) {
+                    return Lowering::refuse(node, "broadcasts a computed value over an image");
+                }
+                l.reshape(tensor, [vec![1; rank - shape.len()], shape].concat(), &node.name)
+            }
+        });
+    }
+    let info = result(layout.shape(&value), quantization);
+    let tensor = l.step(op(activation), inputs, info, &node.name);
+    l.define(&output, tensor, layout, &node.name)
+}

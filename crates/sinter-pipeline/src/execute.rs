@@ -1,0 +1,275 @@
+//! The run: job after job, from the last result of the cache on.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use sinter_model::{Model, ModelError, WriteError, write_whole};
+use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
+use sinter_train::{Context, Event, Events, Probe, StageError, TeacherRef};
+
+use crate::artefacts::{self, Unwritten};
+use crate::judge;
+use crate::measure::{MeasureError, Measured, Said, estimated, measure};
+use crate::record;
+use crate::resolve::Plan;
+use crate::schedule::{Job, Teacher, jobs, teacher};
+use crate::snapshot::{Snapshot, SnapshotError};
+use crate::store::{StageMemory, Store, StoreError};
+
+/// Why a run did not end: where it was, and what stopped it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A stage failed.
+    #[error("stage {stage}: {source}")]
+    Stage {
+        /// `2-prune`.
+        stage: String,
+        /// What went wrong; names the layer.
+        source: StageError,
+    },
+    /// A stage did what no stage may.
+    #[error("stage {stage} broke what an earlier stage had set: {source}")]
+    Invariant {
+        /// `2-prune`.
+        stage: String,
+        /// Names the weight.
+        source: ModelError,
+    },
+    /// What a stage left could not be measured.
+    #[error("measuring what stage {stage} left: {source}")]
+    Measure {
+        /// `2-prune`.
+        stage: String,
+        /// What went wrong.
+        source: MeasureError,
+    },
+    /// A file could not be made or measured.
+    #[error(transparent)]
+    Artefact(#[from] Unwritten),
+    /// The result could not be described.
+    #[error("describing the result: {0}")]
+    Record(#[from] SnapshotError),
+    /// The cache did not take or give something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The report could not be written.
+    #[error("report: {0}")]
+    Report(#[from] ReportError),
+    /// The record could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Where and how to run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The folder of all runs.
+    pub out: PathBuf,
+    /// Do every stage anew, whatever the cache holds.
+    pub fresh: bool,
+    /// Compile and run what was generated from a model that came from outside, to measure it.
+    pub measure: bool,
+}
+
+/// What a run left.
+#[derive(Debug, Clone)]
+pub struct RunOutcome {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The page.
+    pub report: PathBuf,
+    /// All that there is to tell.
+    pub record: RunRecord,
+}
+
+/// A model at hand, or one that the cache holds and nobody asked for yet.
+enum Current {
+    AtHand(Model),
+    Stored(String),
+}
+
+impl Current {
+    fn take(self, store: &Store) -> Result<Model, StoreError> {
+        match self {
+            Self::AtHand(model) => Ok(model),
+            Self::Stored(key) => store.model(&key).ok_or(StoreError::Gone(key)),
+        }
+    }
+}
+
+/// All that the jobs of one run share.
+struct Run<'a> {
+    plan: &'a Plan,
+    store: Store,
+    folder: PathBuf,
+    fresh: bool,
+    events: Events<'a>,
+}
+
+impl Plan {
+    /// Does the stages that the cache does not hold, leaves the artefacts, and writes the report.
+    pub fn run(&self, options: &RunOptions, events: Events) -> Result<RunOutcome, RunError> {
+        let folder = self.run_folder(&options.out);
+        let stages = self.stages.iter().map(|s| s.name.clone()).collect();
+        events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages });
+        let run = Run { plan: self, store: Store::of_runs(&options.out), folder, fresh: options.fresh, events };
+        let old = run.store.discard_old();
+        if old > 0 {
+            events(Event::Note {
+                text: format!("{old} files of an older Sinter were removed from the cache: they had no checksums"),
+            });
+        }
+        let (float, result, measured) = run.stages()?;
+        run.finish(options, (&float, &result), &measured)
+    }
+}
+
+impl Run<'_> {
+    /// Does all jobs. Gives the float model, the result, and what was measured after each.
+    fn stages(&self) -> Result<(Model, Model, Vec<Measured>), RunError> {
+        let mut current = Current::AtHand(self.plan.model.copy());
+        let mut float: Option<Model> = None;
+        let mut all = Vec::new();
+        for job in jobs(self.plan) {
+            let wait = || (self.events)(Event::Note { text: format!("another run is at {}; waiting for its result", job.name) });
+            let lock = self.store.lock(&job.key.name, wait)?;
+            let cached = if self.fresh { None } else { self.store.measured(&job.key.name) };
+            let (next, measured) = match cached {
+                Some(measured) => (Current::Stored(job.key.name.clone()), self.from_cache(&job, measured)),
+                None => {
+                    let model = current.take(&self.store)?;
+                    let (model, measured) = self.step(&job, model, float.as_ref())?;
+                    (Current::AtHand(model), measured)
+                }
+            };
+            self.store.link(&job.key.name, &self.folder.join(format!("checkpoints/{}.safetensors", job.name)))?;
+            drop(lock);
+            current = next;
+            if job.leaves_float {
+                let model = current.take(&self.store)?;
+                float = Some(model.copy());
+                current = Current::AtHand(model);
+            }
+            all.push(measured);
+        }
+        let result = current.take(&self.store)?;
+        let float = float.unwrap_or_else(|| self.plan.model.copy());
+        Ok((float, result, all))
+    }
+
+    fn from_cache(&self, job: &Job, measured: Measured) -> Measured {
+        if job.index > 0 {
+            (self.events)(Event::StageCached { stage: job.name.clone(), index: job.index, stages: job.of });
+        }
+        // Estimates depend on the target, which is no part of the key; so does what the stage is called in words.
+        let mut row = estimated(measured.row, &measured.footprint, &self.plan.target);
+        row.cached = true;
+        row.what = self.plan.what(job.index);
+        Measured { row, ..measured }
+    }
+
+    /// One job: done, checked, measured and stored.
+    fn step(&self, job: &Job, model: Model, float: Option<&Model>) -> Result<(Model, Measured), RunError> {
+        let started = Instant::now();
+        let (model, said) = if job.index == 0 { (model, Said::default()) } else { self.stage(job, model, float)? };
+        let stage = || job.name.clone();
+        model.check().map_err(|source| RunError::Invariant { stage: stage(), source })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let measured = measure(self.plan, &Snapshot::new(&model), job.index, float, said);
+        let mut measured = measured.map_err(|source| RunError::Measure { stage: stage(), source })?;
+        measured.row.seconds = seconds;
+        self.store.save(job.key, &job.name, &model, &measured)?;
+        if job.index > 0 {
+            let (size, value) = (measured.row.packed_bytes, measured.quality.value);
+            let (index, metric) = (job.index, measured.quality.metric.name.to_string());
+            (self.events)(Event::StageFinished { stage: stage(), index, size, metric, value, seconds });
+        }
+        Ok((model, measured))
+    }
+
+    fn stage(&self, job: &Job, model: Model, float: Option<&Model>) -> Result<(Model, Said), RunError> {
+        let (plan, stage) = (self.plan, job.name.as_str());
+        (self.events)(Event::StageStarted { stage: stage.to_string(), index: job.index, stages: job.of });
+        let said = RefCell::new(Said::default());
+        let listen = |event: Event| {
+            note(&mut said.borrow_mut(), stage, &event);
+            (self.events)(event);
+        };
+        tch::manual_seed(job.seed as i64);
+        let find = |wanted: &TeacherRef| self.teacher(job, wanted, float);
+        let memory = StageMemory { store: &self.store, key: &job.input.name, seed: job.seed, fresh: self.fresh };
+        let context = Context {
+            data: &plan.data,
+            metric: plan.config.metric.as_ref(),
+            target: &plan.target,
+            seed: job.seed,
+            events: &listen,
+            teacher: &find,
+            memory: &memory,
+        };
+        let done = plan.stages[job.index - 1].step.run(model, &context);
+        let model = done.map_err(|source| RunError::Stage { stage: stage.to_string(), source })?;
+        Ok((model, said.into_inner()))
+    }
+
+    fn teacher(&self, job: &Job, wanted: &TeacherRef, float: Option<&Model>) -> Result<Model, StageError> {
+        let stored = |at: usize| {
+            let gone = || StageError::config("teacher", format!("the checkpoint of {} is gone", self.plan.stage_name(at)));
+            self.store.model(&self.plan.keys[at].name).ok_or_else(gone)
+        };
+        match teacher(self.plan, job, wanted) {
+            Some(Teacher::Float) => float.map_or_else(|| stored(job.index - 1), |float| Ok(float.copy())),
+            Some(Teacher::Job(at)) => stored(at),
+            Some(Teacher::File(path)) => sinter_onnx::load(&self.plan.folder.join(path), &sinter_onnx::Options::default())
+                .map_err(|e| StageError::config("teacher", format!("{}: {e}", path.display()))),
+            None => Err(StageError::config("teacher", format!("`{wanted}` names no earlier stage"))),
+        }
+    }
+
+    /// Artefacts, verdicts and the report. `report.html` comes before `run.json`: where that is, all is.
+    fn finish(&self, options: &RunOptions, models: (&Model, &Model), measured: &[Measured]) -> Result<RunOutcome, RunError> {
+        let (plan, folder) = (self.plan, self.folder.as_path());
+        let (float, result) = (Snapshot::new(models.0), Snapshot::new(models.1));
+        let artefacts = artefacts::write(plan, (&float, &result), measured, folder, options.measure, self.events)?;
+        let mut record = record::of_run(plan, measured, (&float, &result), folder)?;
+        record.artifacts = artefacts.files;
+        record.measured = artefacts.measured;
+        record.npu = artefacts.npu;
+        record.budget = judge::verdicts(plan, &result, &record)?;
+        for row in &record.budget {
+            (self.events)(Event::Verdict { text: judge::line(row), met: row.met });
+        }
+        // What the stages took when they were done, not what reading them from the cache took.
+        record.seconds = record.stages.iter().map(|s| s.seconds).sum();
+        record.summary = record::summary(&record) + &judge::fit(&plan.target, &record);
+        write_report(&record, folder)?;
+        let json = serde_json::to_vec_pretty(&record).map_err(|e| unwritten(folder, e))?;
+        write_whole(&folder.join("run.json"), &json)?;
+        let report = folder.join("report.html");
+        let (summary, seconds) = (record.summary.clone(), record.seconds);
+        (self.events)(Event::RunFinished { folder: folder.to_path_buf(), report: report.clone(), summary, seconds });
+        Ok(RunOutcome { folder: folder.to_path_buf(), report, record })
+    }
+}
+
+fn unwritten(folder: &Path, error: serde_json::Error) -> WriteError {
+    WriteError { path: folder.join("run.json"), source: error.into() }
+}
+
+/// Keeps what a stage said, for tables and charts.
+fn note(said: &mut Said, stage: &str, event: &Event) {
+    let stage = stage.to_string();
+    match event {
+        Event::Epoch { epoch, loss, value, seconds, .. } => {
+            said.curves.push(CurveRow { stage, epoch: *epoch, loss: *loss, value: *value, seconds: *seconds });
+        }
+        Event::Sensitivity { layer, probe, at, lost } => {
+            let (layer, bits) = (layer.clone(), *probe == Probe::Bits);
+            said.sensitivity.push(SensitivityRow { stage, layer, bits, at: *at, lost: *lost });
+        }
+        Event::Range { value, low, high } => said.seen.push((value.clone(), *low, *high)),
+        Event::Note { text } => said.notes.push(format!("{stage}: {text}")),
+        _ => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! What can be refused before anything runs, beside stages and model.
+
+use sinter_data::{DataError, Dataset};
+use sinter_estimate::{Quantity, Target};
+use sinter_export::device;
+use sinter_model::Model;
+
+use crate::config::{Export, PipelineConfig};
+use crate::files::{ConfigError, Source};
+
+/// A target whose facts hang together.
+pub(crate) fn parse_target(source: &Source) -> Result<Target, ConfigError> {
+    let target: Target = source.parse()?;
+    match target.board.as_ref().map(|b| b.system()) {
+        Some(Err(message)) => Err(source.error("board.software", message, None)),
+        _ => Ok(target),
+    }
+}
+
+/// The name becomes a folder.
+pub(super) fn name(config: &PipelineConfig, source: &Source) -> Result<(), ConfigError> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if config.name.is_empty() || !config.name.chars().all(fine) || config.name.starts_with('.') {
+        let help = Some("use letters, digits, `-`, `_` and `.`: the name becomes a folder".into());
+        return Err(source.error("name", format!("`{}` can't name a folder", config.name), help));
+    }
+    Ok(())
+}
+
+/// Why data could not be opened, at its place in the data file.
+pub(super) fn data_error(error: &DataError, source: &Source) -> ConfigError {
+    let help = match error {
+        DataError::Missing { hint: Some(hint), .. } => Some(hint.clone()),
+        DataError::Missing { .. } => Some("paths are relative to the data file".into()),
+        _ => None,
+    };
+    let message = match error {
+        DataError::Missing { path, .. } => format!("data file {} is missing", path.display()),
+        other => other.to_string(),
+    };
+    source.error("source", message, help)
+}
+
+/// A metric must fit the task and the labels that there are.
+pub(super) fn metric(config: &PipelineConfig, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
+    let Some(metric) = &config.metric else { return Ok(()) };
+    if metric.kind().fits(data.task, data.test.is_labelled()) {
+        return Ok(());
+    }
+    let labelled = if data.test.is_labelled() { "with labels" } else { "without labels" };
+    let task = match data.task {
+        sinter_data::Task::Classify => "classifies",
+        sinter_data::Task::Reconstruct => "reconstructs",
+    };
+    let all = sinter_task::MetricChoice::all();
+    let fitting: Vec<&str> = all.iter().filter(|m| m.kind().fits(data.task, data.test.is_labelled())).map(|m| m.name()).collect();
+    let message = format!("`{}` can't be measured here: the data set `{}` {task}, {labelled}", metric.name(), data.name);
+    Err(source.error("metric", message, Some(format!("these can: {}", fitting.join(", ")))))
+}
+
+/// A limit on what nobody can tell is no limit.
+pub(super) fn budget(config: &PipelineConfig, target: &Target, source: &Source) -> Result<(), ConfigError> {
+    let Some(budget) = &config.budget else { return Ok(()) };
+    let published = |quantity| target.board.as_ref().is_some_and(|b| b.measured(quantity).is_some());
+    let unknown = [
+        ("latency", budget.latency.is_some() && target.vela.is_none() && !published(Quantity::Latency)),
+        ("energy", budget.energy.is_some() && !published(Quantity::Energy)),
+    ];
+    match unknown.into_iter().find(|(_, unknown)| *unknown) {
+        Some((what, _)) => {
+            let help = format!("take a target with published {what} results, such as configs/targets/cortex-m4.yaml");
+            Err(source.error(&format!("budget.{what}"), format!("target `{}` has no figures of {what}", target.name), Some(help)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Operators that a format lacks, of the model as it came and as the stages will leave it.
+pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
+    let refuse = |format: &str, reason: String, help: &str| {
+        Err(source.error("export", format!("this model has no {format}: {reason}"), Some(help.to_string())))
+    };
+    if !config.export.iter().any(|e| e.is_for_devices()) {
+        return Ok(());
+    }
+    let leave = "leave `tflite` and `c` out of `export`, or replace the operator in the model";
+    if let Err(e) = device::lower(model) {
+        return refuse("TFLite file", e.to_string(), leave);
+    }
+    let program = match device::lower(forecast) {
+        Ok(program) => program,
+        Err(e) => return refuse("TFLite file once its stages are done", e.to_string(), leave),
+    };
+    if config.export.contains(&Export::C)
+        && let Err(e) = program.check_integers()
+    {
+        let help = "C source is in integers from input to output: end the pipeline with `quantize`, or leave `c` out of `export`";
+        return refuse("C source", e.to_string(), help);
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Names of results: the hash of all that they depend on, which stays readable.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sinter_data::DataConfig;
+use sinter_model::Model;
+use sinter_task::MetricChoice;
+use sinter_train::StepPlan;
+
+use crate::config::{ModelConfig, PipelineConfig};
+
+/// Raised when a change of code changes what a stage computes, so that old results are not taken for new.
+const EPOCH: u32 = 9;
+
+/// What a result depends on. The plan of a stage holds all of its configuration that counts; exports and later stages do not.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Dependencies {
+    sinter: &'static str,
+    epoch: u32,
+    seed: u64,
+    metric: Option<MetricChoice>,
+    model: ModelConfig,
+    data: serde_json::Value,
+    /// blake3 of the files, by what they are.
+    files: BTreeMap<String, String>,
+    stages: Vec<StepPlan>,
+}
+
+/// A result's name, and what it stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    /// 24 hexadecimal digits.
+    pub name: String,
+    /// What the result depends on, as JSON.
+    pub depends: serde_json::Value,
+}
+
+impl Key {
+    /// The key of whatever depends on a value.
+    pub fn of(depends: &impl Serialize) -> Self {
+        let depends = serde_json::to_value(depends).unwrap_or_default();
+        // Maps of a JSON value are sorted, so the text is one for one value.
+        let name = blake3::hash(depends.to_string().as_bytes()).to_hex()[..24].to_string();
+        Self { name, depends }
+    }
+}
+
+impl Dependencies {
+    /// Of the model as it came. Errors name the file that could not be read.
+    pub fn of_input(config: &PipelineConfig, data: &DataConfig, model: &Model) -> Result<Self, String> {
+        let mut files = BTreeMap::new();
+        let mut described = config.model.clone();
+        if described.onnx.take().is_some() {
+            // The model as loaded: its tensors may lie in other files than the one that is named.
+            let bytes = sinter_onnx::export(model).map_err(|e| e.to_string())?;
+            files.insert("onnx".to_string(), blake3::hash(&bytes).to_hex().to_string());
+        }
+        for (i, file) in data.files().iter().enumerate() {
+            files.insert(format!("data {i}"), hash_path(file)?);
+        }
+        // Where the data lies does not matter, what it holds does.
+        let mut data = serde_json::to_value(data).unwrap_or_default();
+        strip_paths(&mut data);
+        let (sinter, epoch, seed, metric) = (env!("CARGO_PKG_VERSION"), EPOCH, config.seed, config.metric.clone());
+        Ok(Self { sinter, epoch, seed, metric, model: described, data, files, stages: vec![] })
+    }
+
+    /// With one stage more, and the files of its teachers, relative to a folder.
+    pub fn push(&mut self, plan: &StepPlan, teachers: &[&Path], folder: &Path) -> Result<(), String> {
+        self.stages.push(plan.clone());
+        for path in teachers {
+            self.files.insert(format!("teacher {}", path.display()), hash_path(&folder.join(path))?);
+        }
+        Ok(())
+    }
+}
+
+/// Of a file, or of every file of a folder in the order of their names.
+fn hash_path(path: &Path) -> Result<String, String> {
+    let mut hasher = blake3::Hasher::new();
+    add(&mut hasher, path).map_err(|e| format!("could not read {}: {e}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn add(hasher: &mut blake3::Hasher, path: &Path) -> std::io::Result<()> {
+    let mut text = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    if path.is_dir() {
+        text("folder");
+        let mut entries = std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+        entries.sort();
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            add(hasher, &entry)?;
+        }
+        hasher.update(b"end of folder");
+        return Ok(());
+    }
+    let mut file = std::fs::File::open(path)?;
+    text(&file.metadata()?.len().to_string());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => hasher.update(&buffer[..n]),
+        };
+    }
+}
+
+/// Removes what only says where files lie.
+fn strip_paths(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(map) = value {
+        map.retain(|key, _| !matches!(key.as_str(), "folder" | "path" | "hint"));
+        map.values_mut().for_each(strip_paths);
+    }
+}

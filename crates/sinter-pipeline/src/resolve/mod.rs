@@ -1,0 +1,142 @@
+//! From a pipeline file to a plan that can run.
+
+mod checks;
+mod key;
+mod model;
+mod outline;
+mod stages;
+
+use std::path::{Path, PathBuf};
+
+use sinter_data::{DataConfig, Dataset};
+use sinter_estimate::{GENERIC, Target};
+use sinter_model::Model;
+use sinter_task::MetricChoice;
+use sinter_train::{Forecast, Setting, TeacherRef};
+
+pub(crate) use checks::parse_target;
+pub(crate) use key::Key;
+pub use outline::{Outline, StageOutline};
+pub(crate) use stages::{Planned, find};
+
+use crate::config::PipelineConfig;
+use crate::files::{ConfigError, Source};
+use key::Dependencies;
+
+/// A pipeline that was read, opened and resolved.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the user wrote.
+    pub config: PipelineConfig,
+    /// What the user wrote of the data, its paths made whole.
+    pub data_config: DataConfig,
+    /// What the result is meant for.
+    pub target: Target,
+    /// The samples.
+    pub data: Dataset,
+    /// The model as it came.
+    pub model: Model,
+    /// The pipeline file.
+    pub path: PathBuf,
+    /// The folder that paths of the pipeline are relative to.
+    pub folder: PathBuf,
+    pub(crate) stages: Vec<Planned>,
+    /// Key of the model as it came, and after each stage.
+    pub(crate) keys: Vec<Key>,
+}
+
+impl Plan {
+    /// Reads, checks and resolves everything; nothing is written. A `seed` takes the place of the pipeline's own.
+    pub fn read(path: &Path, seed: Option<u64>) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let mut config: PipelineConfig = source.parse()?;
+        config.seed = seed.unwrap_or(config.seed);
+        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        checks::name(&config, &source)?;
+        let named = |key: &str, e: ConfigError, help: &str| source.error(key, e.message, Some(help.into()));
+        let data_path = folder.join(&config.data);
+        let data_source =
+            Source::read(&data_path).map_err(|e| named("data", e, "`data` names a data file, relative to the pipeline file"))?;
+        let mut data_config: DataConfig = data_source.parse()?;
+        data_config.rebase(data_path.parent().unwrap_or(Path::new("")));
+        let mut target = match &config.target {
+            Some(target) => {
+                let found = Source::read(&folder.join(target))
+                    .map_err(|e| named("target", e, "`target` names a target file, relative to the pipeline file"))?;
+                parse_target(&found)?
+            }
+            None => GENERIC.clone(),
+        };
+        if target.quantization.is_none() && config.export.iter().any(|e| e.is_for_devices()) {
+            target.quantization = sinter_estimate::TFLITE.quantization.clone();
+        }
+        checks::budget(&config, &target, &source)?;
+        let data = Dataset::open(&data_config).map_err(|e| checks::data_error(&e, &data_source))?;
+        if data.test.is_empty() {
+            let help = Some("give a test split, or a share under `split: { test: 20% }`".into());
+            return Err(data_source.error("source", format!("data set `{}` has no test samples to measure on", data.name), help));
+        }
+        checks::metric(&config, &data, &source)?;
+        let model = model::load(&config, &folder, &data, &source)?;
+        model::check_input(&model, &data, &source)?;
+        model::check_output(&model, &data, &source)?;
+        let mut forecast = Forecast::new(&model);
+        let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &source)?;
+        checks::exports(&config, &model, &forecast.model, &source)?;
+        let keys = keys(&config, &data_config, &model, &stages, &folder).map_err(|reason| ConfigError::plain(reason, None))?;
+        Ok(Self { config, data_config, target, data, model, path: path.to_path_buf(), folder, stages, keys })
+    }
+
+    /// The name of stage `index` (counted from 1): `1-train`.
+    pub fn stage_name(&self, index: usize) -> String {
+        self.stages.get(index.wrapping_sub(1)).map_or_else(|| "0-input".to_string(), |s| s.name.clone())
+    }
+
+    /// What quality is measured by: as the pipeline says, else what fits the task.
+    pub fn metric(&self) -> MetricChoice {
+        let fitting = || MetricChoice::fitting(self.data.task, self.data.test.is_labelled());
+        self.config.metric.clone().unwrap_or_else(fitting)
+    }
+
+    /// The number of stages at the front that train the float model.
+    pub(crate) fn training_stages(&self) -> usize {
+        self.stages.iter().take_while(|s| s.is_training).count()
+    }
+
+    /// A stage's request in a few words; of 0, where the model came from.
+    pub(crate) fn what(&self, index: usize) -> String {
+        match (self.stages.get(index.wrapping_sub(1)), &self.config.model.zoo, &self.config.model.onnx) {
+            (Some(stage), ..) => stage.step.plan().what.clone(),
+            (None, Some(zoo), _) => format!("{}, untrained", zoo.name()),
+            (None, None, onnx) => onnx.iter().map(|p| p.display().to_string()).collect(),
+        }
+    }
+
+    /// The run's folder within `out`. Its name is the hash of all that the run depends on: the same run has the same folder.
+    pub fn run_folder(&self, out: &Path) -> PathBuf {
+        let last = self.keys.last().map(|k| k.name.as_str());
+        let key = Key::of(&(last, &self.target, &self.config.export));
+        out.join(&self.config.name).join(&key.name[..12])
+    }
+}
+
+/// The key of each model along the pipeline.
+fn keys(
+    config: &PipelineConfig,
+    data: &DataConfig,
+    model: &Model,
+    stages: &[Planned],
+    folder: &Path,
+) -> Result<Vec<Key>, String> {
+    let mut depends = Dependencies::of_input(config, data, model)?;
+    let mut keys = vec![Key::of(&depends)];
+    for stage in stages {
+        let files = stage.teachers.iter().filter_map(|teacher| match teacher {
+            TeacherRef::Onnx(path) => Some(path.as_path()),
+            _ => None,
+        });
+        depends.push(stage.step.plan(), &files.collect::<Vec<_>>(), folder)?;
+        keys.push(Key::of(&depends));
+    }
+    Ok(keys)
+}

@@ -1,0 +1,101 @@
+//! The model that a pipeline names, and whether it goes with the data.
+
+use std::path::Path;
+
+use sinter_data::{Dataset, Task};
+use sinter_model::{Dim, ElementType, Model};
+
+use crate::config::{ModelConfig, PipelineConfig};
+use crate::files::{ConfigError, Source};
+
+/// Builds or loads the model.
+pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Model, ConfigError> {
+    let ModelConfig { zoo, onnx, classes, dims } = &config.model;
+    match (zoo, onnx) {
+        (Some(zoo), None) => {
+            if !dims.is_empty() {
+                return Err(source.error("model.dims", "`dims` goes with `onnx`", None));
+            }
+            tch::manual_seed(config.seed as i64);
+            let classes = match (classes, data.task, data.classes.len()) {
+                (Some(classes), ..) => *classes,
+                (None, Task::Classify, n) if n > 0 => n as i64,
+                _ => zoo.default_classes(),
+            };
+            zoo.build(&data.shape(), classes).map_err(|e| {
+                let help = format!("data set `{}` gives samples of shape {:?}", data.name, data.shape());
+                source.error("model.zoo", e.to_string(), Some(help))
+            })
+        }
+        (None, Some(onnx)) => {
+            if classes.is_some() {
+                return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
+            }
+            let options = sinter_onnx::Options { dims: dims.clone() };
+            let path = folder.join(onnx);
+            sinter_onnx::load(&path, &options).map_err(|e| {
+                let message = match &e {
+                    sinter_onnx::OnnxError::Read { .. } => e.to_string(),
+                    other => format!("{}: {other}", path.display()),
+                };
+                let help = matches!(e, sinter_onnx::OnnxError::Read { .. })
+                    .then(|| "`onnx` is relative to the pipeline file".to_string());
+                source.error("model.onnx", message, help)
+            })
+        }
+        _ => {
+            let help = Some("write `model: { zoo: lenet5 }` or `model: { onnx: PATH }`".into());
+            Err(source.error("model", "the model needs exactly one of `zoo` and `onnx`", help))
+        }
+    }
+}
+
+/// The model must take what the data gives.
+pub(super) fn check_input(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
+    let shape = data.shape();
+    let [input] = model.graph.inputs.as_slice() else {
+        let names: Vec<&str> = model.graph.inputs.iter().map(|i| i.name.as_str()).collect();
+        let message = format!("the model has {} inputs ({}); data sets give one", names.len(), names.join(", "));
+        return Err(source.error("model", message, None));
+    };
+    let fits = input.shape.len() == shape.len() + 1
+        && input.shape[1..].iter().zip(&shape).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n));
+    if !fits || !input.is_batched() {
+        let help = match input.is_batched() {
+            true => "use data of that shape, or resize it in the data file",
+            false => "export the model with a free batch dimension",
+        };
+        let message = format!(
+            "the model's input `{}` is {}, the data set `{}` gives samples of shape {shape:?}",
+            input.name,
+            input.shape_text(),
+            data.name
+        );
+        return Err(source.error("model", message, Some(help.into())));
+    }
+    if input.element != ElementType::Float {
+        return Err(source.error("model", format!("the model's input `{}` is not float32", input.name), None));
+    }
+    Ok(())
+}
+
+/// A classifier must know every class of the data; a reconstruction must have the input's size.
+pub(super) fn check_output(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
+    let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
+    let output = model.graph.outputs.first().and_then(|o| shapes.get(&o.name)).cloned().unwrap_or_default();
+    let per_sample: i64 = output.iter().skip(1).product();
+    let (wanted, what) = match data.task {
+        Task::Reconstruct => (data.shape().iter().product::<i64>(), "values to reconstruct"),
+        Task::Classify => (data.classes.len() as i64, "classes"),
+    };
+    let wrong = match data.task {
+        Task::Reconstruct => per_sample != wanted,
+        Task::Classify => data.test.is_labelled() && (per_sample < wanted || output.len() != 2),
+    };
+    if wrong {
+        let message =
+            format!("the model's output is {output:?} for one sample, the data set `{}` has {wanted} {what}", data.name);
+        return Err(source.error("model", message, None));
+    }
+    Ok(())
+}

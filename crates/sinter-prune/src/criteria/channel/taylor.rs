@@ -1,0 +1,44 @@
+//! First-order change of the loss.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sinter_calibrate::saliency;
+use sinter_model::Model;
+use sinter_train::{Context, StageError};
+
+use super::{Criterion, joined, of_outputs, sums};
+use crate::channels::Group;
+use crate::criteria::{Needs, SAMPLES, samples};
+
+/// How much the loss would change, to first order, without the channel: the sum of `|w * dL/dw|` (Molchanov et al., 2019). The best guess where
+/// there are labels. Costs a backward pass over the samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Taylor {
+    /// Training samples that gradients come from. Default: 2048.
+    #[serde(default = "samples")]
+    pub samples: usize,
+}
+
+impl Default for Taylor {
+    fn default() -> Self {
+        Self { samples: SAMPLES }
+    }
+}
+
+impl Criterion for Taylor {
+    fn needs(&self) -> Needs {
+        Needs::Labels
+    }
+
+    fn score(&self, model: &Model, groups: &[Group], context: &Context) -> Result<Vec<Vec<f64>>, StageError> {
+        let samples = context.data.train.sample(self.samples, context.seed);
+        let terms = saliency(model, context.data.task, &samples, &|what, done, all| context.progress(what, done, all))?;
+        // A layer that no gradient reaches counts by its squares.
+        let each = of_outputs(model, |name, value, axis| match terms.get(name) {
+            Some(term) => sums(term, axis),
+            None => sums(&value.f_square()?, axis),
+        })?;
+        Ok(joined(groups, &each))
+    }
+}

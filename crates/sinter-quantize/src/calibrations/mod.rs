@@ -1,0 +1,81 @@
+//! How the range of an activation is chosen, one file a calibration. All take one pass over the samples, in memory that does not grow with
+//! their number.
+//!
+//! To add one: a file with a documented struct of its options that implements [`RangeChoice`], and one line in the list below.
+
+mod entropy;
+mod min_max;
+mod moving_average;
+mod mse;
+mod percentile;
+mod search;
+
+use std::fmt::Debug;
+
+use sinter_calibrate::{Histogram, Observer, Watch};
+
+/// A way to choose a range.
+pub trait RangeChoice: Debug + Send + Sync {
+    /// What must be watched.
+    fn watch(&self) -> Watch;
+
+    /// The range to quantize to `bits`, within `seen`, the extremes (or their averages).
+    fn choose(&self, seen: (f32, f32), histogram: &Histogram, bits: u8) -> (f32, f32);
+}
+
+sinter_model::choices! {
+    /// How the range of an activation is chosen.
+    pub enum Calibration: dyn RangeChoice {
+        "mse" => Mse(mse::Mse),
+        "min-max" => MinMax(min_max::MinMax),
+        "moving-average" => MovingAverage(moving_average::MovingAverage),
+        "percentile" => Percentile(percentile::Percentile),
+        "entropy" => Entropy(entropy::Entropy),
+    }
+    default Mse
+}
+
+impl Calibration {
+    /// The range of what was observed, to quantize to `bits`; (0, 0) when nothing was seen.
+    pub fn range(&self, observer: &Observer, bits: u8) -> (f32, f32) {
+        observer.seen().map_or((0.0, 0.0), |seen| self.kind().choose(seen, observer.histogram(), bits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(calibration: &str, values: &[f32], bits: u8) -> (f32, f32) {
+        let calibration: Calibration = calibration.parse().unwrap();
+        let mut observer = Observer::new(calibration.kind().watch());
+        observer.observe(values, 1);
+        calibration.range(&observer, bits)
+    }
+
+    #[test]
+    fn an_outlier_is_clipped_by_all_but_min_max() {
+        let mut values: Vec<f32> = (0..100_000).map(|i| (i % 1000) as f32 / 1000.0).collect();
+        values.push(100.0);
+        assert_eq!(range("min-max", &values, 4).1, 100.0);
+        for (calibration, most) in [("mse", 10.0), ("percentile", 2.0), ("entropy", 50.0)] {
+            assert!(range(calibration, &values, 4).1 < most, "{calibration}: {:?}", range(calibration, &values, 4));
+        }
+    }
+
+    #[test]
+    fn nothing_seen_gives_an_empty_range() {
+        for calibration in Calibration::all() {
+            assert_eq!(calibration.range(&Observer::new(calibration.kind().watch()), 8), (0.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn ranges_stay_within_what_was_seen() {
+        let values: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 / 2500.0 - 0.5).collect();
+        for calibration in Calibration::NAMES {
+            let (low, high) = range(calibration, &values, 8);
+            assert!((-0.5..=0.0).contains(&low) && (0.5..=1.5).contains(&high), "{calibration}: {low} {high}");
+        }
+    }
+}

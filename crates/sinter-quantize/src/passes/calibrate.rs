@@ -1,0 +1,60 @@
+//! Calibration: what the samples tell of the float model, and the ranges of values.
+
+use sinter_calibrate::Wanted;
+use sinter_train::StageError;
+
+use super::{Needs, Pass, of};
+use crate::activations::ActivationQuantizers;
+use crate::resolved::Resolved;
+use crate::state::State;
+
+/// Runs the samples through the float model once, for all passes that ask for statistics of it, and gives values their ranges.
+#[derive(Debug)]
+pub(crate) struct Calibrate;
+
+impl Pass for Calibrate {
+    fn name(&self) -> &'static str {
+        "calibrate"
+    }
+
+    fn needs(&self) -> &'static [Needs] {
+        &[Needs::Ranges]
+    }
+
+    fn applies(&self, resolved: &Resolved) -> Option<String> {
+        let samples = resolved.config.samples;
+        Some(match resolved.activations.calibrated() {
+            Some(_) => format!(
+                "ranges by {} over {samples} samples, in one pass with all other statistics",
+                resolved.config.calibrate.name()
+            ),
+            None => format!("statistics over {samples} samples, in one pass"),
+        })
+    }
+
+    fn wants(&self, state: &State, wanted: &mut Wanted) {
+        let watch = state.resolved.config.calibrate.kind().watch();
+        wanted.values.extend(state.placement.own.iter().map(|name| (name.clone(), watch)));
+    }
+
+    fn run(&self, state: &mut State) -> Result<(), StageError> {
+        state.float = Some(state.model.copy());
+        let mut wanted = Wanted::default();
+        of(state.resolved).iter().for_each(|(pass, _)| pass.wants(state, &mut wanted));
+        state.statistics = state.gather(&wanted)?;
+        if state.resolved.activations.calibrated().is_none() {
+            return Ok(());
+        }
+        let ranges = std::mem::take(&mut state.statistics.values);
+        for (name, seen) in ranges.iter().filter_map(|(name, observer)| Some((name, observer.seen()?))) {
+            state.context.range(name, seen);
+        }
+        state.activations = Some(ActivationQuantizers {
+            placement: std::mem::take(&mut state.placement),
+            ranges,
+            calibration: state.resolved.config.calibrate.clone(),
+            levels: state.resolved.levels(),
+        });
+        Ok(())
+    }
+}

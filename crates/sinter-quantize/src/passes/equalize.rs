@@ -1,0 +1,77 @@
+//! Equalization: the weights on both sides of a value become equally large (Nagel et al., 2019).
+
+use sinter_model::{Model, OpResult};
+use sinter_train::StageError;
+use tch::Tensor;
+
+use super::{Needs, Pass};
+use crate::bridges::{Bridge, apply, bridges, largest};
+use crate::config::Scaling;
+use crate::formats::{Format, Per};
+use crate::resolved::Resolved;
+use crate::state::State;
+
+/// Rounds; each balances every bridge once.
+const ROUNDS: usize = 10;
+
+/// Weights of neighbouring layers become equally large (Nagel et al., 2019): for layers whose weight shares one scale, where small channels
+/// would otherwise get few levels. Costs a look at the weights.
+#[derive(Debug)]
+pub(crate) struct Equalize;
+
+impl Pass for Equalize {
+    fn name(&self) -> &'static str {
+        "equalize"
+    }
+
+    fn needs(&self) -> &'static [Needs] {
+        &[]
+    }
+
+    fn applies(&self, resolved: &Resolved) -> Option<String> {
+        let asked = resolved.config.scaling.as_ref().map(|all| all.contains(&Scaling::Equalize));
+        let by_tensor = resolved.layers.values().any(|l| l.weight.is_some_and(shares_one_scale));
+        asked.unwrap_or(by_tensor).then(|| "weights of neighbouring layers become equally large".to_string())
+    }
+
+    fn run(&self, state: &mut State) -> Result<(), StageError> {
+        let all = bridges(&state.model);
+        let asked = state.resolved.config.scaling.is_some();
+        let even: Vec<&Bridge> = all.iter().filter(|b| asked || state.widest(b).is_some_and(shares_one_scale)).collect();
+        if !even.is_empty() {
+            equalize(&mut state.model, &even)?;
+            state.context.note(format!("weights equalized across {} values", even.len()));
+        }
+        Ok(())
+    }
+}
+
+fn shares_one_scale(format: Format) -> bool {
+    format.per == Per::Tensor && format.bits() <= 8
+}
+
+/// Balances the largest magnitudes of both sides of every bridge.
+fn equalize(model: &mut Model, bridges: &[&Bridge]) -> Result<(), StageError> {
+    for _ in 0..ROUNDS {
+        for bridge in bridges {
+            let Some((writer, axis)) = bridge.writers.first() else { continue };
+            let factors = || -> OpResult<Option<Tensor>> {
+                let value = |name: &str| model.weights.get(name).map(|w| w.effective()).transpose();
+                let Some(written) = value(writer)? else { return Ok(None) };
+                let written = largest(&written, *axis)?;
+                let mut read = written.f_zeros_like()?;
+                for reader in &bridge.readers {
+                    let Some(value) = value(&reader.layer.weight)? else { return Ok(None) };
+                    read = read.f_maximum(&largest(&value, reader.axis)?)?;
+                }
+                // A dead channel has nothing to balance.
+                let ratio = written.f_div(&read)?.f_sqrt()?.f_nan_to_num(1.0, 1.0, 1.0)?;
+                Ok(Some(ratio.f_clamp(1e-3, 1e3)?.f_detach()?))
+            };
+            if let Some(factors) = tch::no_grad(factors).map_err(StageError::weight(writer))? {
+                apply(model, bridge, &factors)?;
+            }
+        }
+    }
+    Ok(())
+}

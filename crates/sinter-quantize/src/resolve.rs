@@ -1,0 +1,118 @@
+//! From what the user wrote to what will be done.
+
+use serde_json::json;
+use sinter_model::{Layer, Model, QuantParams, Quantizer, fold_batch_norm};
+use sinter_train::{DistillFrom, FitConfig, Forecast, LayerPlan, Setting, Stage, StageError, Step, StepPlan, TeacherRef};
+
+use crate::config::{Mode, QuantizeConfig};
+use crate::formats::Activations;
+use crate::kernels::Kernels;
+use crate::passes;
+use crate::placement::place;
+use crate::resolved::Resolved;
+use crate::step::Quantize;
+use crate::weights::{granularity, integers};
+
+impl Stage for QuantizeConfig {
+    fn name(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn teachers(&self) -> Vec<TeacherRef> {
+        if self.mode == Mode::Qat { self.fit_config().teachers() } else { vec![] }
+    }
+
+    fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
+        let kernels = Kernels::of(setting.target)?;
+        // What a target says of energy counts only where bits are chosen by it.
+        let floor = self.mixed.as_ref().is_some_and(|m| m.energy.is_some()).then(|| setting.target.floor.clone());
+        let settings = json!({ "config": self, "kernels": kernels, "energy": floor });
+        let mut plan = StepPlan::new("quantize", self.what(setting), &settings);
+        let unfolded = Resolved::new(self, kernels.clone(), forecast);
+        self.check(&unfolded, forecast, setting.data)?;
+        fold_batch_norm(&mut forecast.model)?;
+        let resolved = Resolved::new(self, kernels, forecast);
+        for (pass, what) in passes::of(&resolved) {
+            plan = plan.pass(pass.name(), what);
+        }
+        plan.layers = forecast.model.layers().iter().map(|l| describe(&resolved, &forecast.model, l)).collect();
+        outline(&resolved, forecast)?;
+        Ok(Box::new(Quantize { resolved, plan }))
+    }
+}
+
+impl QuantizeConfig {
+    /// Training for `mode: qat`: one tenth of the usual rate, from the float model, unless the user says otherwise.
+    pub(crate) fn fit_config(&self) -> FitConfig {
+        let default = || FitConfig { lr: 1e-4, distill: Some(DistillFrom::default()), ..FitConfig::epochs(2) };
+        self.finetune.clone().unwrap_or_else(default)
+    }
+
+    /// What is asked, in a few words.
+    fn what(&self, setting: &Setting) -> String {
+        let asked = self.weights.map(|w| w.to_string());
+        let asked = asked.or_else(|| Some(setting.target.quantization.as_ref()?.weights.clone()));
+        let weights = asked.unwrap_or_else(|| crate::formats::int8_channel().to_string());
+        match self.mode {
+            Mode::Ptq => format!("quantize to {weights} PTQ"),
+            Mode::Qat => format!("quantize to {weights} QAT ({})", self.fit_config().epochs_text()),
+        }
+    }
+}
+
+/// What becomes of one layer, and the kernel that it will meet.
+fn describe(resolved: &Resolved, model: &Model, layer: &Layer) -> LayerPlan {
+    let node = &model.graph.nodes[layer.node];
+    let kind = node.kind().to_string();
+    let entry =
+        |action: String, reason: Option<String>| LayerPlan { layer: layer.name.clone(), kind: kind.clone(), action, reason };
+    let Some(formats) = resolved.layers.get(&layer.weight) else { return entry(String::new(), None) };
+    let Some(format) = formats.weight else {
+        let reason = match (&resolved.kernels, formats.named) {
+            (Some(kernels), false) => format!("the kernels of {} compute {kind} in float", kernels.target),
+            _ => "`layers` says none".to_string(),
+        };
+        return entry(String::new(), Some(reason));
+    };
+    let bits = match &resolved.config.mixed {
+        Some(mixed) if !formats.named => format!("{:?} bits, chosen by a scan", mixed.widths),
+        _ => format!("{format}, rounded by {}", resolved.rounding(formats.facts, Some(format)).name()),
+    };
+    let product = node.op.integer_kernel().is_some();
+    let reads = match (formats.input, formats.dynamic) {
+        (Some(input), _) if resolved.runs(&kind) => format!("reads {input}, integer kernel"),
+        (_, true) if product => "reads 8 bits by each batch's range, integer kernel".into(),
+        _ => "reads float, weights widened".into(),
+    };
+    entry(format!("{bits}; {reads}"), None)
+}
+
+/// Puts quantizers of made-up ranges on the forecast's model, so that later stages and exports see what there will be.
+fn outline(resolved: &Resolved, forecast: &mut Forecast) -> Result<(), StageError> {
+    let placement = match resolved.activations {
+        Activations::Static(_) => place(&forecast.model, resolved),
+        _ => Default::default(),
+    };
+    let model = &mut forecast.model;
+    let layers = model.layers();
+    for layer in &layers {
+        let Some(format) = resolved.weight(layer) else { continue };
+        let at = StageError::weight(&layer.weight);
+        if let Some((bits, levels)) = integers(format) {
+            let weight = model.weight_mut(&layer.weight)?;
+            let granularity = granularity(layer.slot, format, weight.codebook().is_some());
+            let Some(count) = granularity.scales(&weight.size()) else { continue };
+            let scales = vec![1.0; count.max(0) as usize];
+            let params = QuantParams::scaled(bits, levels, granularity, &scales);
+            let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(&at)?;
+            weight.quantize(quantizer).map_err(&at)?;
+        }
+    }
+    for value in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
+        let params = QuantParams::affine(8, resolved.levels(), -1.0, 1.0);
+        let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(value))?;
+        model.activations.insert(value.clone(), quantizer);
+    }
+    layers.iter().filter(|l| resolved.weight(l).is_some()).for_each(|l| forecast.set(l, |e| e.quantized = true));
+    Ok(())
+}

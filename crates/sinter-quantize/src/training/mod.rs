@@ -1,0 +1,4 @@
+//! What happens while a model trains with quantization simulated.
+
+pub(crate) mod following;
+pub(crate) mod normalize;

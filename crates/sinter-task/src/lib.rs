@@ -1,0 +1,19 @@
+//! What a model is asked to do, and how well it does it: metrics, measurements and losses, one file each.
+//!
+//! A metric says what it is called, which way is better, how it is written and what losing some of it means ([`Metric`]); everything that
+//! compares qualities (guards, budgets, comparisons, charts) asks it, and none knows any metric by name. A metric's computation is a
+//! [`Measure`] in `metrics/`.
+
+mod error;
+mod evaluate;
+pub mod losses;
+mod measurement;
+mod metric;
+pub mod metrics;
+
+pub use error::TaskError;
+pub use evaluate::{evaluate, evaluate_with};
+pub use losses::{Objective, SoftTargets, expose_logits};
+pub use measurement::Measurement;
+pub use metric::{Better, Degradation, Loss, Metric, Unit};
+pub use metrics::{Measure, MetricChoice, area_under_curve};

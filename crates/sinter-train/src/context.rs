@@ -1,0 +1,93 @@
+//! All that a stage may use while it runs.
+
+use sinter_data::{Dataset, Split};
+use sinter_estimate::Target;
+use sinter_model::Model;
+use sinter_task::{Measurement, MetricChoice, evaluate};
+
+use crate::error::StageError;
+use crate::event::{Event, Events, Probe};
+use crate::teacher_ref::TeacherRef;
+
+/// What stages remember from run to run, for work that does not depend on all of their configuration. It belongs to the model that
+/// came into the stage.
+pub trait Memory {
+    /// What was kept under this name.
+    fn recall(&self, what: &str) -> Option<String>;
+    /// Keeps a text. A memory that is full or read-only keeps nothing.
+    fn keep(&self, what: &str, text: &str);
+}
+
+/// A memory that holds nothing.
+#[derive(Debug)]
+pub struct NoMemory;
+
+impl Memory for NoMemory {
+    fn recall(&self, _what: &str) -> Option<String> {
+        None
+    }
+    fn keep(&self, _what: &str, _text: &str) {}
+}
+
+fn no_teacher(wanted: &TeacherRef) -> Result<Model, StageError> {
+    Err(StageError::config("teacher", format!("there is no teacher `{wanted}` here")))
+}
+
+/// All that a stage may use.
+pub struct Context<'a> {
+    /// The samples.
+    pub data: &'a Dataset,
+    /// What quality is measured by; `None` for what fits the task.
+    pub metric: Option<&'a MetricChoice>,
+    /// What the model is meant for.
+    pub target: &'a Target,
+    /// This stage's own seed: the same run gives it the same one.
+    pub seed: u64,
+    /// Where events go.
+    pub events: Events<'a>,
+    /// Finds a teacher that the configuration names.
+    pub teacher: &'a dyn Fn(&TeacherRef) -> Result<Model, StageError>,
+    /// What is remembered of the incoming model.
+    pub memory: &'a dyn Memory,
+}
+
+impl<'a> Context<'a> {
+    /// A context of a stage by itself: seed 1, nobody listens, nobody teaches, nothing is remembered.
+    pub fn alone(data: &'a Dataset, target: &'a Target) -> Self {
+        Self { data, metric: None, target, seed: 1, events: &|_| {}, teacher: &no_teacher, memory: &NoMemory }
+    }
+
+    /// Measures a model on some samples by the pipeline's metric. `reference` is the float model.
+    pub fn evaluate(&self, model: &Model, split: &Split, reference: Option<&Model>) -> Result<Measurement, StageError> {
+        Ok(evaluate(model, split, self.data.task, self.metric, reference)?)
+    }
+
+    /// What choices are judged by: at most `count` samples of the validation split where there is one, else of the training split; and
+    /// what to call them.
+    pub fn judging_samples(&self, count: usize) -> (Split, &'static str) {
+        match self.data.validation.is_empty() {
+            true => (self.data.train.sample(count, self.seed), "training samples"),
+            false => (self.data.validation.sample(count, self.seed), "validation samples"),
+        }
+    }
+
+    /// Tells the user something that stops nothing.
+    pub fn note(&self, text: impl Into<String>) {
+        (self.events)(Event::Note { text: text.into() });
+    }
+
+    /// Tells what calibration saw of a value.
+    pub fn range(&self, value: &str, (low, high): (f32, f32)) {
+        (self.events)(Event::Range { value: value.to_string(), low: low.into(), high: high.into() });
+    }
+
+    /// Tells what quality is lost when a layer alone is compressed.
+    pub fn sensitivity(&self, layer: &str, probe: Probe, at: f64, lost: f64) {
+        (self.events)(Event::Sensitivity { layer: layer.to_string(), probe, at, lost });
+    }
+
+    /// Tells how far a piece of work is.
+    pub fn progress(&self, what: &str, done: usize, total: usize) {
+        (self.events)(Event::Progress { what: what.to_string(), done, total });
+    }
+}

@@ -1,0 +1,31 @@
+//! Adam with weight decay of its own (Loshchilov and Hutter, 2019).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::nn::{self, OptimizerConfig};
+
+use super::{Shared, UpdateRule};
+
+/// Adam whose weight decay does not pass through the gradient's mean (AdamW; Loshchilov and Hutter, 2019). For trainings with `weight_decay`.
+/// Two numbers a weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Adamw {
+    /// How much of the past the mean of gradients keeps. Default: 0.9.
+    pub beta1: f64,
+    /// How much of the past the mean of their squares keeps. Default: 0.999.
+    pub beta2: f64,
+}
+
+impl Default for Adamw {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999 }
+    }
+}
+
+impl UpdateRule for Adamw {
+    fn build(&self, store: &nn::VarStore, shared: &Shared) -> Result<nn::Optimizer, tch::TchError> {
+        nn::AdamW { beta1: self.beta1, beta2: self.beta2, wd: shared.weight_decay, ..nn::AdamW::default() }
+            .build(store, shared.lr)
+    }
+}
