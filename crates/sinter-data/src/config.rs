@@ -19,16 +19,20 @@ use crate::features::FrontEnd;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// Names the data set in reports.
     pub name: String,
+    /// Where the samples come from.
     pub source: SourceConfig,
     /// What the model is asked to do. Default: classify.
     #[serde(default)]
     pub task: Task,
+    /// How values are scaled before a model sees them. Default: pixels to 0..1, all else as it is.
     #[serde(default)]
     pub normalize: Normalize,
     /// Applied to training batches only. Default: none.
     #[serde(default)]
     pub augment: Augment,
+    /// How samples are divided where the source does not. Default: a fifth to test, none to validate.
     #[serde(default)]
     pub split: SplitConfig,
     /// Names of the classes, in the order of their numbers. Default: those of the source, or the numbers.
@@ -70,13 +74,18 @@ pub enum SourceConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdxConfig {
+    /// The folder of the four files.
     pub folder: PathBuf,
+    /// Images to train on.
     #[serde(default = "train_images")]
     pub train_images: PathBuf,
+    /// Their labels.
     #[serde(default = "train_labels")]
     pub train_labels: PathBuf,
+    /// Images to test on.
     #[serde(default = "test_images")]
     pub test_images: PathBuf,
+    /// Their labels.
     #[serde(default = "test_labels")]
     pub test_labels: PathBuf,
 }
@@ -122,6 +131,7 @@ fn default_x() -> String {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvConfig {
+    /// The table.
     pub path: PathBuf,
     /// A second table with the test split. Default: split `path`.
     #[serde(default)]
@@ -159,6 +169,7 @@ fn rgb() -> u8 {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WavConfig {
+    /// A folder.
     pub path: PathBuf,
     /// Samples per second that every file must have. Default: 16000.
     #[serde(default = "rate")]

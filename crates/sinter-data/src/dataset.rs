@@ -14,13 +14,17 @@ use crate::source::{self, Samples};
 /// A data set, opened and split.
 #[derive(Debug, Clone)]
 pub struct Dataset {
+    /// As the data file names it.
     pub name: String,
+    /// What a model is asked to do.
     pub task: Task,
     /// Names of the classes; empty without labels.
     pub classes: Vec<String>,
+    /// What models learn from.
     pub train: Split,
     /// Empty unless a share was set aside.
     pub validation: Split,
+    /// What figures are measured on.
     pub test: Split,
 }
 
@@ -38,7 +42,9 @@ pub struct Split {
 /// Samples as tensors: `x` float32 `[n, shape...]`, `y` int64 `[n]` when there are labels.
 #[derive(Debug)]
 pub struct Batch {
+    /// float32 `[n, …]`.
     pub x: Tensor,
+    /// int64 `[n]`; `None` without labels.
     pub y: Option<Tensor>,
     /// Where each sample stands in the split.
     pub places: Vec<i64>,

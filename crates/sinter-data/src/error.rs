@@ -5,18 +5,54 @@ use std::path::PathBuf;
 /// Why data could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    /// A file is not there.
     #[error("data file {path} is missing{}", told(.hint))]
-    Missing { path: PathBuf, hint: Option<String> },
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// What to do, where somebody knows.
+        hint: Option<String>,
+    },
+    /// A file could not be read.
     #[error("could not read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
     #[error("{path}: {reason}")]
-    Format { path: PathBuf, reason: String },
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is nothing to learn from or to test on.
     #[error("data set `{name}` is empty: {reason}")]
-    Empty { name: String, reason: String },
+    Empty {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The data file asks for what can't be.
     #[error("data set `{name}`: {reason}")]
-    Invalid { name: String, reason: String },
+    Invalid {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// libtorch threw.
     #[error("data set `{name}`: libtorch: {source}")]
-    Torch { name: String, source: tch::TchError },
+    Torch {
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        source: tch::TchError,
+    },
 }
 
 fn told(hint: &Option<String>) -> String {

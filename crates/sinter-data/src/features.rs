@@ -35,8 +35,10 @@ pub struct FrontEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Features {
+    /// Mel-frequency cepstral coefficients.
     #[default]
     Mfcc,
+    /// Logarithms of mel energies.
     LogMel,
 }
 

@@ -20,6 +20,7 @@ pub struct Board {
     /// The system whose software estimates are for. Default: the first of `systems`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<String>,
+    /// What was measured, by software.
     pub systems: Vec<System>,
 }
 
@@ -29,6 +30,7 @@ pub struct Board {
 pub struct System {
     /// The software and who measured it: `X-CUBE-AI, STMicroelectronics, v1.2`.
     pub software: String,
+    /// One a reference model.
     pub results: Vec<Published>,
 }
 
@@ -60,6 +62,7 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Ad, Self::Ic, Self::Kws, Self::Vww];
 
     /// Multiply-accumulates of one inference.
@@ -86,7 +89,9 @@ impl Reference {
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
+    /// Joules an inference.
     Energy,
+    /// Seconds an inference.
     Latency,
 }
 
@@ -104,8 +109,11 @@ impl Published {
 /// A figure with the interval in which it should lie for four models of five.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// Its lower end.
     pub low: f64,
+    /// The estimate itself.
     pub middle: f64,
+    /// Its upper end.
     pub high: f64,
 }
 
@@ -164,10 +172,13 @@ impl Board {
 /// A model that the fit did not see.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
+    /// Board and software.
     pub system: String,
+    /// The reference model.
     pub model: Reference,
     /// Joules or seconds.
     pub measured: f64,
+    /// What was estimated without it.
     pub estimate: Interval,
 }
 

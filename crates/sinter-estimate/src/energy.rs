@@ -10,8 +10,11 @@ use crate::target::Target;
 /// What one layer does and holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayerFootprint {
+    /// Its name.
     pub node: String,
+    /// Its operator.
     pub kind: String,
+    /// Multiply-accumulates.
     pub macs: u64,
     /// The N:M pattern of its weight.
     #[serde(default)]
@@ -27,6 +30,7 @@ pub struct LayerFootprint {
 /// What a model does in one inference on one sample.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Footprint {
+    /// In graph order.
     pub layers: Vec<LayerFootprint>,
 }
 

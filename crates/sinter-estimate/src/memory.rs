@@ -8,8 +8,11 @@ use sinter_model::{ElementType, Model, Role};
 /// A buffer: its length in bytes, and the first and the last step that needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
+    /// Its size.
     pub bytes: usize,
+    /// The first step at which it is alive.
     pub from: usize,
+    /// The last.
     pub to: usize,
 }
 

@@ -12,6 +12,7 @@ use crate::board::Board;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
+    /// Its name in reports.
     pub name: String,
     /// What it is, for the report.
     pub description: String,
@@ -21,6 +22,7 @@ pub struct Target {
     /// Memory for activations. Default: unbounded.
     #[serde(default)]
     pub ram: Option<Bytes>,
+    /// Energy of single operations, for the floor below which no device goes.
     pub floor: FloorEnergy,
     /// N:M patterns whose zeros its kernels skip: `["2:4"]`. Default: none; zeros then save no operation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +69,7 @@ pub struct Profile {
     /// Whose rules the kernels keep. Default: onnxruntime.
     #[serde(default)]
     pub rules: Rules,
+    /// Where these facts stand.
     pub source: String,
 }
 
@@ -105,6 +108,7 @@ pub struct FloorEnergy {
     pub mac_float32_pj: f64,
     /// Reading or writing one byte of the memory that holds weights and activations.
     pub byte_pj: f64,
+    /// Where the figures stand.
     pub source: String,
 }
 
@@ -114,6 +118,7 @@ pub struct FloorEnergy {
 pub struct Vela {
     /// As its `--accelerator-config` has it: `ethos-u55-128`.
     pub accelerator: String,
+    /// The clock, megahertz.
     pub clock_mhz: f64,
 }
 

@@ -15,20 +15,71 @@ use integers::Requantize;
 /// Why a model did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
+    /// An operator failed.
     #[error("node `{node}` ({kind}): {source}")]
-    Node { node: String, kind: String, source: OpError },
+    Node {
+        /// The node.
+        node: String,
+        /// Its operator.
+        kind: String,
+        /// What went wrong.
+        source: OpError,
+    },
+    /// A weight has no value.
     #[error("weight `{weight}`: {source}")]
-    Weight { weight: String, source: OpError },
+    Weight {
+        /// The weight.
+        weight: String,
+        /// What went wrong.
+        source: OpError,
+    },
+    /// A value could not be quantized.
     #[error("value `{value}`: {source}")]
-    Value { value: String, source: OpError },
+    Value {
+        /// The value.
+        value: String,
+        /// What went wrong.
+        source: OpError,
+    },
+    /// The number of inputs is wrong.
     #[error("the model takes {wanted} inputs, {got} were given")]
-    InputCount { wanted: usize, got: usize },
+    InputCount {
+        /// What the model takes.
+        wanted: usize,
+        /// What was given.
+        got: usize,
+    },
+    /// An input has another shape.
     #[error("input `{name}` has shape {wanted}, the data gives {got:?}")]
-    InputShape { name: String, wanted: String, got: Vec<i64> },
+    InputShape {
+        /// Its name.
+        name: String,
+        /// What the model takes.
+        wanted: String,
+        /// What was given.
+        got: Vec<i64>,
+    },
+    /// An input has other elements.
     #[error("input `{name}` holds {wanted}, the data gives {got}")]
-    InputKind { name: String, wanted: String, got: String },
+    InputKind {
+        /// Its name.
+        name: String,
+        /// What the model takes.
+        wanted: String,
+        /// What was given.
+        got: String,
+    },
+    /// A node reads what nothing gives.
     #[error("node `{node}` ({kind}) reads `{value}`, which nothing produces")]
-    NoValue { node: String, kind: String, value: String },
+    NoValue {
+        /// The node.
+        node: String,
+        /// Its operator.
+        kind: String,
+        /// The value.
+        value: String,
+    },
+    /// An output is given by nothing.
     #[error("output `{0}` is produced by no node")]
     NoOutput(String),
 }

@@ -6,6 +6,8 @@ use sinter_model::OpError;
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}`: {source}")]
 pub struct QdqError {
+    /// The value or weight.
     pub name: String,
+    /// What went wrong.
     pub source: OpError,
 }

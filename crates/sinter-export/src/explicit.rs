@@ -15,6 +15,7 @@ use crate::error::QdqError;
 /// A model in which nothing is implied any more: see [`explicit`].
 #[derive(Debug)]
 pub struct Explicit {
+    /// The model.
     pub model: Model,
     /// Stored integers that a file should keep in four bits.
     pub four_bits: BTreeSet<String>,

@@ -12,14 +12,24 @@ use tch::Tensor;
 /// Why ONNX Runtime did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
+    /// The library is not installed.
     #[error("ONNX Runtime is not here: `cargo xtask setup` installs it, or name its library in ORT_DYLIB_PATH")]
     Absent,
+    /// The library does not load.
     #[error("ONNX Runtime could not be loaded from {path}: {reason}")]
-    Load { path: PathBuf, reason: String },
+    Load {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It refused the model or an input.
     #[error("ONNX Runtime: {0}")]
     Runtime(String),
+    /// An operation on its answers failed.
     #[error(transparent)]
     Op(#[from] sinter_model::OpError),
+    /// libtorch threw.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }

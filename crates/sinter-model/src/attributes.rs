@@ -10,15 +10,25 @@ use crate::error::{OpError, OpResult, invalid};
 /// Element types of values, by ONNX's names; those that libtorch can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ElementType {
+    /// 32-bit floating point.
     Float,
+    /// Unsigned, 8 bits.
     Uint8,
+    /// Signed, 8 bits.
     Int8,
+    /// Signed, 16 bits.
     Int16,
+    /// Signed, 32 bits.
     Int32,
+    /// Signed, 64 bits.
     Int64,
+    /// True or false, in a byte.
     Bool,
+    /// 16-bit floating point, IEEE 754.
     Float16,
+    /// 64-bit floating point.
     Double,
+    /// 16-bit floating point with the exponent of 32.
     Bfloat16,
 }
 
@@ -103,16 +113,25 @@ impl ElementType {
 /// One attribute's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Attribute {
+    /// A whole number.
     Int(i64),
+    /// A number.
     Float(f32),
+    /// A text.
     String(String),
+    /// Whole numbers.
     Ints(Vec<i64>),
+    /// Numbers.
     Floats(Vec<f32>),
+    /// Texts.
     Strings(Vec<String>),
     /// Raw little-endian elements with their type and shape.
     Tensor {
+        /// What its elements are.
         element: ElementType,
+        /// Its shape.
         shape: Vec<i64>,
+        /// Its elements, little-endian.
         data: Vec<u8>,
     },
 }

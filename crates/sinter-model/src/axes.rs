@@ -7,7 +7,9 @@
 /// The shapes at one node. A scalar has the empty shape.
 #[derive(Debug, Clone, Default)]
 pub struct IoShapes {
+    /// `None` for an input that is absent.
     pub inputs: Vec<Option<Vec<i64>>>,
+    /// One an output.
     pub outputs: Vec<Vec<i64>>,
 }
 
@@ -30,14 +32,18 @@ fn product(shape: &[i64]) -> u64 {
 /// An input or output of one node, by position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
+    /// An input, by its place.
     In(usize),
+    /// An output, by its place.
     Out(usize),
 }
 
 /// One axis of one input or output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Axis {
+    /// Which input or output.
     pub slot: Slot,
+    /// Which of its axes.
     pub axis: usize,
 }
 
@@ -47,9 +53,21 @@ pub enum Relation {
     /// Index `i` of one is index `i` of the other.
     Same(Axis, Axis),
     /// Index `i` of `fine` belongs to index `i / (len(fine) / len(coarse))` of `coarse`.
-    Block { coarse: Axis, fine: Axis },
+    Block {
+        /// Its coarse.
+        coarse: Axis,
+        /// Its fine.
+        fine: Axis,
+    },
     /// Index `i` of `part` is index `start + i` of `whole`.
-    Offset { part: Axis, whole: Axis, start: usize },
+    Offset {
+        /// Its part.
+        part: Axis,
+        /// Its whole.
+        whole: Axis,
+        /// Its start.
+        start: usize,
+    },
     /// No index of this axis may be removed.
     Fixed(Axis),
 }
@@ -57,6 +75,7 @@ pub enum Relation {
 /// Collects one node's relations. Axes of length 1 that broadcast need no mention.
 #[derive(Debug)]
 pub struct AxisLinks<'a> {
+    /// The shapes at the node.
     pub shapes: &'a IoShapes,
     relations: Vec<Relation>,
 }

@@ -31,6 +31,7 @@ pub enum OpError {
     /// A number that integer kernels have no place for.
     #[error(transparent)]
     DoesNotFit(#[from] DoesNotFit),
+    /// What was asked for can't be.
     #[error("{0}")]
     Invalid(String),
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[error("could not write {path}: {source}")]
 pub struct WriteError {
+    /// The file.
     pub path: PathBuf,
+    /// What went wrong.
     pub source: io::Error,
 }
 

@@ -13,15 +13,20 @@ use crate::op::Operator;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
+    /// A length.
     Fixed(i64),
+    /// A name for a length that is free.
     Free(String),
 }
 
 /// A graph input or output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValueInfo {
+    /// Its name.
     pub name: String,
+    /// What its elements are.
     pub element: ElementType,
+    /// Its dimensions.
     pub shape: Vec<Dim>,
 }
 
@@ -57,10 +62,15 @@ impl ValueInfo {
 /// One application of an operator. An absent optional input is an empty name.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// Its name; layers are named after their node.
     pub name: String,
+    /// As in the file.
     pub attributes: Attributes,
+    /// Names of values and weights; empty where one is left out.
     pub inputs: Vec<String>,
+    /// Names of values.
     pub outputs: Vec<String>,
+    /// What it computes.
     pub op: Arc<dyn Operator>,
 }
 
@@ -120,8 +130,11 @@ impl<'de> Deserialize<'de> for Node {
 /// Nodes in an order in which every input exists before it is used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Graph {
+    /// What comes in.
     pub inputs: Vec<ValueInfo>,
+    /// What goes out.
     pub outputs: Vec<ValueInfo>,
+    /// In an order in which each can run.
     pub nodes: Vec<Node>,
 }
 

@@ -14,10 +14,25 @@ use crate::weight::{BrokenLink, Role, Weight};
 /// What is wrong with a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// A weight has no value.
     #[error("weight `{weight}`: {source}")]
-    Weight { weight: String, source: OpError },
+    Weight {
+        /// The weight.
+        weight: String,
+        /// What went wrong.
+        source: OpError,
+    },
+    /// A weight broke what a stage had set.
     #[error("weight `{weight}` breaks its {link}: {what}")]
-    Broken { weight: String, link: &'static str, what: String },
+    Broken {
+        /// The weight.
+        weight: String,
+        /// The link of its chain.
+        link: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no such weight.
     #[error("the graph has no weight `{0}`")]
     NoWeight(String),
 }
@@ -25,7 +40,9 @@ pub enum ModelError {
 /// A trained network in flight.
 #[derive(Debug, Default)]
 pub struct Model {
+    /// Its name in reports.
     pub name: String,
+    /// What is computed.
     pub graph: Graph,
     /// Stored tensors by the name under which nodes read them.
     pub weights: BTreeMap<String, Weight>,
@@ -44,6 +61,7 @@ pub struct Layer {
     pub weight: String,
     /// The name of the bias, when there is one.
     pub bias: Option<String>,
+    /// Where the weight stands among the node's inputs.
     pub slot: WeightSlot,
 }
 

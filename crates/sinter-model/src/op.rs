@@ -13,7 +13,9 @@ use crate::tensor::to_i64s;
 /// Whether the graph runs to predict or to learn (dropout on, batch statistics in batch normalisation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// As inference does.
     Predict,
+    /// As training does: dropout drops, batch statistics are used and updated.
     Train,
 }
 

@@ -23,6 +23,7 @@ pub enum Role {
 pub struct BrokenLink {
     /// `mask`, `codebook` or `quantizer`.
     pub link: &'static str,
+    /// What is wrong with it.
     pub what: String,
 }
 
@@ -32,6 +33,7 @@ pub struct BrokenLink {
 /// training after pruning keeps zeros zero, quantizing after clustering keeps the number of distinct values.
 #[derive(Debug)]
 pub struct Weight {
+    /// What it is for.
     pub role: Role,
     latent: Tensor,
     chain: Chain,
@@ -40,10 +42,13 @@ pub struct Weight {
 /// The links of a weight's encoding, in the order in which they apply.
 #[derive(Debug, Default)]
 pub struct Chain {
+    /// Which elements are zero for good.
     pub mask: Option<Mask>,
+    /// Which elements share values.
     pub codebook: Option<Codebook>,
     /// Values count in sixteen bits.
     pub half: Option<Half>,
+    /// Which levels the values lie on.
     pub quantizer: Option<Quantizer>,
 }
 
@@ -63,14 +68,17 @@ impl Weight {
         &self.latent
     }
 
+    /// Which elements are zero for good.
     pub fn mask(&self) -> Option<&Mask> {
         self.chain.mask.as_ref()
     }
 
+    /// Which elements share values.
     pub fn codebook(&self) -> Option<&Codebook> {
         self.chain.codebook.as_ref()
     }
 
+    /// Which levels the values lie on.
     pub fn quantizer(&self) -> Option<&Quantizer> {
         self.chain.quantizer.as_ref()
     }

@@ -9,8 +9,11 @@ use sinter_model::{OpError, WriteError};
 /// A node that Sinter can't run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsupported {
+    /// Its name.
     pub node: String,
+    /// Its operator.
     pub kind: String,
+    /// Why it can't run.
     pub reason: String,
 }
 
@@ -23,32 +26,66 @@ impl fmt::Display for Unsupported {
 /// Why a file did not become a model, or a model a file.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
+    /// The file could not be read.
     #[error("could not read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// It is no ONNX file, or part of one.
     #[error("this is not a complete ONNX file ({0}); it may be truncated or of another format: export or copy it again")]
     Decode(String),
+    /// There is no graph in it.
     #[error("the file holds no graph; it may be truncated or of another format: export or copy it again")]
     NoGraph,
+    /// It wants an operator set that is too old or too new.
     #[error("opset {0} is not supported (7 to 21 are): export the model again with `opset_version=17` or so")]
     Opset(i64),
+    /// Nodes can't run; all of them at once.
     #[error("{} can't run:\n{}", count(.0), list(.0))]
     Unsupported(Vec<Unsupported>),
+    /// A stored tensor is not what it should be.
     #[error("tensor `{name}`: {reason}")]
-    Tensor { name: String, reason: String },
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     #[error(
         "input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}`"
     )]
-    FreeDim { name: String, dim: String, axis: usize },
+    /// A dimension other than the batch is free.
+    FreeDim {
+        /// Its name.
+        name: String,
+        /// The dimension.
+        dim: String,
+        /// Which axis of the input it is.
+        axis: usize,
+    },
+    /// Nodes wait for each other.
     #[error("nodes {0:?} can never run: they read values that nothing produces, or each other")]
     Order(Vec<String>),
+    /// A weight holds what is no number.
     #[error("weight `{0}` holds NaN: the model was damaged in training or export")]
     Nan(String),
+    /// It does not run.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// A weight has no value to write.
     #[error("weight `{weight}`: {source}")]
-    Weight { weight: String, source: OpError },
+    Weight {
+        /// The weight.
+        weight: String,
+        /// What went wrong.
+        source: OpError,
+    },
 }
 
 fn count(list: &[Unsupported]) -> String {

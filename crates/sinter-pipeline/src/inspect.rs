@@ -20,18 +20,43 @@ const MOST_LETTERS: usize = 40;
 /// Why a model could not be looked into.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
+    /// The file could not be read.
     #[error("could not read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A folder is no model.
     #[error("{path} is a folder: name a model in it, such as {}", .path.join("artifacts/model.sinter").display())]
-    Folder { path: PathBuf },
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// It is no ONNX file that can be read.
     #[error("{path}: {source}")]
-    Onnx { path: PathBuf, source: OnnxError },
+    Onnx {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: OnnxError,
+    },
+    /// It is no packed file that can be read.
     #[error("{path}: {source}")]
-    Packed { path: PathBuf, source: PackError },
+    Packed {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: PackError,
+    },
+    /// It could not be looked at.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// It lacks something.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A weight could not be described.
     #[error(transparent)]
     Op(#[from] OpError),
 }
@@ -39,30 +64,41 @@ pub enum InspectError {
 /// What a model is and costs; as JSON or, by its `Display`, as tables.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
+    /// Its name.
     pub model: String,
     /// Names and shapes.
     pub inputs: Vec<String>,
+    /// Names and shapes of what goes out.
     pub outputs: Vec<String>,
+    /// Stored numbers that are part of the model, not of its arithmetic.
     pub parameters: u64,
+    /// Multiply-accumulates of one inference.
     pub macs: u64,
+    /// The same by operator.
     pub macs_by_operator: Vec<(String, u64)>,
     /// Four bytes a parameter.
     pub float32_bytes: u64,
+    /// As a packed file.
     pub packed_bytes: u64,
     /// Weights as a device's kernels read them.
     pub flash_bytes: u64,
     /// Activations, planned by lifetime.
     pub ram_bytes: u64,
+    /// What the estimates are for.
     pub target: String,
     /// Estimates of one inference on the target.
     pub energy_floor_joules: f64,
+    /// Joules of one inference, where the target has a board.
     pub energy_joules: Option<Interval>,
+    /// Seconds of one inference, where the target has a board.
     pub latency_seconds: Option<Interval>,
     /// Whether flash and RAM suffice; `None` where the target does not say what it has.
     pub fits: Option<bool>,
     /// What a reader of the figures should know.
     pub note: Option<String>,
+    /// In graph order.
     pub layers: Vec<InspectedLayer>,
+    /// Node by node.
     pub memory: Vec<AliveAt>,
 }
 

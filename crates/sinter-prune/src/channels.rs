@@ -13,14 +13,18 @@ use sinter_model::{Axis, AxisLinks, Model, Node, Relation, Slot};
 /// One index of one axis of a value or weight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unit {
+    /// The value or weight.
     pub name: String,
+    /// Of it.
     pub axis: usize,
+    /// Along the axis.
     pub index: usize,
 }
 
 /// Units that stand or fall together.
 #[derive(Debug, Clone)]
 pub struct Channel {
+    /// What goes together.
     pub units: Vec<Unit>,
 }
 
@@ -30,6 +34,7 @@ pub struct Channel {
 pub struct Group {
     /// The layers whose output channels these are, in graph order.
     pub layers: Vec<String>,
+    /// All of them.
     pub channels: Vec<Channel>,
 }
 

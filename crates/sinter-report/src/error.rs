@@ -4,16 +4,37 @@ use std::path::PathBuf;
 
 use sinter_model::WriteError;
 
+/// Why a report was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
+    /// A file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A table could not be made.
     #[error("table {table}: {source}")]
-    Table { table: &'static str, source: polars::error::PolarsError },
+    Table {
+        /// Which table.
+        table: &'static str,
+        /// What went wrong.
+        source: polars::error::PolarsError,
+    },
+    /// The comparison's table could not be made.
     #[error("compare.csv: {0}")]
     Comparison(String),
+    /// A chart could not be drawn.
     #[error("chart {chart}: {reason}")]
-    Chart { chart: String, reason: String },
+    Chart {
+        /// Which chart.
+        chart: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no record of a run.
     #[error("{path} is no run: {reason}")]
-    NoRun { path: PathBuf, reason: String },
+    NoRun {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -12,16 +12,23 @@ use crate::error::ReportError;
 pub struct RunRecord {
     /// Version of Sinter.
     pub version: String,
+    /// Its name.
     pub pipeline: String,
     /// The run's folder name.
     pub run: String,
     /// When it began, UTC, RFC 3339.
     pub started: String,
+    /// What the stages took when they were done.
     pub seconds: f64,
+    /// Same seed, same machine: same result.
     pub seed: u64,
+    /// The processor and its threads.
     pub machine: String,
+    /// Its name.
     pub model: String,
+    /// Its name.
     pub data: String,
+    /// Its name.
     pub target: String,
     /// The pipeline with every default filled in, as YAML.
     pub config: String,
@@ -29,17 +36,25 @@ pub struct RunRecord {
     pub summary: String,
     /// What quality is measured by.
     pub metric: Metric,
+    /// The model as it came, then one a stage.
     pub stages: Vec<StageRow>,
+    /// One a layer and stage.
     pub layers: Vec<LayerRow>,
+    /// One an epoch.
     pub curves: Vec<CurveRow>,
     /// What scans found, where a stage asked for one.
     #[serde(default)]
     pub sensitivity: Vec<SensitivityRow>,
+    /// One a limit.
     #[serde(default)]
     pub budget: Vec<BudgetRow>,
+    /// What was left.
     pub artifacts: Vec<ArtifactRow>,
+    /// What real runtimes made of it.
     pub measured: Vec<MeasuredRow>,
+    /// Names of the classes.
     pub classes: Vec<String>,
+    /// What the stages found worth saying.
     pub notes: Vec<String>,
     /// What the energy floor rests on.
     pub energy_source: String,
@@ -69,10 +84,13 @@ pub struct RunRecord {
 /// What the estimates for a board rest on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BoardRow {
+    /// Its name.
     pub name: String,
+    /// Where the results stand.
     pub source: String,
     /// The software that was measured.
     pub energy_software: Option<String>,
+    /// The same for latency.
     pub latency_software: Option<String>,
     /// Joules a multiply-accumulate: the least and the most of all software on this board.
     pub published: Option<(f64, f64)>,
@@ -83,6 +101,7 @@ pub struct BoardRow {
 pub struct NpuRow {
     /// The compiler and its version.
     pub tool: String,
+    /// As Vela calls it.
     pub accelerator: String,
     /// Clock cycles of one inference.
     pub cycles: u64,
@@ -90,6 +109,7 @@ pub struct NpuRow {
     pub seconds: f64,
     /// Bytes.
     pub sram: u64,
+    /// Bytes of weights and commands.
     pub flash: u64,
     /// Operators that do not run on the accelerator.
     pub on_cpu: Vec<String>,
@@ -98,12 +118,15 @@ pub struct NpuRow {
 /// How the values of one weight lie.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WeightsRow {
+    /// Its name.
     pub layer: String,
     /// The ends of the histogram.
     pub low: f64,
+    /// The upper end.
     pub high: f64,
     /// Weights in each of equal bins; zeros are not counted.
     pub before: Vec<u64>,
+    /// The same of the result.
     pub after: Vec<u64>,
     /// The distinct values that are left, where they are few.
     pub values: Vec<f64>,
@@ -112,50 +135,67 @@ pub struct WeightsRow {
 /// A quantized value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RangeRow {
+    /// Its name.
     pub value: String,
+    /// Of an integer.
     pub bits: u8,
+    /// The step between two levels.
     pub scale: f64,
+    /// The integer that stands for zero.
     pub zero_point: i64,
     /// What the quantizer can hold.
     pub low: f64,
+    /// The greatest value it can hold.
     pub high: f64,
     /// What calibration saw.
     pub seen_low: Option<f64>,
+    /// The greatest.
     pub seen_high: Option<f64>,
 }
 
 /// The model after one stage. Stage 0 is the model as it came.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageRow {
+    /// Counted from 1; 0 is the model as it came.
     pub index: usize,
     /// `1-train`, `2-prune`, ...
     pub stage: String,
     /// What the stage was asked to do, in a few words.
     pub what: String,
+    /// Whether an earlier run did it.
     pub cached: bool,
+    /// What it took when it was done.
     pub seconds: f64,
     /// Bytes of the packed file, written and read back.
     pub packed_bytes: u64,
     /// Bytes of the float32 ONNX file of the model as it is here.
     pub onnx_float_bytes: u64,
+    /// Stored numbers that are part of the model.
     pub parameters: u64,
+    /// Those of them that are not zero.
     pub nonzero: u64,
+    /// Multiply-accumulates of one inference.
     pub macs: u64,
     /// The metric on the test split.
     pub value: f64,
+    /// Share of samples whose label is among the five largest outputs.
     pub top5: Option<f64>,
     /// Estimated energy floor per inference, joules.
     pub energy_floor: f64,
     /// Estimated energy on the target's boards, joules.
     pub energy_low: Option<f64>,
+    /// The estimate within the interval.
     #[serde(default)]
     pub energy_middle: Option<f64>,
+    /// The upper end of the interval.
     pub energy_high: Option<f64>,
     /// Estimated seconds per inference on the target's boards.
     #[serde(default)]
     pub latency_low: Option<f64>,
+    /// The estimate within the interval.
     #[serde(default)]
     pub latency_middle: Option<f64>,
+    /// The upper end of the interval.
     #[serde(default)]
     pub latency_high: Option<f64>,
     /// Estimated bytes of activations, planned by lifetime.
@@ -171,9 +211,11 @@ pub struct StageRow {
 pub struct BudgetRow {
     /// `accuracy_drop`, `flash`, `ram`, `latency` or `energy`.
     pub what: String,
+    /// What was asked for.
     pub limit: String,
     /// With where it comes from: measured, or estimated.
     pub value: String,
+    /// Whether it was kept.
     pub met: bool,
     /// Of a budget that was missed: what costs most.
     pub worst: Vec<String>,
@@ -182,17 +224,26 @@ pub struct BudgetRow {
 /// One layer after one stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerRow {
+    /// Of the stage.
     pub stage_index: usize,
+    /// Its name.
     pub stage: String,
+    /// The layer's name.
     pub layer: String,
+    /// Its operator.
     pub kind: String,
+    /// Of its weight.
     pub shape: String,
+    /// Elements of its weight.
     pub parameters: u64,
+    /// Share of zeros.
     pub sparsity: f64,
+    /// Its chain in words.
     pub encoding: String,
     /// Bits of a stored symbol: an index of a codebook, an integer of a quantizer, or a float.
     #[serde(default)]
     pub bits: f64,
+    /// Multiply-accumulates.
     pub macs: u64,
     /// The layer's share of the packed file, bytes.
     pub packed_bytes: f64,
@@ -201,18 +252,24 @@ pub struct LayerRow {
 /// One epoch of training.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CurveRow {
+    /// Its name.
     pub stage: String,
+    /// Counted from 1.
     pub epoch: usize,
+    /// The mean over the epoch.
     pub loss: f64,
     /// The metric on the validation split, where there is one.
     pub value: Option<f64>,
+    /// What it took.
     pub seconds: f64,
 }
 
 /// What quality is lost when a layer alone is compressed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SensitivityRow {
+    /// Its name.
     pub stage: String,
+    /// The layer's name.
     pub layer: String,
     /// Whether its weight was rounded to fewer bits; else a share of its weights or channels was removed.
     pub bits: bool,
@@ -227,7 +284,9 @@ pub struct SensitivityRow {
 pub struct ArtifactRow {
     /// Relative to the run's folder.
     pub path: String,
+    /// What it is for.
     pub what: String,
+    /// Its size.
     pub bytes: u64,
     /// Of source: bytes of code and constants when compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,7 +302,9 @@ pub struct ArtifactRow {
 /// An artefact measured in a real runtime.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredRow {
+    /// Relative to the run's folder.
     pub artifact: String,
+    /// Its name.
     pub runtime: String,
     /// The metric on the test split, from the runtime; `None`: not measured.
     pub value: Option<f64>,
@@ -251,6 +312,7 @@ pub struct MeasuredRow {
     pub simulated: f64,
     /// Milliseconds for one sample on one thread.
     pub latency_median: Option<f64>,
+    /// The 95th percentile.
     pub latency_p95: Option<f64>,
     /// Bytes that opening the file and one inference took at most.
     #[serde(default)]

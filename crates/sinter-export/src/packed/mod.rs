@@ -37,16 +37,31 @@ pub use write::{Packed, pack};
 /// Why a packed file was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
+    /// It does not begin as one.
     #[error("this is no packed Sinter model")]
     Magic,
+    /// It is of another version.
     #[error("the packed model has format version {0}, this Sinter reads version 2: use the Sinter that wrote it")]
     Version(u8),
+    /// It is not what was written.
     #[error("the packed model is damaged or truncated: {0}")]
     Damaged(String),
+    /// A weight could not be read or made.
     #[error("weight `{weight}`: {source}")]
-    Weight { weight: String, source: sinter_model::OpError },
+    Weight {
+        /// The weight.
+        weight: String,
+        /// What went wrong.
+        source: sinter_model::OpError,
+    },
+    /// A weight has what the format lacks.
     #[error("weight `{weight}` can't be packed: {reason}")]
-    Unpackable { weight: String, reason: String },
+    Unpackable {
+        /// The weight.
+        weight: String,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ const COMMON: f64 = 0.4;
 /// A packed file in memory.
 #[derive(Debug)]
 pub struct Packed {
+    /// All of it.
     pub bytes: Vec<u8>,
     /// What each tensor takes in it (values, tables and scales), in bytes, by name.
     pub tensors: BTreeMap<String, f64>,

@@ -7,7 +7,9 @@ use crate::attributes::ElementType;
 /// Floating point in sixteen bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Half {
+    /// IEEE 754, with eleven bits of precision.
     Float16,
+    /// The exponent of float32, with eight bits of precision.
     Bfloat16,
 }
 

@@ -8,8 +8,11 @@ use crate::error::{OpResult, invalid};
 /// At most `n` non-zeros in each run of `m` along `axis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NmPattern {
+    /// Kept of each run.
     pub n: usize,
+    /// The length of a run.
     pub m: usize,
+    /// Along which axis runs go.
     pub axis: usize,
 }
 

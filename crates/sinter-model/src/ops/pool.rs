@@ -29,7 +29,9 @@ pub struct Window {
 /// A [`Window`] with every number known, for one input shape; each list has one entry a spatial axis.
 #[derive(Debug)]
 pub struct ResolvedWindow {
+    /// Steps of the window.
     pub strides: Vec<i64>,
+    /// Gaps within the window.
     pub dilations: Vec<i64>,
     /// Padding before the first element.
     pub begin: Vec<i64>,
