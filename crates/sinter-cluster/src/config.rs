@@ -68,6 +68,7 @@ pub struct LayerCentroids {
 /// Who shares a table of centroids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ClusterScope")]
 pub enum Scope {
     /// The weights of a layer.
     #[default]

@@ -107,6 +107,7 @@ fn single() -> [usize; 2] {
 /// Over what scores are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "PruneScope")]
 pub enum Scope {
     /// Every layer loses the same share.
     #[default]
@@ -123,6 +124,7 @@ pub enum Scope {
 /// How the share is reached.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "PruneSchedule")]
 pub enum Schedule {
     /// All at once, before fine-tuning.
     #[default]
