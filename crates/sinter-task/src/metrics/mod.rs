@@ -6,6 +6,7 @@ mod accuracy;
 mod auc;
 mod confusion;
 mod cosine;
+mod f1;
 mod mse;
 
 use std::fmt::Debug;
@@ -81,6 +82,7 @@ sinter_model::choices! {
         "auc" => Auc(auc::Auc),
         "mse" => Mse(mse::Mse),
         "cosine" => Cosine(cosine::Cosine),
+        "f1" => F1(f1::F1),
     }
     default Accuracy
 }
