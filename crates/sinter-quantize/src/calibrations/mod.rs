@@ -4,6 +4,7 @@
 //! To add one: a file with a documented struct of its options that implements [`RangeChoice`], and one line in the list below.
 
 mod entropy;
+mod hellinger;
 mod min_max;
 mod moving_average;
 mod mse;
@@ -31,6 +32,7 @@ sinter_model::choices! {
         "moving-average" => MovingAverage(moving_average::MovingAverage),
         "percentile" => Percentile(percentile::Percentile),
         "entropy" => Entropy(entropy::Entropy),
+        "hellinger" => Hellinger(hellinger::Hellinger),
     }
     default Mse
 }
