@@ -3,6 +3,7 @@
 //! To add one: a file with a documented struct of its options that implements [`Criterion`], and one line in the list below.
 
 mod fisher;
+mod gradient;
 mod lamp;
 mod magnitude;
 mod movement;
@@ -71,6 +72,7 @@ sinter_model::choices! {
         "lamp" => Lamp(lamp::Lamp),
         "taylor" => Taylor(taylor::Taylor),
         "fisher" => Fisher(fisher::Fisher),
+        "gradient" => Gradient(gradient::Gradient),
         "movement" => Movement(movement::Movement),
         "wanda" => Wanda(wanda::Wanda),
         "obs" => Obs(obs::Obs),
