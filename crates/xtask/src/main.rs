@@ -113,6 +113,7 @@ fn demo() -> Result<(), String> {
 }
 
 fn test(rest: &[String]) -> Result<(), String> {
+    shell::run(&cargo(), &["test", "--quiet", "--package", "xtask"], &repository::root())?;
     // The command line is built first: tests that start it should find it.
     shell::run(&cargo(), &["build", "--package", "sinter"], &repository::root())?;
     let mut args = vec!["test", "--workspace", "--exclude", "xtask", "--no-fail-fast"];
