@@ -136,7 +136,7 @@ impl Run<'_> {
             let lock = self.store.lock(&job.key.name, wait)?;
             let cached = if self.fresh { None } else { self.store.measured(&job.key.name) };
             let (next, measured) = match cached {
-                Some(measured) => (Current::Stored(job.key.name.clone()), self.from_cache(&job, measured)),
+                Some(measured) => (Current::Stored(job.key.name.clone()), self.cached(&job, measured)),
                 None => {
                     let model = current.take(&self.store)?;
                     let (model, measured) = self.step(&job, model, float.as_ref())?;
@@ -158,7 +158,7 @@ impl Run<'_> {
         Ok((float, result, all))
     }
 
-    fn from_cache(&self, job: &Job, measured: Measured) -> Measured {
+    fn cached(&self, job: &Job, measured: Measured) -> Measured {
         if job.index > 0 {
             (self.events)(Event::StageCached { stage: job.name.clone(), index: job.index, stages: job.of });
         }

@@ -92,7 +92,8 @@ impl DeviceOperator for AveragePool {
     }
 
     fn kernel(&self, io: &Io) -> Result<Box<dyn Kernel>, LowerError> {
-        (io.params(0)?, io.result()?);
+        io.params(0)?;
+        io.result()?;
         Ok(Box::new(AverageKernel { geometry: io.geometry(self.window) }))
     }
 }

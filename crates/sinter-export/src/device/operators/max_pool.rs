@@ -52,7 +52,8 @@ impl DeviceOperator for MaxPool {
     }
 
     fn kernel(&self, io: &Io) -> Result<Box<dyn Kernel>, LowerError> {
-        (io.params(0)?, io.result()?);
+        io.params(0)?;
+        io.result()?;
         Ok(Box::new(MaxKernel { geometry: io.geometry(self.window) }))
     }
 }

@@ -60,7 +60,8 @@ impl DeviceOperator for Reshape {
     }
 
     fn kernel(&self, io: &Io) -> Result<Box<dyn Kernel>, LowerError> {
-        (io.params(0)?, io.result()?);
+        io.params(0)?;
+        io.result()?;
         Ok(Box::new(Alias))
     }
 

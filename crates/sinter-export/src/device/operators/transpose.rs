@@ -62,7 +62,8 @@ impl DeviceOperator for Transpose {
     }
 
     fn kernel(&self, io: &Io) -> Result<Box<dyn Kernel>, LowerError> {
-        (io.params(0)?, io.result()?);
+        io.params(0)?;
+        io.result()?;
         let shape = four(&io.input(0).shape, 1).ok_or_else(|| io.refuse("has more than four axes"))?;
         let more = 4 - self.order.len();
         let order = std::array::from_fn(|i| if i < more { i } else { self.order[i - more] + more });
