@@ -8,7 +8,7 @@ use sinter_report::{RunRecord, write_report};
 use sinter_task::{Better, Metric};
 use tch::{Device, Kind, Tensor};
 
-/// A packed file of format 2, and the ONNX file of the same model: masks, codebooks, grids and halves answer as ONNX Runtime does.
+/// A packed file of format 2, and the ONNX file of the same model: masks, codebooks and quantizers answer as ONNX Runtime does.
 #[test]
 fn packed_files_are_read() {
     let bytes = std::fs::read(fixture("formats/packed-2.sinter")).unwrap();

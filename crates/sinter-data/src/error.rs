@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file is not there.
-    #[error("data file {path} is missing{}", told(.hint))]
+    #[error("data file {path} is missing{}", hint_text(.hint))]
     Missing {
         /// The file or folder.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum DataError {
     },
 }
 
-fn told(hint: &Option<String>) -> String {
+fn hint_text(hint: &Option<String>) -> String {
     hint.as_ref().map_or_else(String::new, |h| format!(": {h}"))
 }
 

@@ -138,8 +138,8 @@ impl Board {
 
     /// The system that an estimate of this quantity rests on: the chosen one, or, where it published none, the first that did.
     pub fn measured(&self, quantity: Quantity) -> Option<&System> {
-        let told = |system: &&System| system.results.iter().filter(|r| r.per_mac(quantity).is_some()).count() >= 2;
-        self.system().ok().filter(told).or_else(|| self.systems.iter().find(told))
+        let enough = |system: &&System| system.results.iter().filter(|r| r.per_mac(quantity).is_some()).count() >= 2;
+        self.system().ok().filter(enough).or_else(|| self.systems.iter().find(enough))
     }
 
     /// The least and the most that all systems of this board took, in the quantity's unit a multiply-accumulate.

@@ -62,15 +62,15 @@ pub fn unpack(bytes: &[u8]) -> Result<Model, PackError> {
     let pieces = lengths.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
     let coded = rest;
     let Some(mut decoder) = Decoder::new(coded) else { return damaged("the coded part is unreadable") };
-    let left = ELEMENTS_PER_BYTE.saturating_mul(coded.len() + 8);
-    let header = read_header(&mut decoder, header, left)?;
+    let room = ELEMENTS_PER_BYTE.saturating_mul(coded.len() + 8);
+    let header = read_header(&mut decoder, header, room)?;
     let mut reader = Reader {
         raw: &raw,
         decoder,
         floats: FloatCoder::new(),
         pieces: &pieces,
         tables: BTreeMap::new(),
-        left,
+        left: room,
         products: vec![],
     };
     let mut model = Model { name: header.name, graph: header.graph, ..Model::default() };

@@ -236,7 +236,7 @@ impl Codebook {
     pub fn broken(&self, effective: &Tensor, keep: Option<&Tensor>) -> OpResult<Option<String>> {
         let effective = effective.f_detach()?;
         let k = self.len() / self.tables();
-        let told = |n: usize| format!("{n} distinct values, but the codebook has {k}");
+        let message = |n: usize| format!("{n} distinct values, but the codebook has {k}");
         if self.dim() > 1 {
             if keep.is_some() {
                 // Masked vectors differ by their masks; what is left must be the centroids' own.
@@ -245,7 +245,7 @@ impl Codebook {
             let rows = effective.f_reshape([-1, self.dim() as i64])?;
             let (unique, _, _) = rows.f_unique_dim(0, true, false, false)?;
             let n = unique.size()[0] as usize;
-            return Ok((n > k).then(|| told(n)));
+            return Ok((n > k).then(|| message(n)));
         }
         let parts = match self.axis {
             Some(axis) => effective.f_unbind(axis as i64)?,
@@ -254,7 +254,7 @@ impl Codebook {
         for part in parts {
             let n = distinct(&part)?;
             if n > k {
-                return Ok(Some(told(n)));
+                return Ok(Some(message(n)));
             }
         }
         Ok(None)

@@ -16,7 +16,7 @@ doc comments of the sources; `sinter schema` prints the same as JSON Schema, whi
 
 /// The page. Errors on a key that says nothing of itself.
 pub fn page(schemas: &[Value], passes: &[Pass], operators: &Value) -> Result<String, String> {
-    let mut page = Page { out: HEAD.to_string(), told: BTreeSet::new(), silent: vec![] };
+    let mut page = Page { out: HEAD.to_string(), shown: BTreeSet::new(), silent: vec![] };
     for (title, schema) in ["A pipeline file", "A data file", "A target file"].into_iter().zip(schemas) {
         let _ = write!(page.out, "\n## {title}\n");
         page.root(schema);
@@ -41,7 +41,7 @@ pub fn page(schemas: &[Value], passes: &[Pass], operators: &Value) -> Result<Str
 struct Page {
     out: String,
     /// Types that have their section.
-    told: BTreeSet<String>,
+    shown: BTreeSet<String>,
     silent: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Page {
         let empty = Map::new();
         let types = schema["$defs"].as_object().unwrap_or(&empty);
         for (name, schema) in types {
-            if is_section(schema) && self.told.insert(name.clone()) {
+            if is_section(schema) && self.shown.insert(name.clone()) {
                 let _ = write!(self.out, "\n### {}\n", heading(name));
                 self.section(schema);
             }
