@@ -70,7 +70,7 @@ fn the_c_source_answers_as_the_reference() {
     let program = lower(&quantized(everything(), &data)).unwrap();
     for (i, batch) in data.test.batches(1, Order::Stored).take(4).enumerate() {
         let sample = integers(&program, &[batch.unwrap().x]).unwrap();
-        let source = c::source(&program, &sample, Some(1234)).unwrap();
+        let source = c::source(&program, &tflite(&program), &sample, Some(1234)).unwrap();
         let place = folder.path().join(format!("c{i}"));
         std::fs::create_dir(&place).unwrap();
         for (name, content) in &source.files {
@@ -137,7 +137,7 @@ fn c_source_wants_integers() {
     let program = lower(&everything()).unwrap();
     let error = integers(&program, &[Tensor::zeros([1, 1, 12, 12], FLOAT)]).unwrap_err().to_string();
     assert!(error.contains("quantize"), "{error}");
-    assert!(c::source(&program, &[vec![0; 144]], None).unwrap_err().to_string().contains("quantize"));
+    assert!(c::source(&program, &tflite(&program), &[vec![0; 144]], None).unwrap_err().to_string().contains("quantize"));
     // Bits that no kernel for activations has are refused by name.
     let folder = tempfile::tempdir().unwrap();
     let data = bars(folder.path(), 256, 64, CENTRED);

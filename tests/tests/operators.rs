@@ -77,7 +77,7 @@ fn integers_answer_as_one() {
         let sample = integers(&program, std::slice::from_ref(&samples[0])).unwrap();
         let place = folder.path().join(format!("c{i}"));
         std::fs::create_dir(&place).unwrap();
-        for (file, content) in &c::source(&program, &sample, None).unwrap().files {
+        for (file, content) in &c::source(&program, &tflite(&program), &sample, None).unwrap().files {
             std::fs::write(place.join(file), content).unwrap();
         }
         match c::answers_its_test(&place) {
@@ -118,7 +118,7 @@ fn hostile_names_stay_names() {
     let model = apply(&parse::<QuantizeConfig>("{ samples: 64 }"), float, &Context::alone(&data, &TFLITE)).unwrap();
     let program = lower(&model).unwrap();
     let sample = integers(&program, std::slice::from_ref(&samples(&data, 1)[0])).unwrap();
-    for (file, content) in &c::source(&program, &sample, None).unwrap().files {
+    for (file, content) in &c::source(&program, &tflite(&program), &sample, None).unwrap().files {
         std::fs::write(folder.path().join(file), content).unwrap();
         let text = String::from_utf8_lossy(content);
         assert!(!text.contains("system(") && !text.contains("#error"), "{file}");

@@ -20,14 +20,6 @@ pub enum CalibrateError {
     /// The model lacks a weight.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The statistic of a weight could not be computed.
-    #[error("weight `{weight}`: {source}")]
-    Weight {
-        /// Its name.
-        weight: String,
-        /// What went wrong.
-        source: OpError,
-    },
     /// A statistic could not be computed.
     #[error(transparent)]
     Op(#[from] OpError),

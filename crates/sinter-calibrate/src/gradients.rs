@@ -56,14 +56,14 @@ fn gather(
     let batches = samples.len().div_ceil(batch).max(1);
     for (i, batch) in samples.batches(batch, Order::Stored).enumerate() {
         let batch = batch?;
-        let output = Runner::new(&probe)?.run(&[batch.x.shallow_clone()], Mode::Predict)?.swap_remove(0);
+        // The effective weights carry the gradients of one pass, so they are computed anew for each.
+        let runner = Runner::new(&probe)?;
+        let output = runner.run(&[batch.x.shallow_clone()], Mode::Predict)?.swap_remove(0);
         objective.loss(&output, &batch, None)?.f_backward()?;
-        for (name, weight) in &mut probe.weights {
+        for (name, weight) in &probe.weights {
             let grad = weight.latent().grad();
-            if weight.role != Role::Parameter || !grad.defined() {
-                continue;
-            }
-            let part = term(&weight.effective()?.f_detach()?, &grad)?.f_div_scalar(batches as f64)?;
+            let Some(value) = runner.weight(name).filter(|_| weight.role == Role::Parameter && grad.defined()) else { continue };
+            let part = term(&value.f_detach()?, &grad)?.f_div_scalar(batches as f64)?;
             let sum = match sums.remove(name) {
                 Some(sum) => sum.f_add(&part)?,
                 None => part,

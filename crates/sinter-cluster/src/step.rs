@@ -63,7 +63,7 @@ impl ClusterConfig {
         }
         let found = {
             let samples = context.data.train.sample(FISHER_SAMPLES, context.seed);
-            fisher(model, context.data.task, &samples, &|what, done, all| context.progress(what, done, all))?
+            fisher(model, context.data.task, &samples, &context.reporter())?
         };
         let names: Vec<String> = model.layers().into_iter().map(|l| l.weight).collect();
         let found: BTreeMap<String, Tensor> = found.into_iter().filter(|(n, _)| names.contains(n)).collect();

@@ -5,9 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_data::Augment;
-use sinter_model::Model;
 use sinter_train::{
-    Context, DistillFrom, FitConfig, Forecast, Optimizer, Schedule, Setting, Stage, StageError, Step, StepPlan, TeacherRef, fit,
+    DistillFrom, FitConfig, FitStep, Forecast, Optimizer, Schedule, Setting, Stage, StageError, Step, StepPlan, TeacherRef,
 };
 
 /// Trains on a teacher's outputs and on the labels, where there are any.
@@ -91,32 +90,9 @@ impl Stage for DistillConfig {
     }
 
     fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
-        if !forecast.model.is_trainable() {
-            return Err(StageError::config("", "the model has no float32 parameter to train"));
-        }
         let fit = self.fit();
         fit.distill.iter().try_for_each(|d| d.check(""))?;
-        fit.check("", setting.data)?;
-        let what = format!("distill from {} ({})", self.teacher, fit.epochs_text());
-        let plan = StepPlan::new("distill", what, self).pass("fit", fit.describe(setting.data));
-        Ok(Box::new(Distill { fit, plan }))
-    }
-}
-
-/// Distillation, resolved.
-#[derive(Debug)]
-struct Distill {
-    fit: FitConfig,
-    plan: StepPlan,
-}
-
-impl Step for Distill {
-    fn plan(&self) -> &StepPlan {
-        &self.plan
-    }
-
-    fn run(&self, mut model: Model, context: &Context) -> Result<Model, StageError> {
-        fit(&mut model, &self.fit, context)?;
-        Ok(model)
+        let plan = StepPlan::new("distill", format!("distill from {} ({})", self.teacher, fit.epochs_text()), self);
+        Ok(Box::new(FitStep::resolve(plan, fit, forecast, setting)?))
     }
 }

@@ -76,6 +76,15 @@ impl Ratio {
     pub fn get(self) -> f64 {
         self.0
     }
+
+    /// Reads a ratio of which less than `limit` is possible.
+    pub fn deserialize_below<'de, D: Deserializer<'de>>(deserializer: D, limit: f64) -> Result<Self, D::Error> {
+        let ratio = Self::deserialize(deserializer)?;
+        if ratio.0 < limit {
+            return Ok(ratio);
+        }
+        Err(serde::de::Error::custom(format_args!("{} is not less than {limit} ({}%)", ratio.0, limit * 100.0)))
+    }
 }
 
 impl fmt::Display for Ratio {

@@ -51,7 +51,7 @@ fn exports() -> Vec<Export> {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Of the float model's quality, in points: `1%`.
+    /// Of the float model's quality: `1%` is one point where the metric has a scale of its own, else one hundredth of the float model's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_drop: Option<Ratio>,
     /// Code and constants of the C export where it is compiled; else the weights.
@@ -86,7 +86,8 @@ pub struct ModelConfig {
     pub dims: BTreeMap<String, i64>,
 }
 
-/// One stage. Adding a stage is one crate and one line here (and one in each match below, which the compiler asks for).
+// Adding a stage is one crate and one line here (and one in the match below, which the compiler asks for).
+/// One stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageConfig {

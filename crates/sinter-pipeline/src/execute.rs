@@ -219,7 +219,7 @@ impl Run<'_> {
             self.store.model(&self.plan.keys[at].name).ok_or_else(gone)
         };
         match teacher(self.plan, job, wanted) {
-            Some(Teacher::Float) => float.map_or_else(|| stored(job.index - 1), |float| Ok(float.copy())),
+            Some(Teacher::Float) => float.map(Model::copy).ok_or_else(|| StageError::config("teacher", "there is no float model yet")),
             Some(Teacher::Job(at)) => stored(at),
             Some(Teacher::File(path)) => sinter_onnx::load(&self.plan.folder.join(path), &sinter_onnx::Options::default())
                 .map_err(|e| StageError::config("teacher", format!("{}: {e}", path.display()))),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sinter_estimate::{GENERIC, Interval, Target};
 use sinter_export::{PackError, unpack};
-use sinter_model::{Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
+use sinter_model::{Boundary, Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
 use sinter_onnx::OnnxError;
 use sinter_report::shorten;
 
@@ -185,7 +185,7 @@ pub fn inspect(path: &Path, target: Option<&Target>) -> Result<Inspection, Inspe
 /// Whether weights are stored behind DequantizeLinear.
 fn stores_integers(model: &Model) -> bool {
     let stored = |name: &String| model.weights.contains_key(name);
-    model.graph.nodes.iter().any(|n| n.kind() == "DequantizeLinear" && n.inputs.first().is_some_and(stored))
+    model.graph.nodes.iter().any(|n| n.op.boundary() == Some(Boundary::Dequantize) && n.inputs.first().is_some_and(stored))
 }
 
 fn load(path: &Path) -> Result<Model, InspectError> {

@@ -2,13 +2,33 @@
 
 use sinter_estimate::Target;
 use sinter_model::{Bytes, Joules, Seconds};
-use sinter_report::{ArtifactRow, BudgetRow, LayerRow, RunRecord};
+use sinter_report::{ArtifactRow, BudgetRow, LayerRow, RunRecord, StageRow};
 
 use crate::resolve::Plan;
 use crate::snapshot::{Snapshot, SnapshotError};
 
 /// How many layers are named.
 const NAMED: usize = 3;
+
+/// Bytes, and where they come from.
+type Measured = (u64, String);
+
+/// Flash: of the C source where it was compiled, else the weights.
+fn flash(record: &RunRecord, last: &StageRow) -> Measured {
+    compiled(record, |row| row.flash).unwrap_or_else(|| (last.flash, ", weights alone".into()))
+}
+
+/// RAM: of the accelerator where its compiler told, of the C source where it was compiled, else the activations.
+fn ram(record: &RunRecord, last: &StageRow) -> Measured {
+    let of_npu = record.npu.as_ref().map(|n| (n.sram, format!(" of SRAM, by {}", n.tool)));
+    of_npu.or_else(|| compiled(record, |row| row.ram)).unwrap_or_else(|| (last.ram, ", activations, estimated".into()))
+}
+
+/// What the compiler of the C source says.
+fn compiled(record: &RunRecord, bytes: impl Fn(&ArtifactRow) -> Option<u64>) -> Option<Measured> {
+    let row = record.artifacts.iter().find(|a| a.flash.is_some())?;
+    Some((bytes(row)?, row.note.clone().map_or_else(String::new, |n| format!(", compiled ({n})"))))
+}
 
 /// One row for each limit that the pipeline sets.
 pub(crate) fn verdicts(plan: &Plan, result: &Snapshot, record: &RunRecord) -> Result<Vec<BudgetRow>, SnapshotError> {
@@ -26,22 +46,13 @@ pub(crate) fn verdicts(plan: &Plan, result: &Snapshot, record: &RunRecord) -> Re
         let lost = record.metric.degradation(float.value, value);
         add("accuracy_drop", most.to_string(), format!("{lost}, {place}"), lost.share <= most.get() + 1e-9, sensitive(record));
     }
-    let source: Option<&ArtifactRow> = record.artifacts.iter().find(|a| a.flash.is_some());
-    let compiled = |row: &ArtifactRow| row.note.clone().map_or_else(String::new, |n| format!(", compiled ({n})"));
     if let Some(most) = budget.flash {
-        let (value, place) = match source.and_then(|s| s.flash.map(|n| (n, compiled(s)))) {
-            Some(found) => found,
-            None => (last.flash, ", weights alone".into()),
-        };
+        let (value, place) = flash(record, last);
         let worst = layers(record, |l| l.parameters as f64, |l| format!("{} weights", l.parameters));
         add("flash", most.to_string(), format!("{}{place}", Bytes(value)), value <= most.0, worst);
     }
     if let Some(most) = budget.ram {
-        let of_npu = record.npu.as_ref().map(|n| (n.sram, format!(" of SRAM, by {}", n.tool)));
-        let (value, place) = match of_npu.or_else(|| source.and_then(|s| s.ram.map(|n| (n, compiled(s))))) {
-            Some(found) => found,
-            None => (last.ram, ", activations, estimated".into()),
-        };
+        let (value, place) = ram(record, last);
         let peak = &result.memory()?.peak_node;
         add(
             "ram",
@@ -72,12 +83,8 @@ pub(crate) fn verdicts(plan: &Plan, result: &Snapshot, record: &RunRecord) -> Re
 
 /// Whether the result fits the target's memories, to end a summary with; empty where they are not known.
 pub(crate) fn fit(target: &Target, record: &RunRecord) -> String {
-    let (Some(flash), Some(ram), Some(last)) = (target.flash, target.ram, record.last()) else { return String::new() };
-    let source = record.artifacts.iter().find(|a| a.flash.is_some());
-    let used = [
-        ("flash", flash.0, source.and_then(|s| s.flash).unwrap_or(last.flash)),
-        ("RAM", ram.0, source.and_then(|s| s.ram).unwrap_or(last.ram)),
-    ];
+    let (Some(has_flash), Some(has_ram), Some(last)) = (target.flash, target.ram, record.last()) else { return String::new() };
+    let used = [("flash", has_flash.0, flash(record, last).0), ("RAM", has_ram.0, ram(record, last).0)];
     let over: Vec<String> = used
         .iter()
         .filter(|(_, have, need)| need > have)

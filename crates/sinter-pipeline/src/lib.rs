@@ -32,4 +32,4 @@ pub use files::ConfigError;
 pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use resolve::{Outline, Plan, StageOutline};
 pub use schema::{Schema, schema};
-pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError, read_checkpoint, write_checkpoint};
+pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError};

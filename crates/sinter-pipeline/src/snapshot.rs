@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sinter_estimate::{Footprint, MemoryEstimate};
 use sinter_exec::ExecError;
 use sinter_export::device::{self, LowerError, Program};
-use sinter_export::{PackError, Packed, pack, unpack};
+use sinter_export::{PackError, Packed, pack, tflite, unpack};
 use sinter_model::{Model, OpError};
 use tch::Tensor;
 
@@ -41,6 +41,7 @@ pub(crate) struct Snapshot<'a> {
     effective: OnceCell<BTreeMap<String, Tensor>>,
     packed: OnceCell<Packed>,
     program: OnceCell<Program>,
+    flatbuffer: OnceCell<Vec<u8>>,
     footprint: OnceCell<Footprint>,
     memory: OnceCell<MemoryEstimate>,
 }
@@ -62,6 +63,7 @@ impl<'a> Snapshot<'a> {
             effective: OnceCell::new(),
             packed: OnceCell::new(),
             program: OnceCell::new(),
+            flatbuffer: OnceCell::new(),
             footprint: OnceCell::new(),
             memory: OnceCell::new(),
         }
@@ -97,6 +99,11 @@ impl<'a> Snapshot<'a> {
     /// The program for devices.
     pub fn program(&self) -> Result<&Program, SnapshotError> {
         once(&self.program, || Ok(device::lower(self.model)?))
+    }
+
+    /// The same as a TFLite file.
+    pub fn flatbuffer(&self) -> Result<&[u8], SnapshotError> {
+        once(&self.flatbuffer, || Ok(tflite(self.program()?))).map(Vec::as_slice)
     }
 
     /// Operations and bytes of one inference.

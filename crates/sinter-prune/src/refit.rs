@@ -29,7 +29,7 @@ pub(crate) fn refit(model: &mut Model, gone: &[&Channel], context: &Context) -> 
         return Ok(());
     }
     let samples = context.data.train.sample(SAMPLES, context.seed);
-    let products = products(model, &wanted, true, &samples, &|what, done, all| context.progress(what, done, all))?;
+    let products = products(model, &wanted, true, &samples, &context.reporter())?;
     let readers = |name: &str| model.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name)).count();
     let shared: BTreeSet<String> = layers.iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]).flatten().cloned().collect();
     let shared: BTreeSet<String> = shared.into_iter().filter(|name| readers(name) > 1).collect();

@@ -53,7 +53,7 @@ fn measure(
     context: &Context,
     prune: &dyn Fn(usize, f64) -> Result<Model, StageError>,
 ) -> Result<Vec<Curve>, StageError> {
-    let (split, _) = context.judging_samples(SAMPLES);
+    let split = context.judging_samples(SAMPLES);
     let quality = |m: &Model| context.evaluate(m, &split, Some(model));
     let dense = quality(model)?;
     let mut curves = Vec::new();

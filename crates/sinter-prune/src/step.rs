@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sinter_model::Model;
-use sinter_train::{Context, StageError, Step, StepPlan, fit, fit_with};
+use sinter_train::{Context, NoMemory, StageError, Step, StepPlan, fit, fit_with};
 use tch::Tensor;
 
 use crate::config::{PruneConfig, Rewind, Schedule};
@@ -32,13 +32,17 @@ impl Step for Prune {
                 fit_with(&mut model, finetune, context, &mut callback)?;
             }
             (Schedule::Iterative(rounds), Some(finetune), _) => {
-                let start: BTreeMap<String, Tensor> =
-                    model.weights.iter().map(|(n, w)| (n.clone(), w.latent().detach().copy())).collect();
+                let latents = |model: &Model| -> BTreeMap<String, Tensor> {
+                    model.weights.iter().map(|(n, w)| (n.clone(), w.latent().detach().copy())).collect()
+                };
+                let start = (rounds.rewind == Rewind::Weights).then(|| latents(&model));
                 for round in 1..=rounds.rounds {
                     context.note(format!("round {round} of {}", rounds.rounds));
-                    prune_once(config, &mut model, round, rounds.rounds, context)?;
-                    if rounds.rewind == Rewind::Weights {
-                        rewind(&mut model, &start)?;
+                    // What is remembered is of the model that came in.
+                    let memory = if round == 1 { context.memory } else { &NoMemory };
+                    prune_once(config, &mut model, round, rounds.rounds, &Context { memory, ..*context })?;
+                    if let Some(start) = &start {
+                        rewind(&mut model, start)?;
                     }
                     fit(&mut model, finetune, context)?;
                 }

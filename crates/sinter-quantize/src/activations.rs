@@ -1,4 +1,4 @@
-//! ActivationQuantizers on the values between layers.
+//! Quantizers on the values between layers.
 
 use std::collections::BTreeMap;
 
@@ -33,15 +33,21 @@ impl ActivationQuantizers {
         }
         for name in self.ranges.keys() {
             if let Some(bits) = wanted.get(name).copied().unwrap_or(Some(8)) {
-                self.set(model, name, bits)?;
+                self.put(model, name, bits)?;
             }
         }
         self.share(model);
         Ok(())
     }
 
-    /// Sets the quantizer of one value of those that have their own.
+    /// Sets the quantizer of one value of those that have their own, and of those that move it.
     pub fn set(&self, model: &mut Model, name: &str, bits: u8) -> Result<(), StageError> {
+        self.put(model, name, bits)?;
+        self.share(model);
+        Ok(())
+    }
+
+    fn put(&self, model: &mut Model, name: &str, bits: u8) -> Result<(), StageError> {
         let source = self.placement.source(name);
         if let Some(observer) = self.ranges.get(source) {
             let known = self.placement.known.get(source).filter(|_| bits == 8 && self.levels != Levels::Symmetric);
@@ -54,7 +60,6 @@ impl ActivationQuantizers {
             };
             let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(source))?;
             model.activations.insert(source.to_string(), quantizer);
-            self.share(model);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use sinter_train::{FitConfig, LayerPattern};
 
 use crate::calibrations::Calibration;
 use crate::formats::{Activations, Choice, Format, choice};
-use crate::mixed::MixedConfig;
+use crate::mixed::config::MixedConfig;
 use crate::rounding::Rounding;
 
 /// Quantizes weights and activations.

@@ -30,5 +30,5 @@ mod weights;
 pub use calibrations::Calibration;
 pub use config::{LayerFormat, Mode, QuantizeConfig, Scales, Scaling};
 pub use formats::{Activations, Choice, Format, Number, Per};
-pub use mixed::MixedConfig;
+pub use mixed::config::MixedConfig;
 pub use rounding::{Rounding, gptq};

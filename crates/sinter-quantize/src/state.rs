@@ -72,8 +72,7 @@ impl<'a> State<'a> {
 
     /// What the calibration samples tell of the model as it is now.
     pub fn gather(&self, wanted: &Wanted) -> Result<Statistics, StageError> {
-        let progress = |what: &str, done, all| self.context.progress(what, done, all);
-        Ok(gather(&self.model, wanted, &self.samples, &progress)?)
+        Ok(gather(&self.model, wanted, &self.samples, &self.context.reporter())?)
     }
 
     /// The model as it was before anything was rounded.

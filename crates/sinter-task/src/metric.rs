@@ -103,7 +103,7 @@ impl Metric {
 
     /// How much is lost from a reference's value to another.
     pub fn degradation(&self, reference: f64, value: f64) -> Degradation {
-        let lost = -self.gain(reference, value);
+        let lost = self.gain(value, reference);
         Degradation {
             lost,
             share: match self.loss {
@@ -123,7 +123,7 @@ impl Metric {
 
     /// A change for people: `0.50 points lost`, `MSE worse by 0.0012`.
     pub fn loss_text(&self, reference: f64, value: f64) -> String {
-        let lost = -self.gain(reference, value);
+        let lost = self.gain(value, reference);
         match (self.unit, lost >= 0.0) {
             (Unit::Percent, true) => format!("{:.2} points lost", lost * 100.0),
             (Unit::Percent, false) => format!("{:.2} points gained", -lost * 100.0),
@@ -214,6 +214,8 @@ mod tests {
         assert!(ERROR.is_better(0.1, 0.2) && accuracy.is_better(0.2, 0.1) && !accuracy.is_better(0.1, 0.1));
         assert_eq!(ERROR.loss_text(0.5, 0.25), "MSE better by 0.2500");
         assert_eq!(accuracy.loss_text(0.5, 0.25), "25.00 points lost");
+        assert_eq!(accuracy.loss_text(0.5, 0.5), "0.00 points lost");
+        assert_eq!(accuracy.degradation(0.5, 0.5).to_string(), "0.00%");
         assert_eq!(accuracy.step_text(0.5, 0.25), "-25.00 points");
     }
 

@@ -1,7 +1,6 @@
 //! What a stage does while its model trains.
 
 use sinter_model::Model;
-use tch::Tensor;
 
 use crate::error::StageError;
 
@@ -11,11 +10,6 @@ pub trait Callback {
     /// Before each step; `done` is the share of all steps that are done, from 0 to 1.
     fn before_step(&mut self, _model: &mut Model, _done: f64) -> Result<(), StageError> {
         Ok(())
-    }
-
-    /// A term that is added to the loss: a scalar.
-    fn penalty(&mut self, _model: &Model, _done: f64) -> Result<Option<Tensor>, StageError> {
-        Ok(None)
     }
 
     /// When the gradients of a step are there and the leaves have not moved yet.

@@ -57,18 +57,17 @@ impl<'a> Context<'a> {
         Self { data, metric: None, target, seed: 1, events: &|_| {}, teacher: &no_teacher, memory: &NoMemory }
     }
 
-    /// Measures a model on some samples by the pipeline's metric. `reference` is the float model.
+    /// Measures a model on some samples by the pipeline's metric, or by what fits the samples where that does not: training samples may have no
+    /// labels though those of the test have. `reference` is the float model.
     pub fn evaluate(&self, model: &Model, split: &Split, reference: Option<&Model>) -> Result<Measurement, StageError> {
-        Ok(evaluate(model, split, self.data.task, self.metric, reference)?)
+        let metric = self.metric.filter(|m| m.kind().fits(self.data.task, split.is_labelled()));
+        Ok(evaluate(model, split, self.data.task, metric, reference)?)
     }
 
-    /// What choices are judged by: at most `count` samples of the validation split where there is one, else of the training split; and
-    /// what to call them.
-    pub fn judging_samples(&self, count: usize) -> (Split, &'static str) {
-        match self.data.validation.is_empty() {
-            true => (self.data.train.sample(count, self.seed), "training samples"),
-            false => (self.data.validation.sample(count, self.seed), "validation samples"),
-        }
+    /// What choices are judged by: at most `count` samples of the validation split where there is one, else of the training split.
+    pub fn judging_samples(&self, count: usize) -> Split {
+        let split = if self.data.validation.is_empty() { &self.data.train } else { &self.data.validation };
+        split.sample(count, self.seed)
     }
 
     /// Tells the user something that stops nothing.
@@ -84,6 +83,11 @@ impl<'a> Context<'a> {
     /// Tells what quality is lost when a layer alone is compressed.
     pub fn sensitivity(&self, layer: &str, probe: Probe, at: f64, lost: f64) {
         (self.events)(Event::Sensitivity { layer: layer.to_string(), probe, at, lost });
+    }
+
+    /// Where work below the stages tells how far it is.
+    pub fn reporter(&self) -> impl Fn(&str, usize, usize) + '_ {
+        |what, done, total| self.progress(what, done, total)
     }
 
     /// Tells how far a piece of work is.

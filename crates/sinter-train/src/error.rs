@@ -35,9 +35,6 @@ pub enum StageError {
     /// A computation failed.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// libtorch threw.
-    #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
     /// The configuration asks for something that this model or data can't give.
     #[error("{reason}")]
     Config {
@@ -58,6 +55,12 @@ pub enum StageError {
         /// The learning rate.
         lr: f64,
     },
+}
+
+impl From<tch::TchError> for StageError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Op(error.into())
+    }
 }
 
 impl StageError {

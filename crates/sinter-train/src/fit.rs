@@ -66,10 +66,7 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
             // The effective weights follow the latent ones, so they are computed anew at every step.
             let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], Mode::Train)?.swap_remove(0);
             let taught = teacher.as_ref().map(|t| t.answer(&batch)).transpose()?;
-            let mut loss = objective.loss(&output, &batch, taught.as_ref())?;
-            if let Some(penalty) = callback.penalty(model, done)? {
-                loss = loss.f_add(&penalty)?;
-            }
+            let loss = objective.loss(&output, &batch, taught.as_ref())?;
             optimizer.zero_grad();
             loss.f_backward()?;
             callback.after_backward(model)?;

@@ -31,4 +31,4 @@ pub use plan::{LayerPlan, PassPlan, StepPlan};
 pub use schedules::Schedule;
 pub use stage::{Setting, Stage, Step, apply};
 pub use teacher_ref::TeacherRef;
-pub use train::TrainConfig;
+pub use train::{FitStep, TrainConfig};

@@ -28,13 +28,8 @@ impl Stage for TrainConfig {
     }
 
     fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
-        if !forecast.model.is_trainable() {
-            return Err(StageError::config("", "the model has no float32 parameter to train"));
-        }
-        self.0.check("", setting.data)?;
-        let what = format!("train ({})", self.0.epochs_text());
-        let plan = StepPlan::new("train", what, self).pass("fit", self.0.describe(setting.data));
-        Ok(Box::new(Train { config: self.0.clone(), plan }))
+        let plan = StepPlan::new("train", format!("train ({})", self.0.epochs_text()), self);
+        Ok(Box::new(FitStep::resolve(plan, self.0.clone(), forecast, setting)?))
     }
 
     fn teachers(&self) -> Vec<TeacherRef> {
@@ -46,14 +41,25 @@ impl Stage for TrainConfig {
     }
 }
 
-/// Training, resolved.
+/// Training, resolved: a step that does nothing else.
 #[derive(Debug)]
-struct Train {
+pub struct FitStep {
     config: FitConfig,
     plan: StepPlan,
 }
 
-impl Step for Train {
+impl FitStep {
+    /// Training as configured, to be told in a plan; errors where the model has nothing to train or the data can't teach it.
+    pub fn resolve(plan: StepPlan, config: FitConfig, forecast: &Forecast, setting: &Setting) -> Result<Self, StageError> {
+        if !forecast.model.is_trainable() {
+            return Err(StageError::config("", "the model has no float32 parameter to train"));
+        }
+        config.check("", setting.data)?;
+        Ok(Self { plan: plan.pass("fit", config.describe(setting.data)), config })
+    }
+}
+
+impl Step for FitStep {
     fn plan(&self) -> &StepPlan {
         &self.plan
     }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use sinter_pipeline::Schema;
 
 /// Presses trained neural networks into small ones.
 ///
@@ -83,8 +85,8 @@ pub enum Command {
     /// Print the JSON Schema of a kind of file, for editors.
     Schema {
         /// Of which files.
-        #[arg(value_enum, default_value = "pipeline")]
-        of: SchemaOf,
+        #[arg(default_value = Schema::Pipeline.name(), value_parser = PossibleValuesParser::new(Schema::ALL.map(Schema::name)).map(kind))]
+        of: Schema,
     },
     /// Look after the results that runs keep.
     Cache {
@@ -107,15 +109,9 @@ pub enum Command {
     },
 }
 
-/// A kind of file.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum SchemaOf {
-    /// A pipeline.
-    Pipeline,
-    /// A data file.
-    Data,
-    /// A target file.
-    Target,
+/// One of the names that the parser let through.
+fn kind(name: String) -> Schema {
+    Schema::ALL.into_iter().find(|s| s.name() == name).unwrap_or(Schema::Pipeline)
 }
 
 #[derive(Debug, Subcommand)]

@@ -52,7 +52,7 @@ fn age(seconds: u64) -> String {
 
 /// Exit code 1 where something was damaged.
 fn verify(store: &Store) -> Result<(), Failure> {
-    let findings = store.verify();
+    let findings = store.verify().map_err(failed)?;
     let faults: Vec<String> = findings.iter().filter_map(|f| Some(format!("{}: {}", f.key, f.fault.as_ref()?))).collect();
     if faults.is_empty() {
         return say(&format!("{} entries, every byte is as it was written", findings.len()));

@@ -5,11 +5,11 @@ use std::path::Path;
 use clap::CommandFactory;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{ConfigError, Plan, RunOptions, Schema, Store, inspect, read_target, schema};
+use sinter_pipeline::{ConfigError, Plan, RunOptions, Store, inspect, read_target, schema};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::answer::{Failure, failed, say, wrong};
-use crate::args::{Args, Command, RunArgs, SchemaOf};
+use crate::args::{Args, Command, RunArgs};
 use crate::cache;
 use crate::terminal::Listener;
 
@@ -66,14 +66,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Unpack { file, output } => unpack_file(&file, &output.unwrap_or_else(|| file.with_extension("onnx"))),
         Command::Operators { json } => operators(json),
-        Command::Schema { of } => {
-            let of = match of {
-                SchemaOf::Pipeline => Schema::Pipeline,
-                SchemaOf::Data => Schema::Data,
-                SchemaOf::Target => Schema::Target,
-            };
-            say(&serde_json::to_string_pretty(&schema(of)).map_err(failed)?)
-        }
+        Command::Schema { of } => say(&serde_json::to_string_pretty(&schema(of)).map_err(failed)?),
         Command::Cache { out, action } => cache::run(&Store::of_runs(&out), &action),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "sinter", &mut std::io::stdout());

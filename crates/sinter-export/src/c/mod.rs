@@ -8,7 +8,7 @@ use sinter_model::identifier;
 
 use crate::device::source::{CSource, Call, list};
 use crate::device::{LowerError, Memory, Program, Rounding, c_kernels, plan, run};
-use crate::tflite::{operators, tflite};
+use crate::tflite::operators;
 
 pub use build::{BuildSize, answers_its_test, measure};
 
@@ -23,12 +23,11 @@ pub struct Source {
     pub memory_bytes: usize,
 }
 
-/// The files for a program. `sample`: integers for each input, which become the test vector. `arena`: bytes that TensorFlow Lite Micro
-/// took, when that was measured. Errors on a step that is not in integers.
-pub fn source(program: &Program, sample: &[Vec<i8>], arena: Option<usize>) -> Result<Source, LowerError> {
+/// The files for a program. `file`: its flatbuffer. `sample`: integers for each input, which become the test vector. `arena`: bytes that
+/// TensorFlow Lite Micro took, when that was measured. Errors on a step that is not in integers.
+pub fn source(program: &Program, file: &[u8], sample: &[Vec<i8>], arena: Option<usize>) -> Result<Source, LowerError> {
     let memory = plan(program);
     let expected = run(program, sample, Rounding::Fixed)?;
-    let file = tflite(program);
     let constant_bytes = program.tensors.iter().filter_map(|t| t.data.as_ref()).map(Vec::len).sum();
     let files = vec![
         ("sinter_kernels.h", include_str!("sinter_kernels.h").into()),
@@ -36,7 +35,7 @@ pub fn source(program: &Program, sample: &[Vec<i8>], arena: Option<usize>) -> Re
         ("model.h", header(program, &memory).into()),
         ("model.c", body(program, &memory)?.into()),
         ("model_tflite.h", TFLITE_HEADER.into()),
-        ("model_tflite.c", array(&file).into()),
+        ("model_tflite.c", array(file).into()),
         ("model_resolver.h", resolver(program, arena).into()),
         ("test_vector.h", vectors(sample, &expected).into()),
         ("test.c", test(program).into()),

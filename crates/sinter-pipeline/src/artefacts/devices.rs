@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sinter_data::Order;
 use sinter_estimate::{Measure, Vela};
-use sinter_export::{arena, c, device, tflite};
+use sinter_export::{arena, c, device};
 use sinter_model::{Bytes, write_whole};
 use sinter_report::{ArtifactRow, NpuRow};
 use sinter_train::Event;
@@ -14,9 +14,9 @@ use super::{ArtefactError, Writer};
 impl Writer<'_> {
     pub(super) fn tflite(&mut self) -> Result<(), ArtefactError> {
         let path = self.place("model.tflite");
-        write_whole(&path, &tflite(self.result.program()?))?;
+        write_whole(&path, self.result.flatbuffer()?)?;
         let mut what = "The compressed model for LiteRT, TensorFlow Lite Micro and Vela; images channels last".to_string();
-        match arena(&path) {
+        match self.arena()? {
             Some(Ok(bytes)) => what += &format!("; its arena in TensorFlow Lite Micro is {}, measured", Bytes(bytes as u64)),
             Some(Err(reason)) => what += &format!("; TensorFlow Lite Micro refuses it: {reason}"),
             None => {}
@@ -31,6 +31,18 @@ impl Writer<'_> {
         self.add("model.tflite", &what)
     }
 
+    /// What TensorFlow Lite Micro takes for the model: `None` where it is not installed. It is asked once.
+    fn arena(&mut self) -> Result<Option<Result<usize, String>>, ArtefactError> {
+        if let Some(asked) = &self.arena {
+            return Ok(asked.clone());
+        }
+        // It reads a file; this one is nobody else's and goes away with its folder.
+        let scratch = tempfile::tempdir().map_err(ArtefactError::io(&std::env::temp_dir()))?;
+        let probe = scratch.path().join("model.tflite");
+        write_whole(&probe, self.result.flatbuffer()?)?;
+        Ok(self.arena.insert(arena(&probe)).clone())
+    }
+
     /// Writes the folder of C source; its test vector is the first test sample.
     pub(super) fn c_source(&mut self) -> Result<(), ArtefactError> {
         let Some(batch) = self.plan.data.test.batches(1, Order::Stored).next() else { return Ok(()) };
@@ -38,11 +50,7 @@ impl Writer<'_> {
         let sample = device::integers(program, &[batch?.x])?;
         let place = self.place("c");
         std::fs::create_dir_all(&place).map_err(ArtefactError::io(&place))?;
-        // TensorFlow Lite Micro reads a file; this one is nobody else's and goes away with its folder.
-        let scratch = tempfile::tempdir().map_err(ArtefactError::io(&std::env::temp_dir()))?;
-        let probe = scratch.path().join("model.tflite");
-        write_whole(&probe, &tflite(program))?;
-        let source = c::source(program, &sample, arena(&probe).and_then(Result::ok))?;
+        let source = c::source(program, self.result.flatbuffer()?, &sample, self.arena()?.and_then(Result::ok))?;
         let mut bytes = 0;
         for (name, content) in &source.files {
             write_whole(&place.join(name), content)?;

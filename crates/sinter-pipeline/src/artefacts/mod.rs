@@ -88,6 +88,8 @@ struct Writer<'a> {
     /// Whether to execute what was generated from a model that came from outside.
     execute: bool,
     events: Events<'a>,
+    /// What TensorFlow Lite Micro said, once it was asked.
+    arena: Option<Option<Result<usize, String>>>,
     done: Artefacts,
 }
 
@@ -101,7 +103,7 @@ pub(crate) fn write(
     events: Events,
 ) -> Result<Artefacts, Unwritten> {
     let measured = (&measured[plan.training_stages()], &measured[measured.len() - 1]);
-    let mut writer = Writer { plan, float, result, measured, folder, execute, events, done: Artefacts::default() };
+    let mut writer = Writer { plan, float, result, measured, folder, execute, events, arena: None, done: Artefacts::default() };
     for export in &plan.config.export {
         let (file, written) = match export {
             Export::Packed => ("artifacts/model.sinter", writer.packed()),

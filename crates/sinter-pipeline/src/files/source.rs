@@ -65,6 +65,7 @@ impl Source {
             let list = valid.join(", ");
             let help = match nearest(wrong, &valid) {
                 Some(near) => format!("did you mean `{near}`? Valid here: {list}"),
+                None if valid.is_empty() => "there are no keys here".to_string(),
                 None => format!("valid here: {list}"),
             };
             let key = if path.is_empty() { wrong.to_string() } else { format!("{path}.{wrong}") };
@@ -133,15 +134,17 @@ fn quoted(text: &str) -> Vec<String> {
 fn plain_words(text: &str) -> String {
     let mut out = text.to_string();
     for (rust, plain) in [
-        ("expected usize", "expected a whole number"),
-        ("expected u64", "expected a whole number"),
+        ("expected a nonzero usize", "expected a whole number, 1 or more"),
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
         ("expected i64", "expected a whole number"),
-        ("expected u32", "expected a whole number"),
+        ("expected u32", "expected a whole number, 0 or more"),
         ("expected u8", "expected a small whole number"),
         ("expected f64", "expected a number"),
         ("expected f32", "expected a number"),
         ("expected a boolean", "expected true or false"),
         ("invalid type: ", "wrong type: "),
+        ("invalid value: ", "wrong value: "),
         ("floating point", "number"),
         ("unit value", "nothing"),
     ] {

@@ -1,7 +1,6 @@
 //! Names of results: the hash of all that they depend on, which stays readable.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -86,32 +85,26 @@ fn hash_path(path: &Path) -> Result<String, String> {
 }
 
 fn add(hasher: &mut blake3::Hasher, path: &Path) -> std::io::Result<()> {
-    let mut text = |text: &str| {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    };
     if path.is_dir() {
-        text("folder");
+        text(hasher, "folder");
         let mut entries = std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
         entries.sort();
         for entry in entries {
-            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name.as_bytes());
+            text(hasher, &entry.file_name().unwrap_or_default().to_string_lossy());
             add(hasher, &entry)?;
         }
         hasher.update(b"end of folder");
         return Ok(());
     }
-    let mut file = std::fs::File::open(path)?;
-    text(&file.metadata()?.len().to_string());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            n => hasher.update(&buffer[..n]),
-        };
-    }
+    let file = std::fs::File::open(path)?;
+    text(hasher, &file.metadata()?.len().to_string());
+    hasher.update_reader(file).map(drop)
+}
+
+/// A text with its length, so that no two sequences of texts are one.
+fn text(hasher: &mut blake3::Hasher, text: &str) {
+    hasher.update(&(text.len() as u64).to_le_bytes());
+    hasher.update(text.as_bytes());
 }
 
 /// Removes what only says where files lie.

@@ -1,23 +1,19 @@
 //! A model on disk with its chains: one safetensors file, the graph in its metadata.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sinter_model::{
-    Chain, Codebook, ElementType, Graph, Half, Mask, Model, NmPattern, OpError, QuantParams, Quantizer, Role, Weight, WriteError,
-    to_bytes, to_i64s, write_whole,
+    Chain, Codebook, ElementType, Graph, Half, Mask, Model, NmPattern, OpError, QuantParams, Quantizer, Role, Weight,
+    to_bytes, to_i64s,
 };
 use tch::{Kind, Tensor};
 
 /// Why a checkpoint was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The disk did not take it.
-    #[error(transparent)]
-    Write(#[from] WriteError),
     /// It is not what was written.
     #[error("checkpoint: {0}")]
     Damaged(String),
@@ -56,19 +52,7 @@ struct CodebookMeta {
     shared: Option<String>,
 }
 
-/// Writes a model so that reading gives back latent tensors, chains and quantizers exactly. The file appears whole.
-pub fn write_checkpoint(model: &Model, path: &Path) -> Result<(), CheckpointError> {
-    Ok(write_whole(path, &encode(model)?)?)
-}
-
-/// Reads a model back.
-pub fn read_checkpoint(path: &Path) -> Result<Model, CheckpointError> {
-    let named = |reason: String| CheckpointError::Damaged(format!("{}: {reason}", path.display()));
-    let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
-    decode(&bytes).map_err(|e| named(e.to_string()))
-}
-
-/// The bytes of a checkpoint.
+/// The bytes of a checkpoint, from which reading gives back latent tensors, chains and quantizers exactly.
 pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut weights = Vec::new();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use sinter_model::{Model, WriteError};
 
-pub use checkpoint::{CheckpointError, read_checkpoint, write_checkpoint};
+pub use checkpoint::CheckpointError;
 pub use entry::Kind;
 pub(crate) use memory::StageMemory;
 pub use upkeep::{Entry, Finding, Prune};
@@ -82,11 +82,8 @@ impl Store {
 
     /// Waits until nobody else writes this entry; says so where it has to wait. What a killed run left half written is removed.
     pub(crate) fn lock(&self, key: &str, waits: impl FnOnce()) -> Result<Lock, StoreError> {
-        let locks = self.root.join(LOCKS);
-        std::fs::create_dir_all(&locks).map_err(StoreError::io(&locks))?;
-        let path = locks.join(key);
+        let (path, file) = self.lock_file(key)?;
         let fail = StoreError::io(&path);
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(&fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -95,10 +92,32 @@ impl Store {
             }
             Err(TryLockError::Error(e)) => return Err(fail(e)),
         }
+        Ok(self.locked(key, file))
+    }
+
+    /// The lock of an entry that nobody writes; `None` while somebody does.
+    fn try_lock(&self, key: &str) -> Result<Option<Lock>, StoreError> {
+        let (path, file) = self.lock_file(key)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(self.locked(key, file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(StoreError::io(&path)(e)),
+        }
+    }
+
+    fn lock_file(&self, key: &str) -> Result<(PathBuf, File), StoreError> {
+        let locks = self.root.join(LOCKS);
+        std::fs::create_dir_all(&locks).map_err(StoreError::io(&locks))?;
+        let path = locks.join(key);
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(StoreError::io(&path))?;
+        Ok((path, file))
+    }
+
+    fn locked(&self, key: &str, file: File) -> Lock {
         for scratch in self.scratch(key) {
             let _gone = std::fs::remove_dir_all(scratch);
         }
-        Ok(Lock { _file: file })
+        Lock { _file: file }
     }
 
     /// Half-written folders of an entry.
@@ -112,7 +131,7 @@ impl Store {
     pub(crate) fn measured(&self, key: &str) -> Option<Measured> {
         let folder = self.folder(key);
         self.checked(key, |manifest| {
-            manifest.verify(&folder)?;
+            manifest.file(&folder, MODEL)?;
             serde_json::from_slice(&manifest.file(&folder, MEASURED)?).map_err(|e| format!("{MEASURED}: {e}"))
         })
     }
@@ -134,6 +153,8 @@ impl Store {
                 upkeep::touch(&folder);
                 Some(found)
             }
+            // Removed or replaced since we looked: there is nothing to set aside.
+            Err(_) if !folder.join("manifest.json").exists() && !folder.exists() => None,
             Err(reason) => {
                 let place = self.set_aside(key);
                 tracing::warn!("the cache entry {key} is damaged ({reason}); it lies in {place} now, and is made again");

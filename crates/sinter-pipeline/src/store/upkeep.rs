@@ -91,40 +91,47 @@ impl Store {
         folders.into_iter().map(entry).collect()
     }
 
-    /// Checks every byte of every entry. Damaged ones are set aside: the next run makes them again.
-    pub fn verify(&self) -> Vec<Finding> {
-        let check = |(key, folder): (String, PathBuf)| {
+    /// Checks every byte of every entry that no run is writing. Damaged ones are set aside: the next run makes them again.
+    pub fn verify(&self) -> Result<Vec<Finding>, StoreError> {
+        let mut found = Vec::new();
+        for (key, folder) in self.folders() {
+            let Some(_lock) = self.try_lock(&key)? else { continue };
             let fault = Manifest::read(&folder).and_then(|m| m.verify(&folder)).err();
             let fault = fault.map(|reason| format!("{reason}; set aside in {}", self.set_aside(&key)));
-            Finding { key, fault }
-        };
-        self.folders().into_iter().map(check).collect()
+            found.push(Finding { key, fault });
+        }
+        Ok(found)
     }
 
-    /// Removes entries. Gives how many went, and their bytes. One that a run is writing stays.
+    /// Removes entries, and what was set aside as damaged. Gives how many went, and their bytes. One that a run is writing stays.
     pub fn prune(&self, prune: Prune) -> Result<(usize, u64), StoreError> {
-        let goes = |e: &Entry| prune.older.is_none_or(|age| e.unused_seconds >= age.as_secs());
+        let goes = |unused: Duration| prune.older.is_none_or(|age| unused >= age);
+        let mut gone: Vec<(PathBuf, Option<String>)> = Vec::new();
+        let entries = self.entries().into_iter().skip(prune.keep_last);
+        let entries = entries.filter(|e| goes(Duration::from_secs(e.unused_seconds)));
+        gone.extend(entries.map(|e| (self.folder(&e.key), Some(e.key))));
+        let damaged = std::fs::read_dir(self.root.join(DAMAGED)).into_iter().flatten().filter_map(Result::ok).map(|e| e.path());
+        gone.extend(damaged.filter(|folder| goes(unused(folder))).map(|folder| (folder, None)));
         let (mut count, mut bytes) = (0, 0);
-        for entry in self.entries().iter().skip(prune.keep_last).filter(|e| goes(e)) {
-            if self.is_busy(&entry.key) {
+        for (folder, key) in gone {
+            let lock = key.map(|key| self.try_lock(&key)).transpose()?;
+            if let Some(None) = lock {
                 continue;
             }
-            let folder = self.folder(&entry.key);
+            let size = size(&folder);
             std::fs::remove_dir_all(&folder).map_err(StoreError::io(&folder))?;
-            (count, bytes) = (count + 1, bytes + entry.bytes);
+            (count, bytes) = (count + 1, bytes + size);
         }
-        bytes += self.remove(DAMAGED)?;
         Ok((count, bytes))
     }
 
     /// Removes everything. Errors while a run is writing.
     pub fn clear(&self) -> Result<u64, StoreError> {
-        let locks = std::fs::read_dir(self.root.join(LOCKS)).into_iter().flatten().filter_map(Result::ok);
-        for lock in locks {
-            if self.is_busy(&lock.file_name().to_string_lossy()) {
-                let busy = std::io::Error::other("a run is writing to it; clear it when that is done");
-                return Err(StoreError::io(&lock.path())(busy));
-            }
+        let names = std::fs::read_dir(self.root.join(LOCKS)).into_iter().flatten().filter_map(Result::ok);
+        let mut locks = Vec::new();
+        for name in names.map(|lock| lock.file_name().to_string_lossy().into_owned()) {
+            let busy = || std::io::Error::other("a run is writing to it; clear it when that is done");
+            locks.push(self.try_lock(&name)?.ok_or_else(|| StoreError::io(&self.folder(&name))(busy()))?);
         }
         let bytes = size(&self.root);
         match std::fs::remove_dir_all(&self.root) {
@@ -133,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Removes what Sinter before 0.2 left here: entries without checksums. Gives how many files went.
+    /// Removes entries without checksums, as Sinter left them before they had some. Gives how many files went.
     pub(crate) fn discard_old(&self) -> usize {
         let entries = std::fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
         let old = entries.filter(|e| {
@@ -142,19 +149,5 @@ impl Store {
             of_key && [".safetensors", ".json"].iter().any(|end| name.ends_with(end)) && e.path().is_file()
         });
         old.filter(|e| std::fs::remove_file(e.path()).is_ok()).count()
-    }
-
-    fn remove(&self, name: &str) -> Result<u64, StoreError> {
-        let folder = self.root.join(name);
-        if !folder.exists() {
-            return Ok(0);
-        }
-        let bytes = size(&folder);
-        std::fs::remove_dir_all(&folder).map_err(StoreError::io(&folder))?;
-        Ok(bytes)
-    }
-
-    fn is_busy(&self, key: &str) -> bool {
-        File::open(self.root.join(LOCKS).join(key)).is_ok_and(|f| f.try_lock().is_err())
     }
 }

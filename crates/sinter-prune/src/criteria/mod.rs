@@ -3,8 +3,12 @@
 pub mod channel;
 pub mod weight;
 
-use sinter_data::{Dataset, Task};
-use sinter_train::StageError;
+use std::num::NonZeroUsize;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sinter_data::{Dataset, Split, Task};
+use sinter_train::{Context, StageError};
 
 pub use channel::ChannelCriterion;
 pub use weight::WeightCriterion;
@@ -33,10 +37,26 @@ impl Needs {
     }
 }
 
-/// Training samples that gradients and input norms come from, unless the user says otherwise.
-pub(crate) const SAMPLES: usize = 2048;
+/// How many training samples a criterion looks at: at least one, since of none all it could say is that nothing matters. Default: 2048.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Samples(NonZeroUsize);
 
-/// For `#[serde(default)]` of options that count samples.
-pub(crate) fn samples() -> usize {
-    SAMPLES
+impl Samples {
+    /// So many.
+    pub(crate) const fn new(count: NonZeroUsize) -> Self {
+        Self(count)
+    }
+
+    /// The samples, by the stage's seed.
+    pub(crate) fn draw(self, context: &Context) -> Split {
+        context.data.train.sample(self.0.get(), context.seed)
+    }
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        const { Self(NonZeroUsize::new(2048).unwrap()) }
+    }
 }

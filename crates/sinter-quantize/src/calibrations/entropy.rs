@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sinter_calibrate::{Histogram, Watch};
 
 use super::RangeChoice;
-use super::search::{difference, running, shrink};
+use super::search::{counts_beside_zero, difference, running, shrink};
 
 /// The range that keeps most of the distribution, by Kullback-Leibler divergence (Migacz, 2017): what is clipped counts at the edge, and the bins
 /// of one level share their counts evenly. For long tails. Costs a histogram and a search.
@@ -20,10 +20,7 @@ impl RangeChoice for Entropy {
 
     fn choose(&self, seen: (f32, f32), histogram: &Histogram, bits: u8) -> (f32, f32) {
         let levels = 1usize << bits;
-        let mut counts: Vec<f64> = histogram.counts().iter().map(|&c| c as f64).collect();
-        // Zero is exact on every quantizer and often half of all: what it would hide is left to the others.
-        let at_zero = histogram.bin(0.0);
-        counts[at_zero] = (counts[at_zero] - histogram.zeros() as f64).max(0.0);
+        let counts = counts_beside_zero(histogram);
         let sums = running(counts.iter().map(|&c| if c > 0.0 { [c, c * c.ln(), 1.0] } else { [0.0; 3] }));
         let total = sums[Histogram::BINS][0];
         if total <= 0.0 {
@@ -59,8 +56,8 @@ impl RangeChoice for Entropy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibrations::search::costs_least;
     use proptest::prelude::*;
-    use sinter_calibrate::Observer;
 
     fn divergence_by_bin(h: &Histogram, bits: u8, (low, high): (f32, f32)) -> f64 {
         let mut counts: Vec<f64> = h.counts().iter().map(|&c| c as f64).collect();
@@ -88,15 +85,8 @@ mod tests {
         /// The cost by running sums is that of its definition, bin by bin.
         #[test]
         fn sums_stand_for_bins(values in proptest::collection::vec(-200i32..1000, 50..400), bits in 2u8..9) {
-            let values: Vec<f32> = values.iter().map(|&v| v.max(0) as f32 * (v % 7) as f32).collect();
-            let mut observer = Observer::new(Watch::Histogram);
-            observer.observe(&values, 1);
-            let (h, seen) = (observer.histogram(), observer.seen().unwrap());
-            let cost = |range: (f32, f32)| divergence_by_bin(h, bits, range);
-            let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs()).max(1e-9);
-            let wanted = shrink(seen.0, seen.1, |l, r| cost((l as f32, r as f32)));
-            let found = Entropy {}.choose(seen, h, bits);
-            prop_assert!(close(cost(found), cost(wanted)));
+            let least = costs_least(&Entropy {}, divergence_by_bin, &values, bits);
+            prop_assert!(least);
         }
     }
 }

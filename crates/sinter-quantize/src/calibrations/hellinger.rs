@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sinter_calibrate::{Histogram, Watch};
 
 use super::RangeChoice;
-use super::search::{difference, running, shrink};
+use super::search::{counts_beside_zero, difference, running, shrink};
 
 /// The range whose levels keep most of the distribution, by Hellinger's distance (Hellinger, 1909): what is clipped counts at the edge, and the
 /// bins of one level share their counts evenly, as for `entropy`; unlike that, bins that are almost empty weigh next to nothing. For long tails
@@ -20,10 +20,7 @@ impl RangeChoice for Hellinger {
     }
 
     fn choose(&self, seen: (f32, f32), histogram: &Histogram, bits: u8) -> (f32, f32) {
-        let mut counts: Vec<f64> = histogram.counts().iter().map(|&c| c as f64).collect();
-        // Zero is exact on every quantizer and often half of all: what it would hide is left to the others.
-        let at_zero = histogram.bin(0.0);
-        counts[at_zero] = (counts[at_zero] - histogram.zeros() as f64).max(0.0);
+        let counts = counts_beside_zero(histogram);
         let sums = running(counts.iter().map(|&c| if c > 0.0 { [c, c.sqrt(), 1.0] } else { [0.0; 3] }));
         if sums[Histogram::BINS][0] <= 0.0 {
             return seen;

@@ -72,6 +72,24 @@ mod tests {
         }
     }
 
+    /// Values of one sign that keep away from zero, of which later batches widen the histogram downward.
+    #[test]
+    fn values_that_never_come_near_zero_have_a_range() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for sign in [1f32, -1.0] {
+            for calibration in Calibration::all() {
+                let mut observer = Observer::new(calibration.kind().watch());
+                for least in [20f32, 14.0, 10.5, 10.0] {
+                    let values: Vec<f32> = (0..500).map(|_| sign * (least + random.f32() * (35.0 - least))).collect();
+                    observer.observe(&values, 1);
+                }
+                let (low, high) = calibration.range(&observer, 8);
+                let (low, high) = if sign > 0.0 { (low, high) } else { (-high, -low) };
+                assert!(low >= 9.9 && high > 20.0 && high <= 35.1, "{}: {low} {high}", calibration.name());
+            }
+        }
+    }
+
     #[test]
     fn ranges_stay_within_what_was_seen() {
         let values: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 / 2500.0 - 0.5).collect();

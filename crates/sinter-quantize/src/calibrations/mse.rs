@@ -34,7 +34,6 @@ impl RangeChoice for Mse {
         let before =
             |value: f64| (((value - histogram.start()) / histogram.width() - 0.5).ceil().max(0.0) as usize).min(Histogram::BINS);
         shrink(seen.0, seen.1, |low, high| {
-            let (low, high) = (low.min(0.0), high.max(0.0));
             let step = ((high - low) / levels).max(1e-30);
             let below = squares(sums[before(low)], low - middle);
             let above = squares(difference(all, sums[before(high)]), high - middle);
@@ -47,6 +46,7 @@ impl RangeChoice for Mse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibrations::search::costs_least;
     use proptest::prelude::*;
     use sinter_calibrate::Observer;
 
@@ -62,15 +62,8 @@ mod tests {
         /// The cost by running sums is that of its definition, bin by bin.
         #[test]
         fn sums_stand_for_bins(values in proptest::collection::vec(-200i32..1000, 50..400), bits in 2u8..9) {
-            let values: Vec<f32> = values.iter().map(|&v| v.max(0) as f32 * (v % 7) as f32).collect();
-            let mut observer = Observer::new(Watch::Histogram);
-            observer.observe(&values, 1);
-            let (h, seen) = (observer.histogram(), observer.seen().unwrap());
-            let cost = |range: (f32, f32)| squares_by_bin(h, bits, range);
-            let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * a.abs().max(b.abs()).max(1e-9);
-            let wanted = shrink(seen.0, seen.1, |l, r| cost((l as f32, r as f32)));
-            let found = Mse {}.choose(seen, h, bits);
-            prop_assert!(close(cost(found), cost(wanted)));
+            let least = costs_least(&Mse {}, squares_by_bin, &values, bits);
+            prop_assert!(least);
         }
     }
 

@@ -1,7 +1,7 @@
 //! All but the outermost.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sinter_calibrate::{Histogram, Watch};
 use sinter_model::Ratio;
 
@@ -11,13 +11,17 @@ use super::RangeChoice;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Percentile {
-    /// The share that is left out on each side. Default: 0.01%.
-    #[serde(default = "outside")]
+    /// The share that is left out on each side, less than half. Default: 0.01%.
+    #[serde(default = "outside", deserialize_with = "less_than_half")]
     pub outside: Ratio,
 }
 
 fn outside() -> Ratio {
     Ratio::new(1e-4).unwrap_or_default()
+}
+
+fn less_than_half<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ratio, D::Error> {
+    Ratio::deserialize_below(deserializer, 0.5)
 }
 
 impl Default for Percentile {

@@ -5,7 +5,7 @@
 //! chooses for itself (Shoham and Gersho, 1988; for networks, Dong et al., HAWQ-V2, 2020).
 
 mod allocate;
-mod config;
+pub(crate) mod config;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -14,12 +14,11 @@ use sinter_estimate::{costs, footprint};
 use sinter_model::{Bytes, Joules, Layer, Model, QuantParams, Quantizer};
 use sinter_train::{Context, StageError};
 
-pub use config::MixedConfig;
-
 use crate::formats::Format;
 use crate::placement::place;
 use crate::resolved::Resolved;
 use allocate::{Curve, path, within};
+use config::MixedConfig;
 use scan::Scan;
 
 /// Samples that quality and outputs are measured on: of the validation split, or else of the training split.
@@ -33,7 +32,7 @@ pub(crate) fn choose(
     layers: &[Layer],
     context: &Context,
 ) -> Result<BTreeMap<String, Format>, StageError> {
-    let (split, _) = context.judging_samples(SAMPLES);
+    let split = context.judging_samples(SAMPLES);
     let scan = Scan { resolved, model, layers, split: &split, context };
     let curves = scan.curves(mixed)?;
     let narrowest = mixed.widths.iter().min().copied().unwrap_or(0);

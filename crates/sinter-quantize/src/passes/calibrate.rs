@@ -17,8 +17,8 @@ impl Pass for Calibrate {
         "calibrate"
     }
 
-    fn needs(&self) -> &'static [Needs] {
-        &[Needs::Ranges]
+    fn needs(&self, resolved: &Resolved) -> &'static [Needs] {
+        if resolved.activations.calibrated().is_some() { &[Needs::Ranges] } else { &[] }
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

@@ -17,7 +17,7 @@ impl Pass for ChooseBits {
         "choose-bits"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Samples]
     }
 

@@ -21,7 +21,7 @@ impl Pass for CorrectBiases {
         "correct-biases"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Means]
     }
 
@@ -31,11 +31,11 @@ impl Pass for CorrectBiases {
     }
 
     fn wants(&self, state: &State, wanted: &mut Wanted) {
-        wanted.means.extend(state.layers());
+        wanted.means.extend(corrected(state));
     }
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
-        for layer in state.layers().iter().filter(|l| !state.rounding(l).kind().decides_last()).cloned().collect::<Vec<_>>() {
+        for layer in corrected(state) {
             if let Some(mean) = state.statistics.means.get(&layer.weight) {
                 let before = state.float().weight(&layer.weight)?.effective().map_err(StageError::weight(&layer.weight))?;
                 correct(&mut state.model, &layer, &before, mean)?;
@@ -43,6 +43,11 @@ impl Pass for CorrectBiases {
         }
         Ok(())
     }
+}
+
+/// The layers with a bias whose rounding has not seen to the mean already.
+fn corrected(state: &State) -> Vec<Layer> {
+    state.layers().into_iter().filter(|l| l.bias.is_some() && !state.rounding(l).kind().decides_last()).collect()
 }
 
 /// Takes from a layer's bias what rounding its weight adds to the mean of each output channel (Nagel et al., 2019, section 4.2): the

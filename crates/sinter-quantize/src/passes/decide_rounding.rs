@@ -16,7 +16,7 @@ impl Pass for DecideRounding {
         "decide-rounding"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Samples, Needs::Gradients]
     }
 
@@ -44,8 +44,8 @@ impl Pass for DecideRounding {
         }
         for method in methods {
             let own = layers.iter().filter(|l| state.rounding(l) == method).cloned().collect::<Vec<_>>();
-            let float = state.float().copy();
-            method.kind().decide(&mut state.model, &float, &own, &state.samples, state.context)?;
+            let Some(float) = &state.float else { continue };
+            method.kind().decide(&mut state.model, float, &own, &state.samples, state.context)?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Pass for Dynamic {
         "dynamic"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[]
     }
 

@@ -18,7 +18,7 @@ impl Pass for IntegerBiases {
         "integer-biases"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[]
     }
 

@@ -21,7 +21,7 @@ impl Pass for Lift {
         "lift"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Samples]
     }
 
@@ -31,8 +31,8 @@ impl Pass for Lift {
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
         let Some(most) = state.resolved.config.accuracy_drop else { return Ok(()) };
-        let float = state.float().copy();
-        let lifting = Lifting { mode: state.resolved.config.mode, float: &float, activations: state.activations.as_ref() };
+        let Some(float) = &state.float else { return Ok(()) };
+        let lifting = Lifting { mode: state.resolved.config.mode, float, activations: state.activations.as_ref() };
         hold(most.get(), &lifting, &mut state.model, state.context)
     }
 }
@@ -65,8 +65,7 @@ fn hold(most: f64, lift: &Lifting, model: &mut Model, context: &Context) -> Resu
     let layers = model.layers();
     for (i, layer) in layers.iter().enumerate() {
         let mut trial = model.copy();
-        lift.lift(&mut trial, layer, Height::Float)?;
-        let after = lost(&trial)?;
+        let after = if lift.lift(&mut trial, layer, Height::Float)? { lost(&trial)? } else { now };
         guilty.push((now - after, layer));
         context.progress("sensitivity", i + 1, layers.len());
     }

@@ -61,8 +61,8 @@ pub(crate) trait Pass: Debug + Sync {
     /// Its name in plans.
     fn name(&self) -> &'static str;
 
-    /// What it asks for.
-    fn needs(&self) -> &'static [Needs];
+    /// What it asks for under a plan.
+    fn needs(&self, resolved: &Resolved) -> &'static [Needs];
 
     /// What it does under a plan, in a few words; `None` where it is no part of it.
     fn applies(&self, resolved: &Resolved) -> Option<String>;
@@ -96,7 +96,7 @@ pub(crate) const PASSES: &[&dyn Pass] = &[
 pub(crate) fn of(resolved: &Resolved) -> Vec<(&'static dyn Pass, String)> {
     let each = PASSES.iter().filter_map(|pass| {
         let what = pass.applies(resolved)?;
-        let needs: Vec<&str> = pass.needs().iter().map(|n| n.name()).collect();
+        let needs: Vec<&str> = pass.needs(resolved).iter().map(|n| n.name()).collect();
         let needs = if needs.is_empty() { String::new() } else { format!(" (needs {})", needs.join(", ")) };
         Some((*pass, format!("{what}{needs}")))
     });

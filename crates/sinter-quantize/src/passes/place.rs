@@ -16,7 +16,7 @@ impl Pass for Place {
         "place"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[]
     }
 

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
 use crate::formats::{Number, Per};
-use crate::resolved::Resolved;
+use crate::resolved::{LayerFormats, Resolved};
 use crate::state::State;
 use crate::weights::weight_params;
 
@@ -23,8 +23,11 @@ impl Pass for Round {
         "round"
     }
 
-    fn needs(&self) -> &'static [Needs] {
-        &[Needs::SecondMoments]
+    fn needs(&self, resolved: &Resolved) -> &'static [Needs] {
+        // Bits that are chosen while running may ask for them too.
+        let columns = |l: &LayerFormats| l.weight.is_some() && resolved.rounding(l.facts, l.weight).kind().wants_columns();
+        let any = resolved.config.mixed.is_some() || resolved.layers.values().any(columns);
+        if any { &[Needs::SecondMoments] } else { &[] }
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

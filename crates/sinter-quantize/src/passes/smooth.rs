@@ -29,7 +29,7 @@ impl Pass for Smooth {
         "smooth"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::SecondMoments]
     }
 

@@ -19,7 +19,7 @@ impl Pass for Train {
         "train"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Gradients]
     }
 

@@ -29,7 +29,7 @@ impl Pass for TuneBiases {
         "tune-biases"
     }
 
-    fn needs(&self) -> &'static [Needs] {
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
         &[Needs::Samples, Needs::Labels, Needs::Gradients]
     }
 

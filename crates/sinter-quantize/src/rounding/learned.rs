@@ -2,6 +2,7 @@
 //! least, layer by layer, on what the layers before it give once they are rounded.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,12 +31,12 @@ const STRETCH: (f64, f64) = (-0.1, 1.1);
 #[serde(deny_unknown_fields, default)]
 pub struct Learned {
     /// Steps a layer. Default: 800.
-    pub steps: usize,
+    pub steps: NonZeroUsize,
 }
 
 impl Default for Learned {
     fn default() -> Self {
-        Self { steps: 800 }
+        const { Self { steps: NonZeroUsize::new(800).unwrap() } }
     }
 }
 
@@ -52,7 +53,7 @@ impl RoundingMethod for Learned {
         samples: &Split,
         context: &Context,
     ) -> Result<(), StageError> {
-        round(model, float, layers, samples, self.steps, context)
+        round(model, float, layers, samples, self.steps.get(), context)
     }
 }
 

@@ -34,15 +34,13 @@ impl<'a> Ranges<'a> {
         Self { quantizers, samples, seed, steps: 0, averages: BTreeMap::new() }
     }
 
+    /// What the weights give now, before any range clips it: the model has no quantizers on values.
     fn look(&mut self, model: &Model) -> Result<(), StageError> {
         let seed = self.seed.wrapping_add(self.steps as u64);
         let batch = self.samples.sample(BATCH, seed).batches(BATCH, Order::Stored).next();
         let Some(batch) = batch.transpose()? else { return Ok(()) };
-        // What the weights give now, before any range clips it.
-        let mut free = model.copy();
-        free.activations.clear();
         tch::no_grad(|| {
-            Runner::new(&free)?.run_tapped(&[batch.x], Mode::Predict, &mut |name, value| {
+            Runner::new(model)?.run_tapped(&[batch.x], Mode::Predict, &mut |name, value| {
                 if !self.quantizers.ranges.contains_key(name) {
                     return Ok(());
                 }
@@ -66,7 +64,10 @@ impl Callback for Ranges<'_> {
         if !due {
             return Ok(());
         }
-        self.look(model)?;
+        let held = std::mem::take(&mut model.activations);
+        let looked = self.look(model);
+        model.activations = held;
+        looked?;
         for (name, (low, high)) in &self.averages {
             if let Some(bits) = model.activations.get(name).map(Quantizer::bits) {
                 let params = QuantParams::affine(bits, self.quantizers.levels, *low, *high);

@@ -8,7 +8,6 @@ use sinter_model::{
     Attributes, IntegerKernel, Layer, Mode, Model, Node, OpResult, Weight, fold_batch_norm, insert_batch_norm, takes_batch_norm,
 };
 use sinter_train::{Callback, StageError};
-use tch::Tensor;
 
 /// Samples whose mean and variance are taken.
 pub(crate) const SAMPLES: usize = 2048;
@@ -105,10 +104,6 @@ impl Callback for Positive<'_> {
     fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
         self.clamp(model)?;
         self.other.before_step(model, done)
-    }
-
-    fn penalty(&mut self, model: &Model, done: f64) -> Result<Option<Tensor>, StageError> {
-        self.other.penalty(model, done)
     }
 
     fn after_backward(&mut self, model: &Model) -> Result<(), StageError> {

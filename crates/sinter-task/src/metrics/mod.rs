@@ -90,11 +90,6 @@ sinter_model::choices! {
 impl MetricChoice {
     /// The metric of a task where none was chosen: the first of the list that fits and needs no choice.
     pub fn fitting(task: Task, labelled: bool) -> Self {
-        match (task, labelled) {
-            (Task::Classify, true) => Self::Accuracy(accuracy::Accuracy {}),
-            (Task::Reconstruct, true) => Self::Auc(auc::Auc {}),
-            (Task::Reconstruct, false) => Self::Mse(mse::Mse {}),
-            (Task::Classify, false) => Self::Cosine(cosine::Cosine {}),
-        }
+        Self::all().into_iter().find(|m| m.kind().fits(task, labelled)).unwrap_or_default()
     }
 }

@@ -12,8 +12,10 @@ use super::{Shared, UpdateRule};
 #[serde(deny_unknown_fields, default)]
 pub struct Adamw {
     /// How much of the past the mean of gradients keeps. Default: 0.9.
+    #[serde(deserialize_with = "super::decay")]
     pub beta1: f64,
     /// How much of the past the mean of their squares keeps. Default: 0.999.
+    #[serde(deserialize_with = "super::decay")]
     pub beta2: f64,
 }
 

@@ -8,6 +8,8 @@ mod sgd;
 
 use std::fmt::Debug;
 
+use serde::Deserializer;
+use sinter_model::Ratio;
 use tch::nn;
 
 /// An update rule.
@@ -30,6 +32,11 @@ pub struct Shared {
     pub weight_decay: f64,
     /// Momentum, for rules that have one.
     pub momentum: f64,
+}
+
+/// For `#[serde(deserialize_with)]` of running means: a share below one, of which some is left for what is new.
+fn decay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ratio::deserialize_below(deserializer, 1.0).map(Ratio::get)
 }
 
 sinter_model::choices! {

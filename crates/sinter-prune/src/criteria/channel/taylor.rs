@@ -8,22 +8,15 @@ use sinter_train::{Context, StageError};
 
 use super::{Criterion, joined, of_outputs, sums};
 use crate::channels::Group;
-use crate::criteria::{Needs, SAMPLES, samples};
+use crate::criteria::{Needs, Samples};
 
 /// How much the loss would change, to first order, without the channel: the sum of `|w * dL/dw|` (Molchanov et al., 2019). The best guess where
 /// there are labels. Costs a backward pass over the samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Taylor {
     /// Training samples that gradients come from. Default: 2048.
-    #[serde(default = "samples")]
-    pub samples: usize,
-}
-
-impl Default for Taylor {
-    fn default() -> Self {
-        Self { samples: SAMPLES }
-    }
+    pub samples: Samples,
 }
 
 impl Criterion for Taylor {
@@ -32,8 +25,9 @@ impl Criterion for Taylor {
     }
 
     fn score(&self, model: &Model, groups: &[Group], context: &Context) -> Result<Vec<Vec<f64>>, StageError> {
-        let samples = context.data.train.sample(self.samples, context.seed);
-        let terms = saliency(model, context.data.task, &samples, &|what, done, all| context.progress(what, done, all))?;
+        let terms = saliency(model, context.data.task, &self.samples.draw(context), &|what, done, all| {
+            context.progress(what, done, all)
+        })?;
         // A layer that no gradient reaches counts by its squares.
         let each = of_outputs(model, |name, value, axis| match terms.get(name) {
             Some(term) => sums(term, axis),

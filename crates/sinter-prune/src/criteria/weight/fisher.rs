@@ -11,22 +11,15 @@ use sinter_train::{Context, StageError};
 use tch::{TchError, Tensor};
 
 use super::{Criterion, MEMORY};
-use crate::criteria::{Needs, SAMPLES, samples};
+use crate::criteria::{Needs, Samples};
 
 /// How much the loss would change, to second order, if the weight were zero, by the diagonal of the Fisher matrix (LeCun et al., Optimal Brain
 /// Damage, 1990). Costs a backward pass over the samples in small batches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Fisher {
     /// Training samples that gradients come from. Default: 2048.
-    #[serde(default = "samples")]
-    pub samples: usize,
-}
-
-impl Default for Fisher {
-    fn default() -> Self {
-        Self { samples: SAMPLES }
-    }
+    pub samples: Samples,
 }
 
 impl Criterion for Fisher {
@@ -35,8 +28,7 @@ impl Criterion for Fisher {
     }
 
     fn gather(&self, model: &Model, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
-        let samples = context.data.train.sample(self.samples, context.seed);
-        Ok(fisher(model, context.data.task, &samples, &|what, done, all| context.progress(what, done, all))?)
+        Ok(fisher(model, context.data.task, &self.samples.draw(context), &context.reporter())?)
     }
 
     fn score(&self, value: &Tensor, seen: Option<&Tensor>, _rng: &mut Rng) -> Result<Tensor, TchError> {

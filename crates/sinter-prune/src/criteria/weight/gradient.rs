@@ -11,23 +11,16 @@ use sinter_train::{Context, StageError};
 use tch::{TchError, Tensor};
 
 use super::{Criterion, MEMORY};
-use crate::criteria::{Needs, SAMPLES, samples};
+use crate::criteria::{Needs, Samples};
 
 /// The root mean square of `dL/dw`, whatever the weight is: what RigL (Evci et al., 2020) lets grow, here what stays. For masks that grow early in
 /// training, while weights still say little of what they will be; on a trained model `taylor` knows more. Costs a backward pass over the samples in
 /// small batches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Gradient {
     /// Training samples that gradients come from. Default: 2048.
-    #[serde(default = "samples")]
-    pub samples: usize,
-}
-
-impl Default for Gradient {
-    fn default() -> Self {
-        Self { samples: SAMPLES }
-    }
+    pub samples: Samples,
 }
 
 impl Criterion for Gradient {
@@ -36,8 +29,7 @@ impl Criterion for Gradient {
     }
 
     fn gather(&self, model: &Model, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
-        let samples = context.data.train.sample(self.samples, context.seed);
-        Ok(fisher(model, context.data.task, &samples, &|what, done, all| context.progress(what, done, all))?)
+        Ok(fisher(model, context.data.task, &self.samples.draw(context), &context.reporter())?)
     }
 
     fn score(&self, value: &Tensor, seen: Option<&Tensor>, _rng: &mut Rng) -> Result<Tensor, TchError> {

@@ -3,16 +3,19 @@
 //! Two masks are tried: that of the column-by-column sweep of Frantar and Alistarh (SparseGPT, 2023), and that of magnitudes times input
 //! norms (Sun et al., Wanda, 2023). For each, the kept weights are fitted to the layer's outputs by least squares; the better one stays.
 
+use std::num::NonZeroUsize;
+
 use fastrand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_calibrate::products;
+use sinter_data::Split;
 use sinter_model::{Layer, Mask, Model, NmPattern, OpError, OpResult};
 use sinter_train::{Context, StageError};
 use tch::{Kind, TchError, Tensor};
 
 use super::Criterion;
-use crate::criteria::Needs;
+use crate::criteria::{Needs, Samples};
 use crate::mask::{keep_largest, keep_nm};
 use crate::target::Target;
 
@@ -30,12 +33,12 @@ const FIT_STEPS: usize = 24;
 #[serde(deny_unknown_fields, default)]
 pub struct Obs {
     /// Training samples that the Hessians come from. Default: 1024.
-    pub samples: usize,
+    pub samples: Samples,
 }
 
 impl Default for Obs {
     fn default() -> Self {
-        Self { samples: 1024 }
+        const { Self { samples: Samples::new(NonZeroUsize::new(1024).unwrap()) } }
     }
 }
 
@@ -54,15 +57,14 @@ impl Criterion for Obs {
     }
 
     fn prune(&self, model: &mut Model, targets: &[(Layer, Target)], context: &Context) -> Option<Result<(), StageError>> {
-        Some(prune(model, targets, self.samples, context))
+        Some(prune(model, targets, &self.samples.draw(context), context))
     }
 }
 
 /// Prunes each layer to its target and updates its kept weights. Layers whose weight is not one matrix are pruned by magnitude.
-fn prune(model: &mut Model, targets: &[(Layer, Target)], samples: usize, context: &Context) -> Result<(), StageError> {
-    let samples = context.data.train.sample(samples, context.seed);
+fn prune(model: &mut Model, targets: &[(Layer, Target)], samples: &Split, context: &Context) -> Result<(), StageError> {
     let weights = targets.iter().map(|(l, _)| l.weight.clone()).collect();
-    let hessians = products(model, &weights, false, &samples, &|what, done, all| context.progress(what, done, all))?;
+    let hessians = products(model, &weights, false, samples, &context.reporter())?;
     for (i, (layer, target)) in targets.iter().enumerate() {
         context.progress("second-order pruning", i, targets.len());
         let at = StageError::weight(&layer.weight);

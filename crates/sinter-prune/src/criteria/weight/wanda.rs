@@ -11,22 +11,15 @@ use sinter_train::{Context, StageError};
 use tch::{TchError, Tensor};
 
 use super::Criterion;
-use crate::criteria::{Needs, SAMPLES, samples};
+use crate::criteria::{Needs, Samples};
 
 /// Magnitude times the norm of the weight's input, within each output channel (Wanda; Sun et al., 2023). For large models that are not
 /// fine-tuned afterwards. Costs a forward pass over the samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Wanda {
     /// Training samples that input norms come from. Default: 2048.
-    #[serde(default = "samples")]
-    pub samples: usize,
-}
-
-impl Default for Wanda {
-    fn default() -> Self {
-        Self { samples: SAMPLES }
-    }
+    pub samples: Samples,
 }
 
 impl Criterion for Wanda {
@@ -35,8 +28,7 @@ impl Criterion for Wanda {
     }
 
     fn gather(&self, model: &Model, context: &Context) -> Result<BTreeMap<String, Tensor>, StageError> {
-        let samples = context.data.train.sample(self.samples, context.seed);
-        Ok(input_norms(model, &samples, &|what, done, all| context.progress(what, done, all))?)
+        Ok(input_norms(model, &self.samples.draw(context), &context.reporter())?)
     }
 
     fn score(&self, value: &Tensor, seen: Option<&Tensor>, _rng: &mut Rng) -> Result<Tensor, TchError> {
