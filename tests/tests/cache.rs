@@ -1,20 +1,10 @@
 //! The cache from outside: what is damaged is named and made again, runs side by side share their work, and old results go.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use sinter_fixtures::{sinter, sinter_command, write_bars, write_pipeline};
-use sinter_report::RunRecord;
+use sinter_fixtures::{figures, record, sinter, sinter_command, write_bars, write_pipeline};
 
 const STAGES: &str = "stages:\n  - train: { epochs: 2 }\n  - prune: { pattern: \"2:4\" }\nexport: [packed]\n";
-
-fn record(folder: &Path, name: &str) -> RunRecord {
-    let runs: Vec<PathBuf> = std::fs::read_dir(folder.join("reports").join(name)).unwrap().map(|e| e.unwrap().path()).collect();
-    RunRecord::read(&runs[0]).unwrap()
-}
-
-fn figures(record: &RunRecord) -> Vec<(u64, f64)> {
-    record.stages.iter().map(|s| (s.packed_bytes, s.value)).collect()
-}
 
 fn ran(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = sinter(folder, args);

@@ -1,21 +1,9 @@
 //! The command line from outside: a whole run, resuming, killing.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sinter_fixtures::{ALL_STAGES, sinter, sinter_command, write_bars, write_pipeline};
+use sinter_fixtures::{ALL_STAGES, figures, only_run, sinter, sinter_command, write_bars, write_pipeline};
 use sinter_report::RunRecord;
-
-fn only_run(folder: &Path, pipeline: &str) -> std::path::PathBuf {
-    let runs: Vec<_> = std::fs::read_dir(folder.join("reports").join(pipeline)).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(runs.len(), 1, "{runs:?}");
-    runs[0].clone()
-}
-
-/// The figures of a run, without its times.
-fn figures(record: &RunRecord) -> Vec<(String, u64, u64, f64)> {
-    record.stages.iter().map(|s| (s.stage.clone(), s.packed_bytes, s.nonzero, s.value)).collect()
-}
 
 #[test]
 fn a_run_leaves_everything_and_resumes() {
@@ -123,7 +111,13 @@ fn a_sensitivity_scan_is_told_and_remembered() {
         )
     };
     write_pipeline(folder.path(), "scan", &stages(70));
-    assert!(sinter(folder.path(), &["run", "scan.yaml", "--quiet"]).status.success());
+    // Whether a run measured layers, by what it told.
+    let measures = || {
+        let run = sinter(folder.path(), &["run", "scan.yaml", "--json"]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).contains(r#""what":"sensitivity""#)
+    };
+    assert!(measures(), "the first run has nothing to take curves from");
     let run = only_run(folder.path(), "scan");
     let record = RunRecord::read(&run).unwrap();
     let file = std::fs::File::open(run.join("sensitivity.parquet")).unwrap();
@@ -142,7 +136,7 @@ fn a_sensitivity_scan_is_told_and_remembered() {
     assert_eq!(memories(), 1);
     std::fs::remove_dir_all(folder.path().join("reports/scan")).unwrap();
     write_pipeline(folder.path(), "scan", &stages(40));
-    assert!(sinter(folder.path(), &["run", "scan.yaml", "--quiet"]).status.success());
+    assert!(!measures(), "the curves of the first run were there");
     let again = RunRecord::read(&only_run(folder.path(), "scan")).unwrap().sensitivity;
     assert_eq!((memories(), again), (1, record.sensitivity));
 }

@@ -108,7 +108,7 @@ fn csv_tables_with_names_of_classes() {
     assert!(wrong.contains("no column `sort`; it has a, b, kind, id"), "{wrong}");
 }
 
-/// A image of one colour as an uncompressed BMP of 4 x 4.
+/// An image of one colour as an uncompressed BMP of 4 x 4.
 fn bmp(rgb: [u8; 3]) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     bytes.extend((54u32 + 48).to_le_bytes());

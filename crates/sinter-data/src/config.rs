@@ -177,6 +177,7 @@ pub struct WavConfig {
     /// Length in seconds; shorter files are padded with silence, longer ones cut. Default: 1.
     #[serde(default = "second")]
     pub seconds: f64,
+    /// Which features the samples become. Default: 49 x 10 MFCC.
     #[serde(default)]
     pub front_end: FrontEnd,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
-    /// Default: mfcc.
+    /// What is computed of each window. Default: mfcc.
     #[serde(default)]
     pub features: Features,
     /// Length of a window in milliseconds. Default: 30.

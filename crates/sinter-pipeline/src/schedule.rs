@@ -1,5 +1,6 @@
 //! In which order stages are done, and what each needs: the plan as jobs.
 
+use sinter_model::Model;
 use sinter_train::TeacherRef;
 
 use crate::resolve::{Key, Plan, find};
@@ -45,17 +46,20 @@ pub(crate) enum Teacher<'a> {
     Float,
     /// What a job left.
     Job(usize),
-    /// An ONNX file, relative to the pipeline file.
-    File(&'a std::path::Path),
+    /// A model that came as a file of its own.
+    File(&'a Model),
 }
 
 /// Finds a teacher for a job; `None` when no earlier stage has that name.
-pub(crate) fn teacher<'a>(plan: &Plan, job: &Job, wanted: &'a TeacherRef) -> Option<Teacher<'a>> {
+pub(crate) fn teacher<'a>(plan: &'a Plan, job: &Job, wanted: &TeacherRef) -> Option<Teacher<'a>> {
     Some(match wanted {
         // While the float model itself is trained, what stands so far teaches.
         TeacherRef::Float if job.index <= plan.training_stages() => Teacher::Job(job.index - 1),
         TeacherRef::Float => Teacher::Float,
         TeacherRef::Stage(name) => Teacher::Job(find(&plan.stages[..job.index - 1], name)? + 1),
-        TeacherRef::Onnx(path) => Teacher::File(path),
+        TeacherRef::Onnx(_) => {
+            let own = &plan.stages[job.index - 1].teachers;
+            Teacher::File(own.iter().find_map(|(teacher, model)| (teacher == wanted).then_some(model))?)
+        }
     })
 }

@@ -72,8 +72,8 @@ pub struct QuantizeConfig {
     /// Other formats for some layers; `activations` is the format of what the layer reads.
     #[serde(default)]
     pub layers: Vec<LayerFormat>,
-    /// The most that quality may fall, in the metric's own unit: the layers that cost most are lifted, first to 8 bits, then to float,
-    /// until it holds. Measured on the validation split, or else on training samples. Default: no limit.
+    /// The most that quality may fall: points of a share such as accuracy, else a share of the float model's error. The layers that
+    /// cost most are lifted, first to 8 bits, then to float, until it holds. Measured on the validation split, or else on training samples. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_drop: Option<Ratio>,
     /// Lets every layer's weight have its own bits, chosen under a budget: `{ widths: [8, 4, 2], size: 30 KiB }`, or `accuracy_drop`, or

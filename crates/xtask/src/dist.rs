@@ -7,11 +7,8 @@ use crate::repository::root;
 use crate::setup;
 use crate::{cargo, shell};
 
-/// Libraries beside the program, by the folder that set-up made.
-const LIBRARIES: [(&str, &[&str]); 2] = [
-    (".libtorch/lib", &["libtorch_cpu.so", "libtorch.so", "libc10.so", "libgomp.so.1", "libcudart.so.13", "libcupti.so.13"]),
-    (".runtime", &["libonnxruntime.so"]),
-];
+/// Where set-up put what the program loads; each holds what this kind of machine needs and nothing else.
+const LIBRARIES: [&str; 2] = [".libtorch/lib", ".runtime"];
 const FOLDERS: [&str; 2] = ["pipelines", "configs"];
 const FILES: [&str; 2] = ["README.md", "CHANGELOG.md"];
 
@@ -30,11 +27,8 @@ pub fn archive() -> Result<(), String> {
     let program = folder.join("bin/sinter");
     copy(&root.join("target/release/sinter"), &program)?;
     shell::run("strip", &[&program.display().to_string()], &root)?;
-    for (from, names) in LIBRARIES {
-        // Other builds of libtorch have fewer of them.
-        for name in names.iter().filter(|n| root.join(from).join(n).exists()) {
-            copy(&root.join(from).join(name), &folder.join("lib").join(name))?;
-        }
+    for from in LIBRARIES {
+        copy_files(&root.join(from), &folder.join("lib"))?;
     }
     for name in FOLDERS {
         shell::run("cp", &["-R", name, &folder.display().to_string()], &root)?;
@@ -44,9 +38,7 @@ pub fn archive() -> Result<(), String> {
     }
     std::fs::write(folder.join("licences/crates.txt"), licences()?).map_err(|e| format!("licences: {e}"))?;
     for (from, to) in [(".libtorch/LICENSE", "libtorch.txt"), (".runtime/LICENSE", "onnxruntime.txt")] {
-        if root.join(from).is_file() {
-            copy(&root.join(from), &folder.join("licences").join(to))?;
-        }
+        copy(&root.join(from), &folder.join("licences").join(to))?;
     }
     let file = format!("{name}.tar.gz");
     shell::run("tar", &["-czf", &file, &name], &dist)?;
@@ -61,6 +53,20 @@ fn make(folder: &Path) -> Result<(), String> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     std::fs::copy(from, to).map(drop).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))
+}
+
+/// The files of a folder, not its folders. A name for a file beside it stays one: libtorch under two names is one file.
+fn copy_files(from: &Path, to: &Path) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", from.display());
+    for entry in std::fs::read_dir(from).map_err(fail)? {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name())).map_err(fail)?;
+        match std::fs::read_link(&path).ok().filter(|target| target.components().count() == 1) {
+            Some(target) => std::os::unix::fs::symlink(target, to.join(name)).map_err(fail)?,
+            None if path.is_file() && name != "LICENSE" => copy(&path, &to.join(name))?,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Name, version and licence of every crate in the program.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::repository::root;
 use crate::setup;
-use crate::{cargo, shell};
+use crate::shell;
 
 /// Where data, runs and arrays go.
 const SCRATCH: &str = ".cache/runtimes";
@@ -18,7 +18,7 @@ pub fn artifacts(models: &[String]) -> Result<(), String> {
     let python = setup::runtimes()?;
     std::fs::create_dir_all(root.join(SCRATCH)).map_err(|e| e.to_string())?;
     shell::run(&python, &["tests/runtimes/prepare.py", ".cache/fashion-mnist", SCRATCH], &root)?;
-    shell::run(&cargo(), &["build", "--package", "sinter", "--package", "sinter-bench"], &root)?;
+    crate::build(&[])?;
     let verify = ["--python", &python, "verify", "--sinter", "target/debug/sinter", "--scratch", SCRATCH];
     let models: Vec<&str> = models.iter().map(String::as_str).collect();
     shell::run_with("target/debug/sinter-bench", &[&verify[..], &models].concat(), &root, &[("OMP_NUM_THREADS", "1")])
@@ -28,7 +28,7 @@ pub fn artifacts(models: &[String]) -> Result<(), String> {
 pub fn estimates(data: Option<&Path>) -> Result<(), String> {
     setup::all(&setup::Options::default())?;
     let root = root();
-    shell::run(&cargo(), &["build", "--package", "sinter-bench"], &root)?;
+    crate::build(&[])?;
     let mut args = vec!["estimates".to_string(), "--targets".into(), "configs/targets".into()];
     if let Some(folder) = data {
         let file = folder.join("mlperf_tiny_energy.csv").canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_transposition_relabels() {
         let plain = Layout::plain(4);
-        // A image that comes channels last and is turned to channels first is stored channels last already.
+        // An image that comes channels last and is turned to channels first is stored channels last already.
         assert_eq!(plain.transposed(&[0, 3, 1, 2]), Some(Layout::channels_last(4)));
         assert_eq!(Layout::channels_last(4).transposed(&[0, 2, 3, 1]), Some(plain));
     }

@@ -7,12 +7,12 @@ use serde::Serialize;
 use sinter_data::DataConfig;
 use sinter_model::Model;
 use sinter_task::MetricChoice;
-use sinter_train::StepPlan;
+use sinter_train::{StepPlan, TeacherRef};
 
 use crate::config::{ModelConfig, PipelineConfig};
 
 /// Raised when a change of code changes what a stage computes, so that old results are not taken for new.
-const EPOCH: u32 = 9;
+const EPOCH: u32 = 10;
 
 /// What a result depends on. The plan of a stage holds all of its configuration that counts; exports and later stages do not.
 #[derive(Debug, Clone, Serialize)]
@@ -53,9 +53,7 @@ impl Dependencies {
         let mut files = BTreeMap::new();
         let mut described = config.model.clone();
         if described.onnx.take().is_some() {
-            // The model as loaded: its tensors may lie in other files than the one that is named.
-            let bytes = sinter_onnx::export(model).map_err(|e| e.to_string())?;
-            files.insert("onnx".to_string(), blake3::hash(&bytes).to_hex().to_string());
+            files.insert("onnx".to_string(), hash_model(model)?);
         }
         for (i, file) in data.files().iter().enumerate() {
             files.insert(format!("data {i}"), hash_path(file)?);
@@ -67,14 +65,20 @@ impl Dependencies {
         Ok(Self { sinter, epoch, seed, metric, model: described, data, files, stages: vec![] })
     }
 
-    /// With one stage more, and the files of its teachers, relative to a folder.
-    pub fn push(&mut self, plan: &StepPlan, teachers: &[&Path], folder: &Path) -> Result<(), String> {
+    /// With one stage more, and its teachers that came as files.
+    pub fn push(&mut self, plan: &StepPlan, teachers: &[(TeacherRef, Model)]) -> Result<(), String> {
         self.stages.push(plan.clone());
-        for path in teachers {
-            self.files.insert(format!("teacher {}", path.display()), hash_path(&folder.join(path))?);
+        for (teacher, model) in teachers {
+            self.files.insert(format!("teacher {teacher}"), hash_model(model)?);
         }
         Ok(())
     }
+}
+
+/// Of a model as loaded: its tensors may lie in other files than the one that is named.
+fn hash_model(model: &Model) -> Result<String, String> {
+    let bytes = sinter_onnx::export(model).map_err(|e| e.to_string())?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// Of a file, or of every file of a folder in the order of their names.

@@ -12,7 +12,7 @@ use sinter_data::{DataConfig, Dataset};
 use sinter_estimate::{GENERIC, Target};
 use sinter_model::Model;
 use sinter_task::MetricChoice;
-use sinter_train::{Forecast, Setting, TeacherRef};
+use sinter_train::{Forecast, Setting};
 
 pub(crate) use checks::parse_target;
 pub(crate) use key::Key;
@@ -81,9 +81,9 @@ impl Plan {
         model::check_input(&model, &data, &source)?;
         model::check_output(&model, &data, &source)?;
         let mut forecast = Forecast::new(&model);
-        let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &source)?;
+        let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
         checks::exports(&config, &model, &forecast.model, &source)?;
-        let keys = keys(&config, &data_config, &model, &stages, &folder).map_err(|reason| ConfigError::plain(reason, None))?;
+        let keys = keys(&config, &data_config, &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
         Ok(Self { config, data_config, target, data, model, path: path.to_path_buf(), folder, stages, keys })
     }
 
@@ -126,16 +126,11 @@ fn keys(
     data: &DataConfig,
     model: &Model,
     stages: &[Planned],
-    folder: &Path,
 ) -> Result<Vec<Key>, String> {
     let mut depends = Dependencies::of_input(config, data, model)?;
     let mut keys = vec![Key::of(&depends)];
     for stage in stages {
-        let files = stage.teachers.iter().filter_map(|teacher| match teacher {
-            TeacherRef::Onnx(path) => Some(path.as_path()),
-            _ => None,
-        });
-        depends.push(stage.step.plan(), &files.collect::<Vec<_>>(), folder)?;
+        depends.push(stage.step.plan(), &stage.teachers)?;
         keys.push(Key::of(&depends));
     }
     Ok(keys)

@@ -1,5 +1,8 @@
 //! Stages of a pipeline, resolved one after the other against what those before will leave.
 
+use std::path::Path;
+
+use sinter_model::Model;
 use sinter_train::{Forecast, Setting, StageError, Step, TeacherRef};
 
 use crate::config::PipelineConfig;
@@ -16,8 +19,8 @@ pub(crate) struct Planned {
     pub is_training: bool,
     /// What will be done.
     pub step: Box<dyn Step>,
-    /// Who teaches.
-    pub teachers: Vec<TeacherRef>,
+    /// Teachers that came as files.
+    pub teachers: Vec<(TeacherRef, Model)>,
 }
 
 /// Resolves all stages. The forecast then stands for the model that the last one will leave.
@@ -25,6 +28,7 @@ pub(super) fn resolve(
     config: &PipelineConfig,
     forecast: &mut Forecast,
     setting: &Setting,
+    folder: &Path,
     source: &Source,
 ) -> Result<Vec<Planned>, ConfigError> {
     let mut planned: Vec<Planned> = Vec::new();
@@ -38,17 +42,25 @@ pub(super) fn resolve(
             }
             other => source.error(&path, other.to_string(), None),
         })?;
-        let teachers = stage.teachers();
-        for teacher in &teachers {
-            let TeacherRef::Stage(name) = teacher else { continue };
-            if find(&planned, name).is_none() {
-                let before: Vec<String> = planned.iter().map(|p| format!("stage:{}", p.kind)).collect();
-                let help = match before.is_empty() {
-                    true => "no stage comes before".to_string(),
-                    false => format!("before it come {}", before.join(", ")),
-                };
-                let message = format!("the teacher `{teacher}` names no earlier stage");
-                return Err(source.error(&format!("{path}.teacher"), message, Some(help)));
+        let mut teachers = Vec::new();
+        for teacher in stage.teachers() {
+            let wrong = |reason, help| source.error(&format!("{path}.teacher"), reason, help);
+            match &teacher {
+                TeacherRef::Float => {}
+                TeacherRef::Stage(name) if find(&planned, name).is_some() => {}
+                TeacherRef::Stage(_) => {
+                    let before: Vec<String> = planned.iter().map(|p| format!("stage:{}", p.kind)).collect();
+                    let help = match before.is_empty() {
+                        true => "no stage comes before".to_string(),
+                        false => format!("before it come {}", before.join(", ")),
+                    };
+                    return Err(wrong(format!("the teacher `{teacher}` names no earlier stage"), Some(help)));
+                }
+                TeacherRef::Onnx(file) => {
+                    let read = sinter_onnx::load(&folder.join(file), &sinter_onnx::Options::default());
+                    let model = read.map_err(|e| wrong(format!("the teacher {}: {e}", file.display()), None))?;
+                    teachers.push((teacher, model));
+                }
             }
         }
         let (name, kind, is_training) = (format!("{}-{}", i + 1, stage.name()), stage.name(), stage.is_training());

@@ -15,7 +15,7 @@ pub struct MixedConfig {
     /// The most bytes that the weights of these layers may take, scales included, before entropy coding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
-    /// The most that quality may fall, in the metric's own unit: the fewest bytes at which it holds.
+    /// The most that quality may fall, counted as the stage's `accuracy_drop`: the fewest bytes at which it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_drop: Option<Ratio>,
     /// The most energy of an inference on the pipeline's target: its physical floor, arithmetic and bytes moved.

@@ -104,11 +104,9 @@ pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Vec<Chart>, ReportE
             })
             .collect();
         let Some(points) = points else { continue };
-        let Some(metric) = records.first().map(|r| &r.metric) else { continue };
-        let ends = metric.clamp_axis(f64::NEG_INFINITY, f64::INFINITY);
-        let (y, better) = (metric.axis(), metric.better);
+        let Some(metric) = records.first().map(|r| r.metric.clone()) else { continue };
         let (name, title, x) = axis.words();
-        charts.push(render(name, title, &Scatter { points, x: x.into(), y, ends, joined: false, front: true, better })?);
+        charts.push(render(name, title, &Scatter { points, x: x.into(), metric, joined: false, front: true })?);
     }
     Ok(charts)
 }
@@ -217,11 +215,9 @@ fn path(record: &RunRecord) -> Scatter {
     Scatter {
         points: stages.map(point).collect(),
         x: "packed size, KiB (logarithmic)".into(),
-        y: record.metric.axis(),
-        ends: record.metric.clamp_axis(f64::NEG_INFINITY, f64::INFINITY),
+        metric: record.metric.clone(),
         joined: true,
         front: false,
-        better: record.metric.better,
     }
 }
 

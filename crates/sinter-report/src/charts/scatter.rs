@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
-use sinter_task::Better;
+use sinter_task::Metric;
 
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, as_drawn, shorten, text_style};
 
@@ -22,34 +22,23 @@ pub(crate) struct Point {
 pub(crate) struct Scatter {
     pub points: Vec<Point>,
     pub x: String,
-    pub y: String,
-    /// The least and the greatest that there can be along it.
-    pub ends: (f64, f64),
+    /// What quality is; it stands on the axis scaled.
+    pub metric: Metric,
     /// Joins the points in their order.
     pub joined: bool,
     /// Draws the front: the points that none beats in both.
     pub front: bool,
-    pub better: Better,
 }
 
 impl Scatter {
     /// The points that no other beats: none costs less at the same quality or better.
     pub fn front(&self) -> Vec<&Point> {
-        let better = |a: f64, b: f64| match self.better {
-            Better::Higher => a > b,
-            Better::Lower => a < b,
-        };
+        let score = |p: &Point| self.metric.score(p.quality);
         let mut order: Vec<&Point> = self.points.iter().collect();
-        order.sort_by(|a, b| {
-            a.cost.total_cmp(&b.cost).then(if better(a.quality, b.quality) {
-                std::cmp::Ordering::Less
-            } else {
-                std::cmp::Ordering::Greater
-            })
-        });
+        order.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(score(b).total_cmp(&score(a))));
         let mut front: Vec<&Point> = Vec::new();
         for point in order {
-            if front.last().is_none_or(|last| better(point.quality, last.quality)) {
+            if front.last().is_none_or(|last| score(point) > score(last)) {
                 front.push(point);
             }
         }
@@ -75,16 +64,17 @@ impl Plot for Scatter {
             return Ok(());
         }
         let margin = ((y1 - y0) * 0.18).max(0.2 * if y1.abs() > 2.0 { 1.0 } else { 0.05 });
+        let (low, high) = self.metric.clamp_axis(y0 - margin, y1 + margin);
         let mut chart = ChartBuilder::on(pen.area)
             .margin(14)
             .x_label_area_size(48)
             .y_label_area_size(70)
-            .build_cartesian_2d((x0 * 0.6..x1 * 2.2).log_scale(), (y0 - margin).max(self.ends.0)..(y1 + margin).min(self.ends.1))
+            .build_cartesian_2d((x0 * 0.6..x1 * 2.2).log_scale(), low..high)
             .map_err(|e| e.to_string())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).bold_line_style(RULE).axis_style(MUTED);
         mesh.x_desc(self.x.as_str())
-            .y_desc(self.y.as_str())
+            .y_desc(self.metric.axis())
             .axis_desc_style(text_style(14, INK))
             .label_style(text_style(13, MUTED));
         let decimals = match (y1 - y0, y1.abs()) {
@@ -153,19 +143,11 @@ mod tests {
     #[test]
     fn the_front_holds_what_nothing_beats() {
         let point = |cost, quality| Point { cost, quality, label: String::new(), tip: String::new(), color: 0 };
-        let points = vec![point(4.0, 90.0), point(1.0, 80.0), point(2.0, 79.0), point(3.0, 90.0), point(1.0, 70.0)];
-        let mut plot = Scatter {
-            points,
-            x: "".into(),
-            y: "".into(),
-            ends: (0.0, 100.0),
-            joined: false,
-            front: true,
-            better: Better::Higher,
-        };
+        let points = vec![point(4.0, 90.0), point(1.0, 80.0), point(1.0, 80.0), point(2.0, 79.0), point(3.0, 90.0), point(1.0, 70.0)];
+        let mut plot = Scatter { points, x: "".into(), metric: Metric::share("accuracy"), joined: false, front: true };
         let costs = |plot: &Scatter| plot.front().iter().map(|p| (p.cost, p.quality)).collect::<Vec<_>>();
         assert_eq!(costs(&plot), [(1.0, 80.0), (3.0, 90.0)]);
-        plot.better = Better::Lower;
+        plot.metric = Metric::error("error");
         assert_eq!(costs(&plot), [(1.0, 70.0)]);
     }
 }
