@@ -104,9 +104,6 @@ const LATER: [&str; 3] = [
 ];
 const FORMATS: [&str; 5] = ["int8/channel", "int4/group:3", "ternary/channel", "int3", "fp16"];
 
-/// Why a stage may be refused: a pattern fits no layer any more, structure stands in the way, a budget is below what can be reached.
-const NOTHING_TO_DO: [&str; 1] = ["XXX"];
-
 /// What a layer has reached.
 #[derive(Debug, Clone)]
 struct Reached {
@@ -194,8 +191,8 @@ proptest! {
             let setting = Setting { data: &data, target: &GENERIC };
             let step = match config.stage().resolve(&mut Forecast::new(&model), &setting) {
                 Ok(step) => step,
-                // A stage that this model has nothing for is refused before anything is done.
-                Err(StageError::Config { reason, .. }) if NOTHING_TO_DO.iter().any(|r| reason.contains(r)) => continue,
+                // Centroids of several weights each have no single weight to lose: refused, and said so.
+                Err(StageError::Config { reason, .. }) if reason.contains("centroids of several weights each") => continue,
                 Err(error) => panic!("{text}: {error}"),
             };
             model = step.run(model.copy(), &context).unwrap_or_else(|e| panic!("{text}: {e}"));

@@ -46,7 +46,7 @@ impl Stage for ClusterConfig {
             let reason = "no layer is left to cluster: `layers` and `vector` leave all of them out";
             return Err(StageError::config("", reason));
         }
-        chosen.iter().for_each(|layer| forecast.set(layer, |e| e.clustered = true));
+        chosen.iter().for_each(|layer| forecast.set(layer, |e| e.clustered = Some(self.vector)));
         Ok(Box::new(Cluster { config: self.clone(), plan: plan.with_layers(layers) }))
     }
 }

@@ -219,7 +219,9 @@ impl Run<'_> {
             self.store.model(&self.plan.keys[at].name).ok_or_else(gone)
         };
         match teacher(self.plan, job, wanted) {
-            Some(Teacher::Float) => float.map(Model::copy).ok_or_else(|| StageError::config("teacher", "there is no float model yet")),
+            Some(Teacher::Float) => {
+                float.map(Model::copy).ok_or_else(|| StageError::config("teacher", "there is no float model yet"))
+            }
             Some(Teacher::Job(at)) => stored(at),
             Some(Teacher::File(model)) => Ok(model.copy()),
             None => Err(StageError::config("teacher", format!("`{wanted}` names no earlier stage"))),

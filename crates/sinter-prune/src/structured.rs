@@ -21,11 +21,6 @@ pub(crate) fn prune(model: &mut Model, config: &StructuredConfig, rounds: usize,
     if groups.is_empty() {
         return Err(StageError::config("structured", "no layer has channels that can be removed"));
     }
-    let vectors = |name: &&String| model.weights[*name].codebook().is_some_and(|c| c.dim() > 1);
-    if let Some(name) = model.weights.keys().find(vectors) {
-        let reason = format!("weight `{name}` has centroids of several weights each, which can't lose single ones");
-        return Err(StageError::config_help("structured", reason, "put the structured `prune` stage before `cluster`"));
-    }
     let in_round = |r: f64| 1.0 - (1.0 - r).powf(1.0 / rounds.max(1) as f64);
     let scores = config.criterion.kind().score(model, &groups, context)?;
     let own = own_ratios(model, config, &groups);

@@ -25,7 +25,11 @@ impl Stage for QuantizeConfig {
     fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
         let kernels = Kernels::of(setting.target)?;
         // What a target says of energy counts only where bits are chosen by it.
-        let floor = self.mixed.as_ref().is_some_and(|m| m.energy.is_some()).then(|| (setting.target.floor.clone(), setting.target.sparse.clone()));
+        let floor = self
+            .mixed
+            .as_ref()
+            .is_some_and(|m| m.energy.is_some())
+            .then(|| (setting.target.floor.clone(), setting.target.sparse.clone()));
         let settings = json!({ "config": self, "kernels": kernels, "energy": floor });
         let mut plan = StepPlan::new("quantize", self.what(setting), &settings);
         let unfolded = Resolved::new(self, kernels.clone(), forecast);

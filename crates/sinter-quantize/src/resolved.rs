@@ -86,7 +86,7 @@ impl Resolved {
             },
             dynamic: self.activations == Activations::Dynamic && of_input != Some(Choice::None),
             facts: Facts {
-                bound: encodings.masked || encodings.clustered,
+                bound: encodings.masked || encodings.clustered.is_some(),
                 recurrent: node.op.is_recurrent(),
                 count: model.weights.get(&layer.weight).map_or(0, |w| w.numel()),
             },

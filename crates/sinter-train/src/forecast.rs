@@ -9,8 +9,8 @@ use sinter_model::{Layer, Model};
 pub struct Encodings {
     /// A mask.
     pub masked: bool,
-    /// A codebook.
-    pub clustered: bool,
+    /// A codebook, and how many weights each of its centroids stands for.
+    pub clustered: Option<usize>,
     /// A quantizer, or sixteen bits.
     pub quantized: bool,
 }
@@ -34,7 +34,7 @@ impl Forecast {
         for (name, weight) in &model.weights {
             let found = Encodings {
                 masked: weight.mask().is_some(),
-                clustered: weight.codebook().is_some(),
+                clustered: weight.codebook().map(|c| c.dim()),
                 quantized: weight.quantizer().is_some(),
             };
             encodings.insert(name.clone(), found);

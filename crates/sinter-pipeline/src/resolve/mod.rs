@@ -121,12 +121,7 @@ impl Plan {
 }
 
 /// The key of each model along the pipeline.
-fn keys(
-    config: &PipelineConfig,
-    data: &DataConfig,
-    model: &Model,
-    stages: &[Planned],
-) -> Result<Vec<Key>, String> {
+fn keys(config: &PipelineConfig, data: &DataConfig, model: &Model, stages: &[Planned]) -> Result<Vec<Key>, String> {
     let mut depends = Dependencies::of_input(config, data, model)?;
     let mut keys = vec![Key::of(&depends)];
     for stage in stages {

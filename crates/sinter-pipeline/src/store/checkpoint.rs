@@ -6,8 +6,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sinter_model::{
-    Chain, Codebook, ElementType, Graph, Half, Mask, Model, NmPattern, OpError, QuantParams, Quantizer, Role, Weight,
-    to_bytes, to_i64s,
+    Chain, Codebook, ElementType, Graph, Half, Mask, Model, NmPattern, OpError, QuantParams, Quantizer, Role, Weight, to_bytes,
+    to_i64s,
 };
 use tch::{Kind, Tensor};
 

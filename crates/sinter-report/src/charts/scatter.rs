@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn the_front_holds_what_nothing_beats() {
         let point = |cost, quality| Point { cost, quality, label: String::new(), tip: String::new(), color: 0 };
-        let points = vec![point(4.0, 90.0), point(1.0, 80.0), point(1.0, 80.0), point(2.0, 79.0), point(3.0, 90.0), point(1.0, 70.0)];
+        let points =
+            vec![point(4.0, 90.0), point(1.0, 80.0), point(1.0, 80.0), point(2.0, 79.0), point(3.0, 90.0), point(1.0, 70.0)];
         let mut plot = Scatter { points, x: "".into(), metric: Metric::share("accuracy"), joined: false, front: true };
         let costs = |plot: &Scatter| plot.front().iter().map(|p| (p.cost, p.quality)).collect::<Vec<_>>();
         assert_eq!(costs(&plot), [(1.0, 80.0), (3.0, 90.0)]);
