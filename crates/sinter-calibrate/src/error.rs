@@ -5,6 +5,8 @@ use sinter_exec::ExecError;
 use sinter_model::{ModelError, OpError};
 use sinter_task::TaskError;
 
+use crate::gather::NotFinite;
+
 /// Why statistics could not be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
@@ -20,6 +22,9 @@ pub enum CalibrateError {
     /// The model lacks a weight.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The float model does not compute numbers.
+    #[error("the float model computes NaN: {0}")]
+    NotANumber(NotFinite),
     /// A statistic could not be computed.
     #[error(transparent)]
     Op(#[from] OpError),

@@ -11,6 +11,7 @@ use crate::Progress;
 use crate::columns::ColumnStatistics;
 use crate::error::CalibrateError;
 use crate::observer::{Observer, Watch};
+use crate::relevant::Relevant;
 
 /// Samples a batch.
 const BATCH: usize = 64;
@@ -23,6 +24,8 @@ const FEW: usize = 256;
 pub struct Wanted {
     /// How each of these values is watched.
     pub values: BTreeMap<String, Watch>,
+    /// The part of some of them that can show in a result; the rest does not widen their ranges.
+    pub relevant: BTreeMap<String, Relevant>,
     /// Layers whose input's mean is wanted.
     pub means: Vec<Layer>,
     /// Weights whose columns are wanted: what they multiply.
@@ -41,10 +44,50 @@ impl Wanted {
 pub struct Statistics {
     /// Of each float value that was asked for.
     pub values: BTreeMap<String, Observer>,
+    /// Values that were asked for and that hold infinities, in the order of the graph.
+    pub infinite: Vec<NotFinite>,
     /// Of each layer's input, by the name of its weight: the mean of each channel, float64 `[channels]`.
     pub means: BTreeMap<String, Tensor>,
     /// By weight; those that are not one matrix have none.
     pub columns: BTreeMap<String, ColumnStatistics>,
+}
+
+/// Where a value is not finite though the sample is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFinite {
+    /// The value.
+    pub value: String,
+    /// What computes it: `Exp /attention/exp`.
+    pub node: String,
+    /// The first sample that shows it, counted from 0 among those looked at.
+    pub sample: usize,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "value `{}`, computed by {}, at sample {} of those looked at", self.value, self.node, self.sample)
+    }
+}
+
+/// Errors on NaN, tells of infinities once a value; `first` is where the batch begins among the samples.
+fn look_closer(found: &mut Statistics, model: &Model, name: &str, value: &Tensor, first: i64) -> Result<(), CalibrateError> {
+    let sample = |of: &Tensor| -> OpResult<Option<usize>> {
+        let rows = of.f_reshape([of.size().first().copied().unwrap_or(1).max(1), -1])?.f_any_dim(1, false)?;
+        let places = sinter_model::to_i64s(&rows.f_nonzero()?)?;
+        Ok(places.first().map(|row| (first + row) as usize))
+    };
+    let node = model.graph.nodes.iter().find(|n| n.outputs.iter().any(|o| o == name));
+    let node = node.map_or_else(|| "the input itself".to_string(), |n| format!("{} `{}`", n.kind(), n.name));
+    let at = |sample: usize| NotFinite { value: name.to_string(), node: node.clone(), sample };
+    if let Some(sample) = sample(&value.f_isnan()?)? {
+        return Err(CalibrateError::NotANumber(at(sample)));
+    }
+    if let Some(sample) = sample(&value.f_isinf()?)?
+        && found.infinite.iter().all(|known| known.value != name)
+    {
+        found.infinite.push(at(sample));
+    }
+    Ok(())
 }
 
 /// Runs the samples through the model once. Memory does not grow with their number.
@@ -70,6 +113,7 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
         // Every so many-th sample of all, wherever batches begin.
         let first = (stride - seen % stride) % stride;
         let chosen = if first < count { (count - first).div_euclid(stride) + i64::from((count - first) % stride > 0) } else { 0 };
+        let mut odd = Vec::new();
         tch::no_grad(|| {
             runner.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |name, value| {
                 if value.kind() != Kind::Float {
@@ -77,7 +121,11 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
                     return Ok(());
                 }
                 if let Some(observer) = found.values.get_mut(name) {
-                    with_f32s_as_they_lie(value, |v| observer.observe(v, count as usize))?;
+                    let part = wanted.relevant.get(name).map(|r| r.clamp(value)).transpose()?;
+                    let part = part.as_ref().unwrap_or(value);
+                    if !with_f32s_as_they_lie(part, |v| observer.observe(v, count as usize))? {
+                        odd.push((name.to_string(), part.shallow_clone()));
+                    }
                 }
                 let (means, columns) = (inputs.get(name), readers.get(name));
                 if chosen == 0 || (means.is_none() && columns.is_none_or(Vec::is_empty)) {
@@ -94,6 +142,7 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
                 })
             })
         })?;
+        odd.iter().try_for_each(|(name, value)| look_closer(&mut found, model, name, value, seen))?;
         (seen, few) = (seen + count, few + chosen);
         progress("calibration", seen as usize, samples.len());
     }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::extremes::Extremes;
+use crate::sketch::Sketch;
 
 /// Bins of a histogram.
 const BINS: usize = 2048;
@@ -22,6 +23,24 @@ pub struct Histogram {
     zeros: u64,
     /// Batches so far.
     turn: usize,
+    /// The same values, however far apart they are.
+    sketch: Sketch,
+}
+
+/// The share of values on each side that may be called outliers.
+const OUTLIERS: f64 = 5e-4;
+/// How far around the bulk a histogram looks that leaves out outliers, in widths of the bulk on each side.
+const AROUND: f64 = 1.0;
+
+/// A histogram of the bulk of the values, because outliers left no bins to tell it by.
+#[derive(Debug)]
+pub struct Focused {
+    /// Counts around the bulk; what lies beyond is in the bins at the ends.
+    pub histogram: Histogram,
+    /// The ends of it, no further than what was seen.
+    pub seen: (f32, f32),
+    /// Between which ends all but a thousandth of the values lie.
+    pub bulk: (f32, f32),
 }
 
 impl Histogram {
@@ -46,6 +65,9 @@ impl Histogram {
         let all = values.len() <= MANY;
         let runs = values.chunks(RUN).enumerate().filter(|(i, _)| all || quarter(*i) == self.turn % 4);
         let runs: Vec<&[f32]> = runs.map(|(_, run)| run).collect();
+        // A fraction of a large batch tells the bulk as well.
+        let few = runs.iter().enumerate().filter(|(i, _)| all || quarter(*i + 1) == self.turn % 4);
+        self.sketch.add(few.flat_map(|(_, run)| run.iter()));
         self.turn += 1;
         let (factor, start) = ((1.0 / self.width) as f32, self.start as f32);
         let count = |runs: &[&[f32]]| {
@@ -69,6 +91,30 @@ impl Histogram {
         let share = runs.len().div_ceil(rayon::current_num_threads()).max(CHUNK / RUN);
         let found = runs.par_chunks(share).map(count).reduce(|| (vec![0; BINS], 0), add);
         (self.counts, self.zeros) = add((std::mem::take(&mut self.counts), self.zeros), found);
+    }
+
+    /// The same values seen closer, where the bulk of them fills fewer than `least` bins.
+    pub fn focus(&self, least: f64) -> Option<Focused> {
+        let bulk = self.sketch.bulk(OUTLIERS)?;
+        let (low, high) = (f64::from(bulk.0), f64::from(bulk.1));
+        if (high - low) / self.width >= least || high <= low {
+            return None;
+        }
+        let (first, last) = (self.start, self.start + self.width * BINS as f64);
+        let ends = ((low - AROUND * (high - low)).max(first), (high + AROUND * (high - low)).min(last));
+        let (start, width) = (ends.0, (ends.1 - ends.0) * (1.0 + 1e-6) / BINS as f64);
+        let mut found = Self { start, width, counts: vec![0; BINS], ..Self::default() };
+        for (low, high, count) in self.sketch.bins() {
+            if low == high {
+                found.zeros += count;
+            }
+            // A bin of the sketch is spread evenly over what it covers.
+            let (from, to) = (found.bin(f64::from(low)), found.bin(f64::from(high)));
+            let bins = (to - from + 1) as u64;
+            let part = |i: u64| count * i / bins;
+            (0..bins).for_each(|i| found.counts[from + i as usize] += part(i + 1) - part(i));
+        }
+        Some(Focused { histogram: found, seen: (ends.0 as f32, ends.1 as f32), bulk })
     }
 
     /// Twice the range, to the left or to the right.

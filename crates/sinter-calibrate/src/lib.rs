@@ -9,15 +9,18 @@ mod gradients;
 mod histogram;
 mod moments;
 mod observer;
+mod relevant;
+mod sketch;
 
 pub use columns::{ColumnStatistics, each_columns, input_norms, products};
 pub use error::CalibrateError;
 pub use extremes::{Extremes, extremes};
-pub use gather::{Statistics, Wanted, gather};
+pub use gather::{NotFinite, Statistics, Wanted, gather};
 pub use gradients::{fisher, saliency};
-pub use histogram::Histogram;
+pub use histogram::{Focused, Histogram};
 pub use moments::{Moments, moments};
 pub use observer::{Observer, Watch};
+pub use relevant::Relevant;
 
 /// Where progress goes: what is done, how much of it, and of how much.
 pub type Progress<'a> = &'a dyn Fn(&str, usize, usize);

@@ -33,16 +33,19 @@ impl Observer {
         Self { watch, low: f32::INFINITY, high: f32::NEG_INFINITY, histogram: Histogram::default(), samples: 0 }
     }
 
-    /// Takes in the elements of a batch of so many samples; those that are not finite are passed over.
-    pub fn observe(&mut self, values: &[f32], samples: usize) {
+    /// Takes in the elements of a batch of so many samples; those that are not finite are passed over. Returns whether all were.
+    pub fn observe(&mut self, values: &[f32], samples: usize) -> bool {
         if self.watch == Watch::Averages {
             let each = values.len().div_ceil(samples.max(1)).max(1);
-            values.chunks(each).for_each(|sample| self.average(extremes(sample)));
-            return;
+            return values.chunks(each).fold(true, |all, sample| {
+                let seen = extremes(sample);
+                self.average(seen);
+                all && seen.all_finite
+            });
         }
         let seen = extremes(values);
         if seen.low > seen.high {
-            return;
+            return seen.all_finite;
         }
         self.low = self.low.min(seen.low);
         self.high = self.high.max(seen.high);
@@ -52,6 +55,7 @@ impl Observer {
                 false => self.histogram.add(&values.iter().copied().filter(|v| v.is_finite()).collect::<Vec<_>>(), seen),
             }
         }
+        seen.all_finite
     }
 
     /// Takes in the extremes of one sample.
@@ -97,7 +101,7 @@ mod tests {
     fn late_samples_count_most_in_an_average() {
         let mut observer = Observer::new(Watch::Averages);
         observer.observe(&[-100.0, 100.0], 1);
-        (0..600).for_each(|_| observer.observe(&[-1.0, 1.0, -0.5, 1.0], 2));
+        (0..600).for_each(|_| assert!(observer.observe(&[-1.0, 1.0, -0.5, 1.0], 2)));
         let (low, high) = observer.seen().unwrap();
         assert!((-0.85..-0.75).contains(&low) && (1.0..1.1).contains(&high), "{low} {high}");
     }

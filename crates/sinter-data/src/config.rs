@@ -139,6 +139,9 @@ pub struct CsvConfig {
     /// The column of class names or numbers. Default: no labels.
     #[serde(default)]
     pub label: Option<String>,
+    /// What stands between columns. Default: a comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
     /// Columns that are no features.
     #[serde(default)]
     pub ignore: Vec<String>,

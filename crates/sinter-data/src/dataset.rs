@@ -76,6 +76,7 @@ impl Dataset {
         if let Some(path) = config.files().into_iter().find(|p| !p.exists()) {
             return Err(DataError::Missing { path, hint: config.hint.clone() });
         }
+        config.augment.check().map_err(|reason| DataError::Invalid { name: config.name.clone(), reason })?;
         let found = source::find(config)?;
         let count = found.train.len();
         let mut indices: Vec<usize> = (0..count).collect();
@@ -161,8 +162,11 @@ fn affine(config: &DataConfig, source: &dyn Samples) -> Result<Affine, DataError
     if !(divide.is_finite() && divide != 0.0) || std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
         return Err(fail("normalize.divide must not be zero and normalize.std must be positive".into()));
     }
-    let factor = std.iter().map(|s| 1.0 / (divide * s)).collect();
-    let shift = mean.iter().zip(&std).map(|(m, s)| -m / s).collect();
+    let factor: Vec<f32> = std.iter().map(|s| 1.0 / (divide * s)).collect();
+    let shift: Vec<f32> = mean.iter().zip(&std).map(|(m, s)| -m / s).collect();
+    if factor.iter().chain(&shift).any(|v| !v.is_finite()) {
+        return Err(fail("normalize turns values into infinite ones: `mean`, `std` and `divide` are too large or too small".into()));
+    }
     Ok(Affine { factor, shift })
 }
 

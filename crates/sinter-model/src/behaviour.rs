@@ -122,3 +122,40 @@ pub enum Clamp {
         high: usize,
     },
 }
+
+/// Which values of an input can still change a result by half a step of eight bits. Ranges leave out the others: saturating them is free.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Matters {
+    /// All of them.
+    All,
+    /// Those between two ends: beyond, the result stays what it is at the end.
+    Between(End, End),
+    /// Those that lie near the largest along an axis: a softmax turns the others into nothing, as masks of attention mean it to.
+    NearLargest {
+        /// The axis, counted from the end when negative.
+        axis: i64,
+    },
+}
+
+impl Matters {
+    /// From this value on.
+    pub(crate) fn above(low: f64) -> Self {
+        Self::Between(End::At(low), End::Open)
+    }
+
+    /// As far from zero as this, either way.
+    pub(crate) fn near_zero(most: f64) -> Self {
+        Self::Between(End::At(-most), End::At(most))
+    }
+}
+
+/// Where values cease to matter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// Nowhere.
+    Open,
+    /// At this value.
+    At(f64),
+    /// At what an input holds; nowhere where that is absent or computed.
+    Input(usize),
+}

@@ -13,6 +13,7 @@ mod encoding;
 mod error;
 mod files;
 mod graph;
+mod memory;
 mod model;
 mod names;
 mod op;
@@ -25,13 +26,14 @@ pub mod zoo;
 pub use attributes::{Attribute, Attributes, ElementType, tensor_of};
 pub use axes::{Axis, AxisLinks, IoShapes, Relation, Slot};
 pub use batch_norm::{fold_batch_norm, insert_batch_norm, takes_batch_norm};
-pub use behaviour::{Boundary, Clamp, Computes, IntegerKernel, OutputRange, OutputScale, ParamsOf, Quantization};
+pub use behaviour::{Boundary, Clamp, Computes, End, IntegerKernel, Matters, OutputRange, OutputScale, ParamsOf, Quantization};
 pub use encoding::{
     Assignment, Codebook, Granularity, Half, Levels, Mask, Multiplier, NmPattern, QuantParams, Quantizer, integer_bias,
 };
 pub use error::{DoesNotFit, OpError, OpResult};
 pub use files::{WriteError, write_whole, write_whole_with};
 pub use graph::{Dim, Graph, Node, ValueInfo};
+pub use memory::{TooLarge, elements, memory_limit, set_memory_limit};
 pub use model::{Layer, Model, ModelError};
 pub use names::identifier;
 pub use op::{Adapted, Cost, Inputs, Mode, Operator, WeightSlot};

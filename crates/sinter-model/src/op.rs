@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::attributes::Attributes;
 use crate::axes::{AxisLinks, IoShapes};
-use crate::behaviour::{Boundary, Clamp, IntegerKernel, OutputScale, Quantization};
+use crate::behaviour::{Boundary, Clamp, IntegerKernel, Matters, OutputScale, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::tensor::to_i64s;
 
@@ -149,6 +149,11 @@ pub trait Operator: Debug + Send + Sync {
     /// What it lets through, where it only clamps.
     fn clamp(&self) -> Option<Clamp> {
         None
+    }
+
+    /// Which values of an input can still change its result by half a step of eight bits.
+    fn matters(&self, _input: usize) -> Matters {
+        Matters::All
     }
 
     /// Whether its results are real numbers, and not indices, truths, shapes or integers.

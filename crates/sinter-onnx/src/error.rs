@@ -73,8 +73,13 @@ pub enum OnnxError {
     #[error("nodes {0:?} can never run: they read values that nothing produces, or each other")]
     Order(Vec<String>),
     /// A weight holds what is no number.
-    #[error("weight `{0}` holds NaN: the model was damaged in training or export")]
-    Nan(String),
+    #[error("weight `{name}` holds {what}: the model was damaged in training or export")]
+    NotFinite {
+        /// The weight.
+        name: String,
+        /// `NaN` or `infinity`.
+        what: &'static str,
+    },
     /// It does not run.
     #[error(transparent)]
     Exec(#[from] ExecError),

@@ -24,7 +24,7 @@ pub fn load(path: &Path, options: &Options) -> Result<Model, OnnxError> {
     let bytes = std::fs::read(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
     let mut model = import(&bytes, path.parent(), options)?;
     model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    check_nan(&model)?;
+    check_finite(&model)?;
     free_the_batch(&mut model);
     fold::fold(&mut model)?;
     sinter_exec::shapes(&model)?;
@@ -266,6 +266,17 @@ impl Reader<'_> {
                 "Clip" | "Pad" | "Dropout" => &[1, 2],
                 _ => &[],
             };
+            let masks: Vec<usize> = match node.kind() {
+                "Add" | "Sub" | "Mul" | "Max" | "Min" | "Where" => (0..node.inputs.len()).collect(),
+                _ => vec![],
+            };
+            for name in masks.iter().map(|&i| &node.inputs[i]) {
+                if let Some(weight) = self.model.weights.get_mut(name)
+                    && never_trained(weight.latent())
+                {
+                    weight.role = Role::Constant;
+                }
+            }
             let statistics: &[usize] = if node.kind() == "BatchNormalization" { &[3, 4] } else { &[] };
             for (slots, role) in [(constants, Role::Constant), (statistics, Role::Statistic)] {
                 for name in slots.iter().filter_map(|&i| node.inputs.get(i)) {
@@ -277,6 +288,16 @@ impl Reader<'_> {
         }
     }
 }
+
+/// Whether a tensor holds what no training leaves: infinities, or in more than a vector numbers that stand for them, as masks of attention
+/// have.
+fn never_trained(tensor: &Tensor) -> bool {
+    let most = tensor.f_abs().and_then(|t| t.f_max()).and_then(|t| t.f_double_value(&[])).unwrap_or(0.0);
+    most.is_infinite() || (tensor.dim() > 1 && most >= LIKE_INFINITY)
+}
+
+/// From here on a number stands for infinity: masks are written as -1e4 where they shall fit sixteen bits.
+const LIKE_INFINITY: f64 = 1e4;
 
 fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
     let fail = |reason: &str| OnnxError::Tensor { name: proto.name.clone(), reason: reason.to_string() };
@@ -297,13 +318,20 @@ fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
     Ok(ValueInfo { name: proto.name.clone(), element, shape: shape.collect() })
 }
 
-fn check_nan(model: &Model) -> Result<(), OnnxError> {
-    for (name, weight) in &model.weights {
-        let latent = weight.latent();
-        let nan =
-            latent.is_floating_point() && latent.f_isnan().and_then(|t| t.f_any()?.f_int64_value(&[])).is_ok_and(|v| v != 0);
-        if nan {
-            return Err(OnnxError::Nan(name.clone()));
+/// Errors on NaN anywhere, and on infinity in what is trained.
+fn check_finite(model: &Model) -> Result<(), OnnxError> {
+    for (name, weight) in model.weights.iter().filter(|(_, w)| w.latent().is_floating_point()) {
+        let holds = |found: Result<Tensor, tch::TchError>| {
+            found.and_then(|t| t.f_any()?.f_int64_value(&[])).map(|v| v != 0).map_err(|e| OnnxError::Weight {
+                weight: name.clone(),
+                source: e.into(),
+            })
+        };
+        if holds(weight.latent().f_isnan())? {
+            return Err(OnnxError::NotFinite { name: name.clone(), what: "NaN" });
+        }
+        if weight.role == Role::Parameter && holds(weight.latent().f_isinf())? {
+            return Err(OnnxError::NotFinite { name: name.clone(), what: "infinity" });
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sinter_calibrate::Relevant;
 use sinter_estimate::Rules;
-use sinter_model::{Attributes, Computes, ElementType, Model, Node, OpResult, OutputRange, ParamsOf};
+use sinter_model::{Attributes, Computes, ElementType, End, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s};
 
 use crate::formats::Format;
 use crate::read_through::read_through;
@@ -16,6 +17,8 @@ pub(crate) struct Placement {
     pub own: BTreeSet<String>,
     /// Of those, what an operator gives whose range is known without looking.
     pub known: BTreeMap<String, OutputRange>,
+    /// The part of some of them that can show in what reads them.
+    pub relevant: BTreeMap<String, Relevant>,
     /// Values that take over the quantizer of another, because an operator only moved its elements.
     pub shared: Vec<(String, String)>,
 }
@@ -76,7 +79,46 @@ pub(crate) fn place(model: &Model, resolved: &Resolved) -> Placement {
         };
         computes && resolved.runs(node.kind())
     };
-    choose(model, &runs, &passes, rules)
+    let mut placement = choose(model, &runs, &passes, rules);
+    placement.relevant = placement.own.iter().filter_map(|name| Some((name.clone(), relevant(model, name)?))).collect();
+    placement
+}
+
+/// The part of a value that can show in any of its readers; `None` where all of it can.
+fn relevant(model: &Model, name: &str) -> Option<Relevant> {
+    if model.graph.is_output(name) {
+        return None;
+    }
+    let mut whole: Option<Relevant> = None;
+    for node in model.graph.nodes.iter().filter(|n| !n.op.reads_shape()) {
+        for slot in (0..node.inputs.len()).filter(|&i| node.inputs[i] == name) {
+            let part = match node.op.matters(slot) {
+                Matters::All => return None,
+                Matters::NearLargest { axis } => Relevant::NearLargest(axis),
+                Matters::Between(low, high) => {
+                    let ends = (end(model, node, low, f32::min), end(model, node, high, f32::max));
+                    Relevant::Between(ends.0.unwrap_or(f32::NEG_INFINITY), ends.1.unwrap_or(f32::INFINITY))
+                }
+            };
+            whole = Some(match whole {
+                Some(whole) => whole.join(part)?,
+                None => part,
+            });
+        }
+    }
+    whole.filter(|part| *part != Relevant::Between(f32::NEG_INFINITY, f32::INFINITY))
+}
+
+/// Where values cease to matter to a node: of several numbers the outermost.
+fn end(model: &Model, node: &Node, end: End, outer: impl Fn(f32, f32) -> f32) -> Option<f32> {
+    match end {
+        End::Open => None,
+        End::At(value) => Some(value as f32),
+        End::Input(slot) => {
+            let stored = model.weights.get(node.inputs.get(slot)?)?.effective().ok()?;
+            to_f32s(&stored.f_to_kind(tch::Kind::Float).ok()?).ok()?.into_iter().reduce(outer).filter(|v| v.is_finite())
+        }
+    }
 }
 
 /// Chooses the values: what integer operators read and write. A value whose only reader is a ReLU or Clip has none, since both run as

@@ -1,7 +1,10 @@
 //! CSV tables: one sample a row, features in columns.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+
+use sinter_model::elements;
 
 use super::{Found, Held};
 use crate::config::CsvConfig;
@@ -34,10 +37,24 @@ pub(super) fn find(config: &CsvConfig) -> Result<Found, DataError> {
 
 fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<Held<f32>, DataError> {
     let file = std::fs::File::open(path).map_err(DataError::read(path))?;
-    let mut reader = csv::Reader::from_reader(std::io::BufReader::new(file));
+    let mut builder = csv::ReaderBuilder::new();
+    let delimiter = config.delimiter.unwrap_or(',');
+    let Ok(byte) = u8::try_from(delimiter) else {
+        return Err(DataError::format(path, format!("`{delimiter}` can't stand between columns: one character of ASCII does")));
+    };
+    let mut reader = builder.delimiter(byte).from_reader(std::io::BufReader::new(file));
     let header = reader.headers().map_err(|e| DataError::format(path, e))?.clone();
+    if header.len() == 1
+        && let Some(other) = [';', '\t', '|', ','].into_iter().find(|d| *d != delimiter && header[0].contains(*d))
+    {
+        let reason = format!(
+            "one column only, `{}`: its delimiter seems to be {other:?}, not {delimiter:?}. Write `delimiter: {other:?}` beside `path`",
+            &header[0]
+        );
+        return Err(DataError::format(path, reason));
+    }
     let column = |name: &str| {
-        let names = || header.iter().collect::<Vec<_>>().join(", ");
+        let names = || header.iter().map(str::trim).collect::<Vec<_>>().join(", ");
         let found = header.iter().position(|h| h.trim() == name);
         found.ok_or_else(|| DataError::format(path, format!("no column `{name}`; it has {}", names())))
     };
@@ -45,10 +62,11 @@ fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<He
     let ignored = config.ignore.iter().map(|n| column(n)).collect::<Result<Vec<_>, _>>()?;
     let features: Vec<usize> = (0..header.len()).filter(|i| Some(*i) != label && !ignored.contains(i)).collect();
     let shape = config.shape.clone().unwrap_or_else(|| vec![features.len() as i64]);
-    if features.is_empty() || shape.iter().product::<i64>() != features.len() as i64 {
+    if features.is_empty() || elements(&shape, 4).ok() != Some(features.len()) {
         return Err(DataError::format(path, format!("{} feature columns do not fill the shape {shape:?}", features.len())));
     }
     let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let mut numbers: HashMap<String, usize> = classes.iter().enumerate().map(|(i, c)| (c.clone(), i)).collect();
     for (i, record) in reader.records().enumerate() {
         let record = record.map_err(|e| DataError::format(path, e))?;
         // The header is line 1.
@@ -57,14 +75,19 @@ fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<He
             let text = record[f].trim();
             let value = text.parse::<f32>().ok().filter(|v| v.is_finite());
             let Some(value) = value else {
-                let reason = format!("line {line}, column `{}`: `{text}` is not a finite number", &header[f]);
+                let comma = text.replace(',', ".").parse::<f32>().is_ok();
+                let hint = if comma { ": write a point where it has a comma" } else { "" };
+                let reason = format!("line {line}, column `{}`: `{text}` is not a finite number{hint}", header[f].trim());
                 return Err(DataError::format(path, reason));
             };
             values.push(value);
         }
         if let Some(l) = label {
             let name = record[l].trim();
-            let class = classes.iter().position(|c| c == name).unwrap_or_else(|| {
+            if name.is_empty() {
+                return Err(DataError::format(path, format!("line {line}: the label is empty")));
+            }
+            let class = *numbers.entry(name.to_string()).or_insert_with(|| {
                 classes.push(name.to_string());
                 classes.len() - 1
             });

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use sinter_model::{Bytes, memory_limit};
 
 use crate::error::DataError;
 
@@ -16,10 +19,30 @@ pub(super) enum Place {
 
 impl Place {
     pub(super) fn bytes(&self) -> Result<Vec<u8>, DataError> {
+        self.start(u64::MAX)
+    }
+
+    /// The first `most` bytes.
+    pub(super) fn start(&self, most: u64) -> Result<Vec<u8>, DataError> {
+        let too_long = |len: u64| {
+            let limit = memory_limit();
+            let reason = format!("{} are more than {limit}: raise that with --memory where it is meant", Bytes(len));
+            if len.min(most) > limit.0 { Err(DataError::format(&self.path(), reason)) } else { Ok(len.min(most)) }
+        };
         match self {
-            Self::File(path) => std::fs::read(path).map_err(DataError::read(path)),
+            Self::File(path) => {
+                let file = File::open(path).map_err(DataError::read(path))?;
+                let len = too_long(file.metadata().map_err(DataError::read(path))?.len())?;
+                let mut bytes = Vec::with_capacity(len as usize);
+                file.take(len).read_to_end(&mut bytes).map_err(DataError::read(path))?;
+                Ok(bytes)
+            }
             Self::Stretch { archive, offset, len, .. } => {
-                let mut bytes = vec![0; *len as usize];
+                let whole = archive.1.metadata().map_err(DataError::read(&archive.0))?.len();
+                if offset.checked_add(*len).is_none_or(|end| end > whole) {
+                    return Err(DataError::format(&self.path(), "the archive is cut off before its end"));
+                }
+                let mut bytes = vec![0; too_long(*len)? as usize];
                 archive.1.read_exact_at(&mut bytes, *offset).map_err(DataError::read(&archive.0))?;
                 Ok(bytes)
             }
@@ -81,11 +104,19 @@ pub(super) fn list(name: &str, path: &Path, extensions: &[&str]) -> Result<Listi
     Ok(listing)
 }
 
+/// Folders within one another.
+const DEEPEST: usize = 32;
+
 fn walk(folder: &Path, parts: &mut Vec<String>, found: &mut Vec<(Vec<String>, Place)>) -> Result<(), DataError> {
     for entry in std::fs::read_dir(folder).map_err(DataError::read(folder))? {
         let path = entry.map_err(DataError::read(folder))?.path();
         parts.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         if path.is_dir() {
+            // Deeper than any data set; a link that leads back up would never end.
+            if parts.len() > DEEPEST {
+                let reason = format!("more than {DEEPEST} folders within one another: does a link lead back up?");
+                return Err(DataError::format(&path, reason));
+            }
             walk(&path, parts, found)?;
         } else {
             found.push((parts.clone(), Place::File(path)));

@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use sinter_model::memory_limit;
+
 use super::{Found, Held};
 use crate::config::IdxConfig;
 use crate::error::DataError;
@@ -22,7 +24,7 @@ pub(super) fn find(config: &IdxConfig) -> Result<Found, DataError> {
     };
     let train = split(&config.train_images, &config.train_labels)?;
     let test = split(&config.test_images, &config.test_labels)?;
-    let classes = train.labels.iter().flatten().max().map_or(0, |&m| m + 1);
+    let classes = train.labels.iter().chain(&test.labels).flatten().max().map_or(0, |&m| m + 1);
     let classes = (0..classes).map(|c| c.to_string()).collect();
     Ok(Found { train: Arc::new(train), test: Some(Arc::new(test)), classes })
 }
@@ -30,8 +32,14 @@ pub(super) fn find(config: &IdxConfig) -> Result<Found, DataError> {
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let packed = std::fs::read(path).map_err(DataError::read(path))?;
     let bytes = if packed.starts_with(&[0x1f, 0x8b]) {
+        // A small file may unpack to more than the machine has.
+        let limit = memory_limit();
         let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut out).map_err(|e| DataError::format(path, e))?;
+        let read = flate2::read::MultiGzDecoder::new(&packed[..]).take(limit.0.saturating_add(1)).read_to_end(&mut out);
+        read.map_err(|e| DataError::format(path, format!("the gzip stream is damaged: {e}")))?;
+        if out.len() as u64 > limit.0 {
+            return Err(DataError::format(path, format!("it unpacks to more than {limit}: raise that with --memory where it is meant")));
+        }
         out
     } else {
         packed
@@ -45,6 +53,9 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let Some(dims) = dims else { return Err(DataError::format(path, "the header is cut off")) };
     let count = dims.iter().try_fold(1usize, |a, &n| a.checked_mul(n));
     let body = &bytes[4 * (rank + 1)..];
+    if dims.contains(&0) {
+        return Err(DataError::format(path, format!("it is empty: the header says {dims:?}")));
+    }
     if count != Some(body.len()) {
         return Err(DataError::format(path, format!("the header promises {dims:?}, the file holds {} bytes", body.len())));
     }

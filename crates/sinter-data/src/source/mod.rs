@@ -7,7 +7,10 @@ mod images;
 mod numpy;
 mod wav;
 
+use std::path::Path;
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
@@ -79,4 +82,18 @@ impl<T: Copy + Into<f32> + Send + Sync> Samples for Held<T> {
     fn default_divisor(&self) -> f32 {
         self.divisor
     }
+}
+
+/// Errors where a value is NaN or infinite, with the first sample that holds one and the number of those that do. A sample has `each` values.
+pub(crate) fn finite(path: &Path, values: &[f32], each: usize) -> Result<(), DataError> {
+    let broken = |sample: &[f32]| sample.iter().copied().find(|v| !v.is_finite());
+    let mut found = values.par_chunks(each.max(1)).enumerate().filter_map(|(i, s)| Some((i, broken(s)?))).collect::<Vec<_>>();
+    found.sort_unstable_by_key(|(i, _)| *i);
+    let Some((index, value)) = found.first() else { return Ok(()) };
+    let others = match found.len() {
+        1 => "no other sample does".to_string(),
+        n => format!("{n} samples hold such values"),
+    };
+    let what = if value.is_nan() { "NaN" } else { "an infinite value" };
+    Err(DataError::format(path, format!("sample {index}, counted from 0, holds {what}; {others}: mend them or leave them out")))
 }

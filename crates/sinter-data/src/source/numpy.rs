@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use npyz::{DType, NpyFile, TypeChar, npz::NpzArchive};
+use sinter_model::elements;
 
-use super::{Found, Held, Samples};
+use super::{Found, Held, Samples, finite};
 use crate::config::NumpyConfig;
 use crate::error::DataError;
 
@@ -25,6 +26,9 @@ pub(super) fn find(config: &NumpyConfig) -> Result<Found, DataError> {
     Ok(Found { train, test, classes })
 }
 
+/// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
+const MOST_CLASSES: f64 = 1e6;
+
 /// The samples of one file, and the largest label.
 fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
     let open = |path: &Path| File::open(path).map(BufReader::new).map_err(DataError::read(path));
@@ -32,64 +36,110 @@ fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i
         let mut archive = NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))?;
         let names: Vec<String> = archive.array_names().map(str::to_string).collect();
         let missing = |name: &str| DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")));
-        let x = match archive.by_name(&config.samples).map_err(|e| DataError::format(path, e))? {
-            Some(npy) => array(npy, path)?,
+        let x = match archive.by_name(&config.samples).map_err(|e| unreadable(path, &e))? {
+            Some(npy) => array(npy, path, |v| v as f32)?,
             None => return Err(missing(&config.samples)),
         };
         let label = config.labels.as_ref().map_or("y".into(), |l| l.to_string_lossy().into_owned());
-        let y = match archive.by_name(&label).map_err(|e| DataError::format(path, e))? {
-            Some(npy) => Some(array(npy, path)?),
+        let y = match archive.by_name(&label).map_err(|e| unreadable(path, &e))? {
+            Some(npy) => Some(array(npy, path, |v| v)?),
             None if config.labels.is_some() => return Err(missing(&label)),
             None => None,
         };
         (x, y)
     } else {
-        let read = |path: &Path| NpyFile::new(open(path)?).map_err(|e| DataError::format(path, e)).and_then(|f| array(f, path));
-        (read(path)?, config.labels.as_deref().map(read).transpose()?)
+        let file = |path: &Path| NpyFile::new(open(path)?).map_err(|e| unreadable(path, &e));
+        let labels = config.labels.as_deref().map(|l| array(file(l)?, l, |v| v)).transpose()?;
+        (array(file(path)?, path, |v| v as f32)?, labels)
     };
     let (dims, values) = x;
-    let Some((&count, shape)) = dims.split_first().filter(|(_, shape)| !shape.is_empty()) else {
-        return Err(DataError::format(path, format!("samples need an axis before those of one sample, the shape is {dims:?}")));
+    let Some((&count, shape)) = dims.split_first().filter(|(_, shape)| !shape.is_empty() && !shape.contains(&0)) else {
+        let reason = format!("samples need an axis before those of one sample, and something in each; the shape is {dims:?}");
+        return Err(DataError::format(path, reason));
     };
+    finite(path, &values, values.len() / (count as usize).max(1))?;
     let labels = match y {
-        Some((dims, marks)) if dims == [count] => Some(marks.iter().map(|&v| v as i64).collect::<Vec<_>>()),
+        Some((dims, marks)) if dims == [count] => Some(classes(path, &marks)?),
         Some((dims, _)) => return Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
         None => None,
     };
-    if labels.iter().flatten().any(|&l| l < 0) {
-        return Err(DataError::format(path, "a label is negative"));
-    }
     let most = labels.iter().flatten().max().copied();
-    let shape = shape.iter().map(|&n| n as i64).collect();
-    Ok((Arc::new(Held { shape, values, labels, divisor: 1.0 }), most))
+    Ok((Arc::new(Held { shape: shape.to_vec(), values, labels, divisor: 1.0 }), most))
 }
 
-/// The shape and the elements as float32.
-fn array<R: Read>(npy: NpyFile<R>, path: &Path) -> Result<(Vec<u64>, Vec<f32>), DataError> {
-    let fail = |e: std::io::Error| DataError::format(path, e);
-    if npy.order() != npyz::Order::C {
-        return Err(DataError::format(path, "arrays in Fortran order are not supported: save it with np.ascontiguousarray"));
-    }
-    let shape = npy.shape().to_vec();
+/// Labels as numbers of classes. Errors, with the place, on what is none.
+fn classes(path: &Path, marks: &[f64]) -> Result<Vec<i64>, DataError> {
+    let each = marks.iter().enumerate().map(|(i, &v)| match v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) {
+        true => Ok(v as i64),
+        false => Err(DataError::format(path, format!("the label of sample {i} is {v}, no number of a class (0, 1, 2 and so on)"))),
+    });
+    each.collect()
+}
+
+/// Why npyz could not read, with what a user can do about it.
+fn unreadable(path: &Path, error: &std::io::Error) -> DataError {
+    let said = error.to_string();
+    let reason = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the file ends too early: it was cut off".to_string(),
+        _ => said,
+    };
+    DataError::format(path, reason)
+}
+
+/// The shape and the elements as `cast` makes them, in C order whatever order they lie in.
+fn array<R: Read, T: Copy>(npy: NpyFile<R>, path: &Path, cast: fn(f64) -> T) -> Result<(Vec<i64>, Vec<T>), DataError> {
+    let fail = |e: std::io::Error| unreadable(path, &e);
     let DType::Plain(plain) = npy.dtype() else { return Err(DataError::format(path, "structured arrays are not supported")) };
+    if plain.type_char() == TypeChar::Object {
+        let reason = "an array of Python objects: save numbers, for instance with np.asarray(x, dtype=np.float32)";
+        return Err(DataError::format(path, reason));
+    }
+    let order = npy.order();
+    let shape = npy.shape().iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<i64>, _>>();
+    let shape = shape.map_err(|_| DataError::format(path, format!("shape {:?} is not possible", npy.shape())))?;
+    let count = elements(&shape, size_of::<T>() as u64).map_err(|e| DataError::format(path, e))?;
+    // Room is taken as elements arrive: a header may promise more than the file holds.
     macro_rules! read_as {
-        ($type:ty) => {
-            npy.into_vec::<$type>().map_err(fail)?.into_iter().map(|v| v as f32).collect()
+        ($type:ty, $convert:expr) => {
+            npy.data::<$type>().map_err(|e| DataError::format(path, e))?.map(|v| v.map(|v| cast($convert(v)))).collect::<Result<Vec<T>, _>>()
         };
     }
     let values = match (plain.type_char(), plain.num_bytes()) {
-        (TypeChar::Float, Some(4)) => npy.into_vec::<f32>().map_err(fail)?,
-        (TypeChar::Float, Some(8)) => read_as!(f64),
-        (TypeChar::Int, Some(1)) => read_as!(i8),
-        (TypeChar::Int, Some(2)) => read_as!(i16),
-        (TypeChar::Int, Some(4)) => read_as!(i32),
-        (TypeChar::Int, Some(8)) => read_as!(i64),
-        (TypeChar::Uint, Some(1)) => read_as!(u8),
-        (TypeChar::Uint, Some(2)) => read_as!(u16),
-        (TypeChar::Uint, Some(4)) => read_as!(u32),
-        (TypeChar::Uint, Some(8)) => read_as!(u64),
-        (TypeChar::Bool, _) => npy.into_vec::<bool>().map_err(fail)?.into_iter().map(|v| v as u8 as f32).collect(),
+        (TypeChar::Float, Some(2)) => read_as!(half::f16, f64::from),
+        (TypeChar::Float, Some(4)) => read_as!(f32, f64::from),
+        (TypeChar::Float, Some(8)) => read_as!(f64, f64::from),
+        (TypeChar::Int, Some(1)) => read_as!(i8, f64::from),
+        (TypeChar::Int, Some(2)) => read_as!(i16, f64::from),
+        (TypeChar::Int, Some(4)) => read_as!(i32, f64::from),
+        (TypeChar::Int, Some(8)) => read_as!(i64, |v: i64| v as f64),
+        (TypeChar::Uint, Some(1)) => read_as!(u8, f64::from),
+        (TypeChar::Uint, Some(2)) => read_as!(u16, f64::from),
+        (TypeChar::Uint, Some(4)) => read_as!(u32, f64::from),
+        (TypeChar::Uint, Some(8)) => read_as!(u64, |v: u64| v as f64),
+        (TypeChar::Bool, _) => read_as!(bool, |v: bool| f64::from(u8::from(v))),
         _ => return Err(DataError::format(path, format!("elements of type {plain} are not supported"))),
     };
+    let values = values.map_err(fail)?;
+    if values.len() != count {
+        return Err(DataError::format(path, format!("{} elements for shape {shape:?}", values.len())));
+    }
+    let values = if order == npyz::Order::C { values } else { from_fortran(&shape, &values) };
     Ok((shape, values))
+}
+
+/// Elements whose first axis varies fastest, put so that the last one does.
+fn from_fortran<T: Copy>(shape: &[i64], values: &[T]) -> Vec<T> {
+    let mut strides = vec![1usize; shape.len()];
+    for axis in 1..shape.len() {
+        strides[axis] = strides[axis - 1] * shape[axis - 1] as usize;
+    }
+    let place = |mut index: usize| {
+        let mut place = 0;
+        for (axis, &n) in shape.iter().enumerate().rev() {
+            place += index % n as usize * strides[axis];
+            index /= n as usize;
+        }
+        place
+    };
+    (0..values.len()).map(|i| values[place(i)]).collect()
 }

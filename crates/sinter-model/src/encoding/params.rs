@@ -177,6 +177,13 @@ impl QuantParams {
         f32::from_bits((scale.max(f32::MIN_POSITIVE).to_bits() + 0x8000) & 0xffff_0000)
     }
 
+    /// The least and the greatest value of the first scale.
+    pub fn ends(&self) -> (f32, f32) {
+        let (low, high) = self.levels.range(self.bits);
+        let value = |q: i64| ((q - self.zero_point()) as f64 * f64::from(self.scale(0))) as f32;
+        (value(low), value(high))
+    }
+
     /// The width of the integers.
     pub fn bits(&self) -> u8 {
         self.bits

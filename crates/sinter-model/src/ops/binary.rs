@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::own;
 use crate::attributes::Attributes;
 use crate::axes::AxisLinks;
-use crate::behaviour::{IntegerKernel, Quantization};
+use crate::behaviour::{End, IntegerKernel, Matters, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
@@ -83,6 +83,15 @@ impl Operator for Arithmetic {
 
     fn integer_kernel(&self) -> Option<IntegerKernel> {
         (self.kind == "Add").then_some(IntegerKernel::Sum)
+    }
+
+    fn matters(&self, input: usize) -> Matters {
+        // Of two: what lies beyond the other never shows.
+        match (self.kind, input) {
+            ("Min", 0 | 1) => Matters::Between(End::Open, End::Input(1 - input)),
+            ("Max", 0 | 1) => Matters::Between(End::Input(1 - input), End::Open),
+            _ => Matters::All,
+        }
     }
 
     fn gives_reals(&self) -> bool {

@@ -8,7 +8,7 @@ use super::{own, wrap_axis};
 use crate::attributes::Attributes;
 use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
-use crate::behaviour::{OutputRange, Quantization};
+use crate::behaviour::{Matters, OutputRange, Quantization};
 use crate::error::OpResult;
 use crate::op::{Cost, Inputs, Mode, Operator};
 
@@ -60,6 +60,11 @@ impl Operator for Softmax {
             "Softmax" => Quantization::TFLITE.within(OutputRange::Unit),
             _ => Quantization::FLOAT,
         }
+    }
+
+    fn matters(&self, _input: usize) -> Matters {
+        // Logarithms tell small probabilities apart.
+        if self.kind == "Softmax" { Matters::NearLargest { axis: self.axis } } else { Matters::All }
     }
 
     fn logits(&self) -> Option<usize> {

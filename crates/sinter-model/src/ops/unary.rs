@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::own;
 use crate::attributes::Attributes;
 use crate::axes::AxisLinks;
-use crate::behaviour::{Clamp, OutputRange, Quantization};
+use crate::behaviour::{Clamp, End, Matters, OutputRange, Quantization};
 use crate::error::{OpResult, invalid};
 use crate::op::{Inputs, Mode, Operator};
 
@@ -198,6 +198,21 @@ impl Operator for Unary {
             "Relu" => Some(Clamp::AtZero),
             "Clip" => Some(Clamp::Between { low: 1, high: 2 }),
             _ => None,
+        }
+    }
+
+    fn matters(&self, input: usize) -> Matters {
+        match self.kind {
+            _ if input > 0 => Matters::All,
+            "Relu" => Matters::above(0.0),
+            "Clip" => Matters::Between(End::Input(1), End::Input(2)),
+            "HardSwish" => Matters::above(-3.0),
+            "HardSigmoid" if self.a > 0.0 => Matters::Between(End::At(-self.b / self.a), End::At((1.0 - self.b) / self.a)),
+            // Half a step of eight bits over the range of results is 1/512 of it.
+            "Sigmoid" => Matters::near_zero(511f64.ln()),
+            "Tanh" => Matters::near_zero(511f64.ln() / 2.0),
+            "Erf" => Matters::near_zero(2.2),
+            _ => Matters::All,
         }
     }
 

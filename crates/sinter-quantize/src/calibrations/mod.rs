@@ -13,12 +13,18 @@ mod search;
 
 use std::fmt::Debug;
 
-use sinter_calibrate::{Histogram, Observer, Watch};
+use sinter_calibrate::{Focused, Histogram, Observer, Watch};
 
 /// A way to choose a range.
 pub trait RangeChoice: Debug + Send + Sync {
     /// What must be watched.
     fn watch(&self) -> Watch;
+
+    /// How many of the histogram's bins the bulk of the values must fill. Where outliers leave it fewer, they are put at the ends of a histogram
+    /// of the bulk.
+    fn least_bins(&self, _bits: u8) -> f64 {
+        Histogram::BINS as f64 / 16.0
+    }
 
     /// The range to quantize to `bits`, within `seen`, the extremes (or their averages).
     fn choose(&self, seen: (f32, f32), histogram: &Histogram, bits: u8) -> (f32, f32);
@@ -40,7 +46,16 @@ sinter_model::choices! {
 impl Calibration {
     /// The range of what was observed, to quantize to `bits`; (0, 0) when nothing was seen.
     pub fn range(&self, observer: &Observer, bits: u8) -> (f32, f32) {
-        observer.seen().map_or((0.0, 0.0), |seen| self.kind().choose(seen, observer.histogram(), bits))
+        let Some(seen) = observer.seen() else { return (0.0, 0.0) };
+        match self.focus(observer, bits) {
+            Some(focused) => self.kind().choose(focused.seen, &focused.histogram, bits),
+            None => self.kind().choose(seen, observer.histogram(), bits),
+        }
+    }
+
+    /// The bulk of what was observed, where outliers hide it from this calibration; they are clipped then.
+    pub fn focus(&self, observer: &Observer, bits: u8) -> Option<Focused> {
+        observer.histogram().focus(self.kind().least_bins(bits))
     }
 }
 
@@ -63,6 +78,20 @@ mod tests {
         for (calibration, most) in [("mse", 10.0), ("percentile", 2.0), ("entropy", 50.0)] {
             assert!(range(calibration, &values, 4).1 < most, "{calibration}: {:?}", range(calibration, &values, 4));
         }
+    }
+
+    /// One value in a hundred thousand is two hundred thousand times as large as the others.
+    #[test]
+    fn a_wild_outlier_does_not_hide_the_others() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut normal = || (0..12).map(|_| random.f32()).sum::<f32>() - 6.0;
+        let mut values: Vec<f32> = (0..100_000).map(|_| normal()).collect();
+        values[777] = 1e6;
+        for calibration in ["mse", "percentile", "entropy", "hellinger"] {
+            let (low, high) = range(calibration, &values, 8);
+            assert!(low < -2.0 && high > 2.0 && high - low < 20.0, "{calibration}: {low} {high}");
+        }
+        assert_eq!(range("min-max", &values, 8).1, 1e6);
     }
 
     #[test]

@@ -18,6 +18,11 @@ impl RangeChoice for Mse {
         Watch::Histogram
     }
 
+    fn least_bins(&self, bits: u8) -> f64 {
+        // Squares weigh outliers rightly, until all others together are less than a step.
+        Histogram::BINS as f64 / (1u64 << bits) as f64
+    }
+
     fn choose(&self, seen: (f32, f32), histogram: &Histogram, bits: u8) -> (f32, f32) {
         let levels = ((1u64 << bits) - 1) as f64;
         // Counts, and the first two moments of what they count around the middle, where they cancel least.

@@ -35,6 +35,7 @@ impl Pass for Calibrate {
     fn wants(&self, state: &State, wanted: &mut Wanted) {
         let watch = state.resolved.config.calibrate.kind().watch();
         wanted.values.extend(state.placement.own.iter().map(|name| (name.clone(), watch)));
+        wanted.relevant.clone_from(&state.placement.relevant);
     }
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
@@ -44,6 +45,21 @@ impl Pass for Calibrate {
         state.statistics = state.gather(&wanted)?;
         if state.resolved.activations.calibrated().is_none() {
             return Ok(());
+        }
+        if let Some(first) = state.statistics.infinite.first() {
+            let others = state.statistics.infinite.len() - 1;
+            let others = if others == 0 { String::new() } else { format!("; so do {others} values behind it") };
+            state.context.note(format!("the float model overflows: {first} holds infinity, which ranges leave out{others}"));
+        }
+        let calibration = &state.resolved.config.calibrate;
+        for (name, observer) in &state.statistics.values {
+            if let (Some(focused), Some(seen)) = (calibration.focus(observer, 8), observer.seen()) {
+                let ((low, high), (first, last)) = (focused.bulk, seen);
+                state.context.note(format!(
+                    "value `{name}` reaches from {first:.4} to {last:.4}, though 99.9 % of what is not zero lies between {low:.4} and \
+                     {high:.4}: what is far beyond is clipped (`calibrate: min-max` would keep it)"
+                ));
+            }
         }
         let ranges = std::mem::take(&mut state.statistics.values);
         for (name, seen) in ranges.iter().filter_map(|(name, observer)| Some((name, observer.seen()?))) {

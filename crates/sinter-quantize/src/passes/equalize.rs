@@ -50,10 +50,17 @@ fn shares_one_scale(format: Format) -> bool {
     format.per == Per::Tensor && format.bits() <= 8
 }
 
+/// How far all rounds together may scale a channel, either way.
+const FURTHEST: f64 = 1e3;
+/// A channel whose weights are so small a share of the largest is dead: there is nothing to balance.
+const DEAD: f64 = 1e-6;
+
 /// Balances the largest magnitudes of both sides of every bridge.
 fn equalize(model: &mut Model, bridges: &[&Bridge]) -> Result<(), StageError> {
+    // By how much each channel of each bridge was scaled so far: rounds that each stayed within bounds could leave them together.
+    let mut so_far: Vec<Option<Tensor>> = bridges.iter().map(|_| None).collect();
     for _ in 0..ROUNDS {
-        for bridge in bridges {
+        for (bridge, so_far) in bridges.iter().zip(&mut so_far) {
             let Some((writer, axis)) = bridge.writers.first() else { continue };
             let factors = || -> OpResult<Option<Tensor>> {
                 let value = |name: &str| model.weights.get(name).map(|w| w.effective()).transpose();
@@ -64,9 +71,16 @@ fn equalize(model: &mut Model, bridges: &[&Bridge]) -> Result<(), StageError> {
                     let Some(value) = value(&reader.layer.weight)? else { return Ok(None) };
                     read = read.f_maximum(&largest(&value, reader.axis)?)?;
                 }
-                // A dead channel has nothing to balance.
-                let ratio = written.f_div(&read)?.f_sqrt()?.f_nan_to_num(1.0, 1.0, 1.0)?;
-                Ok(Some(ratio.f_clamp(1e-3, 1e3)?.f_detach()?))
+                let alive = alive(&written)?.f_logical_and(&alive(&read)?)?;
+                let ratio = written.f_div(&read)?.f_sqrt()?.f_where_self(&alive, &written.f_ones_like()?)?.f_detach()?;
+                let before = match &*so_far {
+                    Some(before) => before.shallow_clone(),
+                    None => ratio.f_ones_like()?,
+                };
+                let after = before.f_mul(&ratio)?.f_clamp(1.0 / FURTHEST, FURTHEST)?;
+                let factors = after.f_div(&before)?;
+                *so_far = Some(after);
+                Ok(Some(factors))
             };
             if let Some(factors) = tch::no_grad(factors).map_err(StageError::weight(writer))? {
                 apply(model, bridge, &factors)?;
@@ -74,4 +88,10 @@ fn equalize(model: &mut Model, bridges: &[&Bridge]) -> Result<(), StageError> {
         }
     }
     Ok(())
+}
+
+/// Which channels have weights worth balancing.
+fn alive(largest: &Tensor) -> OpResult<Tensor> {
+    let least = largest.f_max()?.f_double_value(&[])? * DEAD;
+    Ok(largest.f_gt(least)?)
 }

@@ -1,6 +1,6 @@
 //! Biases as integer kernels add them.
 
-use sinter_model::{Granularity, Half, Levels, Model, QuantParams, Quantizer, to_f32s};
+use sinter_model::{Granularity, Half, Layer, Levels, Model, OpResult, QuantParams, Quantizer, to_f32s};
 use sinter_train::StageError;
 
 use super::{Needs, Pass};
@@ -27,8 +27,52 @@ impl Pass for IntegerBiases {
     }
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
+        for layer in state.model.layers() {
+            let grown = make_room(&mut state.model, &layer).map_err(StageError::weight(&layer.weight))?;
+            if grown > 0 {
+                state.context.note(format!(
+                    "layer `{}`: {grown} scales of its weight are larger than its values ask for, so that biases fit 32 bits",
+                    layer.name
+                ));
+            }
+        }
         quantize(&mut state.model)
     }
+}
+
+/// The most steps of its scale that a bias may take: as much again is left for the products that join it.
+const MOST_STEPS: f64 = (1 << 30) as f64;
+
+/// Enlarges the scales of a weight that is next to nothing beside its bias until the bias fits 32 bits; returns how many. The coarser steps
+/// of the weight cost nothing that the output could show: a whole row of them is some 10^-5 steps of an output that holds the bias.
+fn make_room(model: &mut Model, layer: &Layer) -> OpResult<usize> {
+    let Some(bias) = &layer.bias else { return Ok(0) };
+    let Some(input) = model.activations.get(&model.graph.nodes[layer.node].inputs[0]) else { return Ok(0) };
+    let input = f64::from(input.scales()?[0]);
+    let (Some(weight), Some(bias)) = (model.weights.get(&layer.weight), model.weights.get(bias)) else { return Ok(0) };
+    let Some(quantizer) = weight.quantizer() else { return Ok(0) };
+    let params = quantizer.params()?;
+    if matches!(params.granularity(), Granularity::Group { .. }) {
+        return Ok(0);
+    }
+    let biases = to_f32s(&bias.effective()?.f_detach()?)?;
+    let largest = |i: usize| match params.scales().len() {
+        1 => biases.iter().fold(0f32, |most, b| most.max(b.abs())),
+        _ => biases.get(i % biases.len().max(1)).map_or(0.0, |b| b.abs()),
+    };
+    let wanted = |(i, scale): (usize, &f32)| {
+        let least = f64::from(largest(i)) / (input * MOST_STEPS);
+        if f64::from(*scale) < least { QuantParams::storable(least as f32) } else { *scale }
+    };
+    let scales: Vec<f32> = params.scales().iter().enumerate().map(wanted).collect();
+    let grown = scales.iter().zip(params.scales()).filter(|(new, old)| new != old).count();
+    if grown > 0 {
+        let zeros = params.zero_points().to_vec();
+        let params = QuantParams::new(params.bits(), params.levels(), params.granularity(), scales, zeros)?;
+        let Some(weight) = model.weights.get_mut(&layer.weight) else { return Ok(0) };
+        weight.quantize(Quantizer::new(&params)?)?;
+    }
+    Ok(grown)
 }
 
 /// Biases go to 32 bits at the product of the scales of input and weight, as integer kernels add them. Where another reader or a factor

@@ -18,6 +18,8 @@ use crate::weights::weight_params;
 
 /// Exponents that are tried between leaving channels alone and evening them out whole.
 const EXPONENTS: usize = 10;
+/// A channel of so small a share of the largest is dead.
+const DEAD: f64 = 1e-4;
 
 /// Outliers of activations move into weights (SmoothQuant; Xiao et al., 2023), or weights that large activations multiply are enlarged (AWQ; Lin
 /// et al., 2024): whichever lessens the error of the layers that read a value. Costs a pass over the samples and ten roundings a layer.
@@ -124,8 +126,13 @@ fn best(
     for (reader, value, ..) in &parts {
         magnitude = magnitude.f_maximum(&largest(value, reader.axis)?)?;
     }
-    let floor = |t: Tensor| -> OpResult<Tensor> { Ok(t.f_clamp_min(t.f_max()?.f_double_value(&[])?.max(1e-12) * 1e-4)?) };
-    let (activation, magnitude) = (floor(activation)?, floor(magnitude)?);
+    // Channels that are next to nothing on one side draw factors without end, and what samples did not show may still come: they keep
+    // their scale.
+    let lives = |t: &Tensor| -> OpResult<Tensor> { Ok(t.f_gt(t.f_max()?.f_double_value(&[])? * DEAD)?) };
+    let alive = lives(&activation)?.f_logical_and(&lives(&magnitude)?)?;
+    let one = activation.f_ones_like()?;
+    let (activation, magnitude) = (activation.f_where_self(&alive, &one)?, magnitude.f_where_self(&alive, &one)?);
+    let count = alive.f_sum(Kind::Double)?.f_clamp_min(1.0)?;
     let cost = |factors: &Tensor| -> OpResult<f64> {
         let mut sum = 0.0;
         for (reader, value, format, seen) in &parts {
@@ -133,15 +140,16 @@ fn best(
         }
         Ok(sum)
     };
-    let mut best = (cost(&activation.f_ones_like()?)?, None);
+    let mut best = (cost(&one)?, None);
     for step in 1..=EXPONENTS {
         let a = step as f64 / EXPONENTS as f64;
         let raw = match scaling {
             Scaling::Smooth => activation.f_pow_tensor_scalar(a)?.f_div(&magnitude.f_pow_tensor_scalar(1.0 - a)?)?,
             _ => activation.f_pow_tensor_scalar(a)?,
         };
-        let middle = raw.f_log()?.f_mean(Kind::Float)?.f_exp()?;
-        let factors = raw.f_div(&middle)?;
+        // Dead channels add the logarithm of one, which is nothing.
+        let middle = raw.f_log()?.f_sum(Kind::Double)?.f_div(&count)?.f_exp()?.f_to_kind(Kind::Float)?;
+        let factors = raw.f_div(&middle)?.f_where_self(&alive, &one)?;
         let cost = cost(&factors)?;
         if cost < best.0 * 0.999 {
             best = (cost, Some(factors));

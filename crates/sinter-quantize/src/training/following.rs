@@ -44,7 +44,8 @@ impl<'a> Ranges<'a> {
                 if !self.quantizers.ranges.contains_key(name) {
                     return Ok(());
                 }
-                let seen = with_f32s(value, extremes)?;
+                let part = self.quantizers.placement.relevant.get(name).map(|r| r.clamp(value)).transpose()?;
+                let seen = with_f32s(part.as_ref().unwrap_or(value), extremes)?;
                 if seen.low <= seen.high {
                     let average = self.averages.entry(name.to_string()).or_insert((seen.low, seen.high));
                     average.0 += MOVE * (seen.low - average.0);

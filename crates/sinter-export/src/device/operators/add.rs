@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sinter_model::{IntegerKernel, Multiplier, Node};
 
-use super::{Lowers, Prefers, binary};
+use super::binary::{self, Combines};
+use super::{Lowers, Prefers};
 use crate::device::activation::Activation;
 use crate::device::arithmetic::{Broadcast, Rounding};
 use crate::device::error::LowerError;
@@ -19,7 +20,8 @@ pub(super) const LOWERS: Lowers = Lowers { kinds: &["Add", "Sub"], prefers: Pref
 
 fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
     let subtract = node.op.integer_kernel() != Some(IntegerKernel::Sum);
-    binary::lower(l, node, |activation| Arc::new(Add { activation, subtract }))
+    let how = if subtract { Combines::Difference } else { Combines::Sum };
+    binary::lower(l, node, how, |activation| Arc::new(Add { activation, subtract }))
 }
 
 /// The sum of two values, or their difference.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sinter_model::{Multiplier, Node};
 
-use super::{Lowers, Prefers, binary};
+use super::binary::{self, Combines};
+use super::{Lowers, Prefers};
 use crate::device::activation::Activation;
 use crate::device::arithmetic::{Broadcast, Rounding};
 use crate::device::error::LowerError;
@@ -18,7 +19,7 @@ pub(super) const C: &str = include_str!("mul.c");
 pub(super) const LOWERS: Lowers = Lowers { kinds: &["Mul"], prefers: Prefers::AsReaders, lower };
 
 fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
-    binary::lower(l, node, |activation| Arc::new(Mul { activation }))
+    binary::lower(l, node, Combines::Product, |activation| Arc::new(Mul { activation }))
 }
 
 /// The product of two values.
