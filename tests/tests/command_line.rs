@@ -32,6 +32,8 @@ fn a_run_leaves_everything_and_resumes() {
     ] {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
+    let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(run.join("run.json")).unwrap()).unwrap();
+    assert_eq!((&stored["metric"], &stored["metric_facts"]["unit"]), (&"accuracy".into(), &"percent".into()));
     let record = RunRecord::read(&run).unwrap();
     let (float, last) = (record.float().unwrap(), record.last().unwrap());
     assert!(float.value > 0.8, "the float model learnt: {}", float.value);

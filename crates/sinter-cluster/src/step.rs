@@ -34,10 +34,9 @@ impl Step for Cluster {
         let importance = config.importances(&model, context)?;
         let chosen = config.choose(&model, &importance, context)?;
         let table = if config.scope == Scope::Shared { Some(shared_table(&model, &chosen, &importance)?) } else { None };
-        for (i, (layer, k)) in chosen.iter().enumerate() {
+        for (layer, k) in context.each("k-means", &chosen) {
             let job = Job { scope: config.scope, vector: config.vector, k: *k, seed: context.seed, table: table.as_deref() };
             cluster_layer(&mut model, layer, &job, importance.get(&layer.weight), context)?;
-            context.progress("k-means", i + 1, chosen.len());
         }
         if config.biases == Precision::Float16 {
             others_to_half(&mut model);

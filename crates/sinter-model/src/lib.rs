@@ -31,7 +31,7 @@ pub use encoding::{
     Assignment, Codebook, Granularity, Half, Levels, Mask, Multiplier, NmPattern, QuantParams, Quantizer, integer_bias,
 };
 pub use error::{DoesNotFit, OpError, OpResult};
-pub use files::{WriteError, write_whole, write_whole_with};
+pub use files::{WriteError, sweep, write_whole, write_whole_with};
 pub use graph::{Dim, Graph, Node, ValueInfo};
 pub use memory::{TooLarge, elements, memory_limit, set_memory_limit};
 pub use model::{Layer, Model, ModelError};

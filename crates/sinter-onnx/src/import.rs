@@ -164,7 +164,9 @@ impl Reader<'_> {
         {
             inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
         }
-        if kind == "Split" && inputs.len() < 2 && !attributes.0.contains_key("num_outputs") {
+        // Sizes, where there are any, are an attribute before opset 13 and an input since; else all parts are equal.
+        let sized = inputs.len() >= 2 || attributes.0.contains_key("split");
+        if kind == "Split" && !sized && !attributes.0.contains_key("num_outputs") {
             attributes.0.insert("num_outputs".into(), Attribute::Int(proto.output.len() as i64));
         }
         if self.opset < 13 {

@@ -114,6 +114,9 @@ impl Plan {
         let stages = self.stages.iter().map(|s| s.name.clone()).collect();
         events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages });
         let run = Run { plan: self, store: Store::of_runs(&options.out), folder, fresh: options.fresh, events };
+        // What a killed run left half written.
+        run.store.sweep();
+        sinter_model::sweep(&run.folder);
         let old = run.store.discard_old();
         if old > 0 {
             events(Event::Note {
@@ -179,6 +182,13 @@ impl Run<'_> {
         let measured = measure(self.plan, &Snapshot::new(&model), job.index, float, said);
         let mut measured = measured.map_err(|source| RunError::Measure { stage: stage(), source })?;
         measured.row.seconds = seconds;
+        if job.leaves_float
+            && let Some(text) = measured.quality.doubt()
+        {
+            let event = Event::Note { text };
+            note(&mut measured.said, &job.name, &event);
+            (self.events)(event);
+        }
         self.store.save(job.key, &job.name, &model, &measured)?;
         if job.index > 0 {
             let (size, value) = (measured.row.packed_bytes, measured.quality.value);

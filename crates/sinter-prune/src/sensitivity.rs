@@ -57,8 +57,7 @@ fn measure(
     let quality = |m: &Model| context.evaluate(m, &split, Some(model));
     let dense = quality(model)?;
     let mut curves = Vec::new();
-    for (i, (name, count)) in names.iter().enumerate() {
-        context.progress("sensitivity", i, names.len());
+    for (i, (name, count)) in context.each("sensitivity", names).enumerate() {
         let lost = SHARES.iter().map(|&share| Ok(dense.degradation(&quality(&prune(i, share)?)?).lost.max(0.0)));
         curves.push(Curve { name: name.clone(), count: *count, lost: lost.collect::<Result<_, StageError>>()? });
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use sinter_model::{Bytes, Joules, Macs};
 
 use crate::charts::change;
+use crate::page::dense;
 use crate::record::RunRecord;
 
 /// A run in a few tables.
@@ -44,6 +45,9 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
     for b in &record.budget {
         let verdict = if b.met { "met".to_string() } else { format!("**missed** {}", text(&b.worst.join(", "))) };
         let _ = writeln!(out, "| {} | {} | {} | {verdict} |", b.what, b.limit, text(&b.value));
+    }
+    if let Some(why) = dense(record) {
+        let _ = write!(out, "\n{why}\n");
     }
     let _ = writeln!(out, "\n`{}` · {} · seed {}", record.command, text(&record.machine), record.seed);
     out

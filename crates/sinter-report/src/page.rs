@@ -270,12 +270,13 @@ fn measured(record: &RunRecord) -> Markup {
     }
     let table = html! {
         table {
-            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric.name) ", measured" } th.n { "simulated" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
+            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric.name) ", measured" } th.n { "simulated" } th.n { "Equal predictions" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
             tbody { @for m in &record.measured { tr {
                 td { (m.artifact) }
                 td { (m.runtime) }
                 td.n { @match m.value { Some(v) => (record.metric.text(v)), None => "not measured" } }
                 td.n { (record.metric.text(m.simulated)) }
+                td.n { (m.equal.map_or("–".into(), |e| format!("{:.2} %", e * 100.0))) }
                 td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
                 td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
                 td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
@@ -363,7 +364,19 @@ fn files(record: &RunRecord) -> Markup {
             } } }
         }
     };
-    html! { section { h2 { "Files" } (scroll("Files", &table)) } }
+    html! { section { h2 { "Files" } (scroll("Files", &table)) @if let Some(why) = dense(record) { p.small { (why) } } } }
+}
+
+/// Why ONNX files of a pruned or clustered model are no smaller.
+pub(crate) fn dense(record: &RunRecord) -> Option<&'static str> {
+    let last = record.last()?;
+    let shared = record.layers.iter().any(|l| l.stage_index == last.index && l.encoding.contains("centroids"));
+    let zeros = (last.nonzero as f64) < 0.9 * last.parameters as f64;
+    let onnx = record.artifacts.iter().any(|a| a.path.ends_with("model.onnx"));
+    (onnx && (zeros || shared)).then_some(
+        "ONNX and TFLite files are dense: a zero takes as many bytes there as any other number, and weights that share a value are stored one \
+         by one. What pruning and clustering save is in the packed file, model.sinter.",
+    )
 }
 
 fn reproduce(record: &RunRecord) -> Markup {

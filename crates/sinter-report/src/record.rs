@@ -7,6 +7,34 @@ use sinter_task::Metric;
 
 use crate::error::ReportError;
 
+/// A metric as its name, which scripts look for, and beside it what else there is to know.
+mod metric {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use sinter_task::Metric;
+
+    #[derive(Serialize)]
+    struct Stored<'a> {
+        metric: &'a str,
+        metric_facts: &'a Metric,
+    }
+
+    pub fn serialize<S: Serializer>(metric: &Metric, serializer: S) -> Result<S::Ok, S::Error> {
+        Stored { metric: &metric.name, metric_facts: metric }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metric, D::Error> {
+        // Older records hold the name alone, or all facts under `metric`.
+        #[derive(Deserialize)]
+        struct Either {
+            metric: serde_json::Value,
+            #[serde(default)]
+            metric_facts: Option<Metric>,
+        }
+        let found = Either::deserialize(deserializer)?;
+        found.metric_facts.map_or_else(|| serde_json::from_value(found.metric).map_err(serde::de::Error::custom), Ok)
+    }
+}
+
 /// Everything that a run leaves to tell; `run.json` is this as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -34,7 +62,8 @@ pub struct RunRecord {
     pub config: String,
     /// The answer in one line.
     pub summary: String,
-    /// What quality is measured by.
+    /// What quality is measured by: `metric` holds its name, `metric_facts` how its values are written and compared.
+    #[serde(flatten, with = "metric")]
     pub metric: Metric,
     /// The model as it came, then one a stage.
     pub stages: Vec<StageRow>,
@@ -310,6 +339,9 @@ pub struct MeasuredRow {
     pub value: Option<f64>,
     /// The same from Sinter's own interpreter.
     pub simulated: f64,
+    /// The share of samples for which both predict the same class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal: Option<f64>,
     /// Milliseconds for one sample on one thread.
     pub latency_median: Option<f64>,
     /// The 95th percentile.
@@ -317,7 +349,7 @@ pub struct MeasuredRow {
     /// Bytes that opening the file and one inference took at most.
     #[serde(default)]
     pub peak_memory: Option<u64>,
-    /// Why there is no value.
+    /// Why there is no value, or what is wrong with it.
     pub note: Option<String>,
 }
 

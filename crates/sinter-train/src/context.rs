@@ -90,6 +90,20 @@ impl<'a> Context<'a> {
         |what, done, total| self.progress(what, done, total)
     }
 
+    /// The items one after the other; tells after each how far the work is, to the end.
+    pub fn each<'c, T>(&'c self, what: &'c str, items: &'c [T]) -> impl Iterator<Item = &'c T> + 'c {
+        let done = move |count: usize| {
+            if count > 0 {
+                self.progress(what, count, items.len());
+            }
+        };
+        let end = std::iter::from_fn(move || {
+            done(items.len());
+            None
+        });
+        items.iter().enumerate().inspect(move |(i, _)| done(*i)).map(|(_, item)| item).chain(end)
+    }
+
     /// Tells how far a piece of work is.
     pub fn progress(&self, what: &str, done: usize, total: usize) {
         (self.events)(Event::Progress { what: what.to_string(), done, total });

@@ -11,10 +11,11 @@ use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 use crate::answer::{Failure, failed, say, wrong};
 use crate::args::{Args, Command, RunArgs};
 use crate::cache;
-use crate::terminal::Listener;
+use crate::signals;
+use crate::terminal::{Listener, is_rich};
 
 fn config(error: ConfigError) -> Failure {
-    let theme = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    let theme = if is_rich() {
         GraphicalTheme::unicode()
     } else {
         GraphicalTheme::unicode_nocolor()
@@ -96,6 +97,7 @@ fn operators(json: bool) -> Result<(), Failure> {
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
     let plan = Plan::read(&args.pipeline, args.seed).map_err(config)?;
     let listener = Listener::new(args.quiet, args.json);
+    signals::say_what_is_kept(args.out.clone());
     let options = RunOptions { out: args.out.clone(), fresh: args.fresh, measure: args.measure };
     let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
     let missed: Vec<&str> = outcome.record.budget.iter().filter(|b| !b.met).map(|b| b.what.as_str()).collect();

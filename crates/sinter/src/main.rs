@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod cache;
 mod commands;
+mod signals;
 mod terminal;
 mod threads;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("SINTER_LOG").unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
         .init();
+    signals::outlive_file_limits();
     if args.command.computes() {
         threads::stop_spinning();
         threads::share();

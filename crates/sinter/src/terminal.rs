@@ -1,22 +1,54 @@
-//! The listener at the terminal: a progress bar where there is one, plain lines elsewhere, JSON on demand.
+//! The listener at the terminal: a progress bar where there is one, plain lines elsewhere, JSON on demand. Never silent for long.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sinter_model::Bytes;
 use sinter_train::{Event, Probe};
 
+/// After so long without a line the work is named again.
+const SILENCE: Duration = Duration::from_secs(8);
+
 /// Tells events to the user.
 pub struct Listener {
     mode: Mode,
+    state: Arc<Mutex<State>>,
+    /// Reminds while work is silent; ends when it is dropped.
+    reminder: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
+#[derive(Debug, Clone)]
 enum Mode {
     Quiet,
     Json,
     Plain,
     Bar(ProgressBar),
+}
+
+/// What was said last.
+#[derive(Debug)]
+struct State {
+    said: Instant,
+    stage: String,
+    /// When the stage began.
+    since: Instant,
+    /// How far the work is that is under way.
+    work: Option<(String, usize, usize)>,
+}
+
+/// Whether colours and moving lines are wanted: on a terminal that can, unless NO_COLOR says no.
+pub fn is_rich() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    std::io::stderr().is_terminal() && !set("NO_COLOR") && !is_dumb()
+}
+
+/// Whether the terminal moves no cursor.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 impl Listener {
@@ -25,7 +57,7 @@ impl Listener {
         let mode = match (quiet, json) {
             (true, _) => Mode::Quiet,
             (_, true) => Mode::Json,
-            _ if std::io::stderr().is_terminal() => {
+            _ if std::io::stderr().is_terminal() && !is_dumb() => {
                 let bar = ProgressBar::new(0);
                 let style = ProgressStyle::with_template("  {spinner} {msg} {wide_bar} {pos}/{len}");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -34,7 +66,11 @@ impl Listener {
             }
             _ => Mode::Plain,
         };
-        Self { mode }
+        let now = Instant::now();
+        let state = Arc::new(Mutex::new(State { said: now, stage: String::new(), since: now, work: None }));
+        // A bar moves by itself.
+        let reminder = matches!(mode, Mode::Json | Mode::Plain).then(|| remind(mode.clone(), state.clone()));
+        Self { mode, state, reminder }
     }
 
     fn line(&self, text: &str) {
@@ -47,10 +83,28 @@ impl Listener {
 
     /// Takes one event.
     pub fn hear(&self, event: &Event) {
+        // Whoever holds this prints, so lines never mix.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = matches!(event, Event::Progress { .. });
+        match event {
+            Event::StageStarted { stage, .. } => {
+                *state = State { stage: stage.clone(), since: Instant::now(), work: None, ..*state };
+            }
+            Event::Progress { what, done, total } => state.work = Some((what.clone(), *done, *total)),
+            Event::StageFinished { .. } => state.work = None,
+            _ => {}
+        }
+        if !progress || matches!(self.mode, Mode::Json) {
+            state.said = Instant::now();
+        }
         if let Mode::Json = self.mode {
             print(&serde_json::to_string(event).unwrap_or_default());
-            return;
+        } else {
+            self.tell(event);
         }
+    }
+
+    fn tell(&self, event: &Event) {
         match event {
             Event::RunStarted { pipeline, stages, .. } => self.line(&format!("{pipeline}: {}", stages.join(" → "))),
             Event::StageStarted { stage, .. } => {
@@ -94,6 +148,37 @@ impl Listener {
             }
         }
     }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.reminder.take() {
+            drop(stop);
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Names the work again whenever nothing was said for a while.
+fn remind(mode: Mode, state: Arc<Mutex<State>>) -> (Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = channel();
+    let thread = std::thread::spawn(move || {
+        while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.said.elapsed() < SILENCE {
+                continue;
+            }
+            state.said = Instant::now();
+            let (what, done, total) = state.work.clone().unwrap_or_else(|| (state.stage.clone(), 0, 0));
+            if matches!(mode, Mode::Json) {
+                print(&serde_json::to_string(&Event::Progress { what, done, total }).unwrap_or_default());
+            } else {
+                let part = if total > 0 { format!(", {what} {done} of {total}") } else { String::new() };
+                print(&format!("  … {}{part} ({} s)", state.stage, state.since.elapsed().as_secs()));
+            }
+        }
+    });
+    (stop, thread)
 }
 
 /// A line on standard output. A reader that has gone away is no reason to stop a run.

@@ -1,5 +1,6 @@
 //! What a run leaves in `artifacts/`, and what real runtimes make of it.
 
+mod agreement;
 mod devices;
 mod onnx;
 
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sinter_data::DataError;
 use sinter_export::{QdqError, RuntimeError, device::LowerError};
-use sinter_model::{WriteError, write_whole};
+use sinter_exec::ExecError;
+use sinter_model::{OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{ArtifactRow, MeasuredRow, NpuRow};
 use sinter_train::{Event, Events};
@@ -35,6 +37,23 @@ pub enum ArtefactError {
     /// A runtime that opened it failed later.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The runtime refuses it: then it is no artefact.
+    #[error(
+        "it does not run in ONNX Runtime: {reason}{}",
+        .kept.as_ref().map_or_else(String::new, |k| format!(". The file is kept as {}; please report this", k.display()))
+    )]
+    Refused {
+        /// What the runtime said.
+        reason: String,
+        /// Where the file is.
+        kept: Option<PathBuf>,
+    },
+    /// The model did not run.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A tensor could not be compared.
+    #[error(transparent)]
+    Op(#[from] OpError),
     /// The samples could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -59,6 +78,12 @@ pub struct Unwritten {
     pub file: &'static str,
     /// What went wrong.
     pub source: ArtefactError,
+}
+
+impl From<tch::TchError> for ArtefactError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Op(error.into())
+    }
 }
 
 impl ArtefactError {

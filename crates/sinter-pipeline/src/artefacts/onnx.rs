@@ -4,10 +4,13 @@ use std::path::Path;
 
 use sinter_data::Order;
 use sinter_export::{OnnxRuntime, RuntimeError, explicit, peak_memory};
+use sinter_model::Model;
 use sinter_onnx::Storage;
 use sinter_report::MeasuredRow;
 use sinter_task::{TaskError, evaluate_with};
+use sinter_train::Event;
 
+use super::agreement::{Agreement, first_that_differs};
 use super::{ArtefactError, Writer};
 
 /// How often an inference is timed.
@@ -18,28 +21,31 @@ impl Writer<'_> {
     pub(super) fn onnx(&mut self) -> Result<(), ArtefactError> {
         let (ours, base) = (self.place("model.onnx"), self.place("float.onnx"));
         sinter_onnx::save(self.float.model, &base, Storage::Inside)?;
-        self.add("float.onnx", "The float32 model before compression, to compare with")?;
         explicit(self.result.model)?.save(&ours)?;
-        let what = match self.result.model.activations.is_empty() {
-            true => "The compressed model as ONNX",
-            false => "The compressed model as ONNX with QuantizeLinear and DequantizeLinear",
-        };
-        self.add("model.onnx", what)?;
-        for (file, name, simulated) in [
-            (base, "artifacts/float.onnx", self.measured.0.quality.value),
-            (ours, "artifacts/model.onnx", self.measured.1.quality.value),
+        for (file, name, of, simulated) in [
+            (base, "float.onnx", self.float.model, self.measured.0.quality.value),
+            (ours, "model.onnx", self.result.model, self.measured.1.quality.value),
         ] {
-            let row = self.in_onnx_runtime(
-                &file,
-                MeasuredRow { artifact: name.to_string(), runtime: "ONNX Runtime".into(), simulated, ..MeasuredRow::default() },
-            )?;
+            let what = match (name, of.activations.is_empty()) {
+                ("float.onnx", _) => "The float32 model before compression, to compare with",
+                (_, true) => "The compressed model as ONNX",
+                (_, false) => "The compressed model as ONNX with QuantizeLinear and DequantizeLinear",
+            };
+            let artifact = format!("artifacts/{name}");
+            let row = MeasuredRow { artifact, runtime: "ONNX Runtime".into(), simulated, ..MeasuredRow::default() };
+            let row = self.in_onnx_runtime(&file, of, row)?;
+            self.add(name, what)?;
+            if let Some(text) = &row.note {
+                (self.events)(Event::Note { text: format!("{}: {text}", row.artifact) });
+            }
             self.done.measured.push(row);
         }
         Ok(())
     }
 
-    /// Scores a file over the whole test split and times it. Without the runtime the row says "not measured".
-    fn in_onnx_runtime(&self, file: &Path, mut row: MeasuredRow) -> Result<MeasuredRow, ArtefactError> {
+    /// Loads and runs a file once, scores it over the whole test split and times it. Without the runtime the row says "not verified"; a file
+    /// that does not load or run is no artefact, but set aside and an error.
+    fn in_onnx_runtime(&self, file: &Path, of: &Model, mut row: MeasuredRow) -> Result<MeasuredRow, ArtefactError> {
         let plan = self.plan;
         let first = plan.data.test.batches(1, Order::Stored).next().transpose()?;
         let (opened, peak) = peak_memory(|| {
@@ -51,20 +57,34 @@ impl Writer<'_> {
         });
         let mut runtime = match opened {
             Ok(runtime) => runtime,
-            Err(e) => {
-                row.note = Some(e.to_string());
+            Err(e @ (RuntimeError::Absent | RuntimeError::Load { .. })) => {
+                row.note = Some(format!("not verified: {e}"));
                 return Ok(row);
             }
+            Err(e) => return Err(set_aside(file, e.to_string())),
         };
         let mut predict = |x: &tch::Tensor| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
         let (metric, float) = (plan.config.metric.as_ref(), Some(self.float.model));
-        match evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float) {
-            Ok(quality) => row.value = Some(quality.value),
-            // A file that the runtime refuses is told, and takes nothing else with it.
-            Err(e) => {
-                row.note = Some(e.to_string());
-                return Ok(row);
+        let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float)
+            .map_err(|e| set_aside(file, e.to_string()))?;
+        row.value = Some(quality.value);
+        let agreement = Agreement::measure(of, &plan.data.test, plan.config.seed, &mut runtime)?;
+        row.equal = agreement.equal();
+        let apart = quality.metric.degradation(row.simulated, quality.value).share;
+        if agreement.is_broken(apart) {
+            let text = |value: f64| quality.metric.text(value);
+            let mut said = format!(
+                "ONNX Runtime does not answer as the simulation does: {} against {} simulated; {}",
+                text(quality.value),
+                text(row.simulated),
+                agreement.text()
+            );
+            let scratch = tempfile::tempdir().map_err(ArtefactError::io(&std::env::temp_dir()))?;
+            // Telling where is a help; that it can't be told is no reason to fail.
+            if let Ok(Some(place)) = first_that_differs(of, &plan.data.test, scratch.path()) {
+                said += &format!("; {place}");
             }
+            row.note = Some(said);
         }
         row.peak_memory = peak;
         if let Some(batch) = first {
@@ -74,4 +94,13 @@ impl Writer<'_> {
         }
         Ok(row)
     }
+}
+
+/// Takes the name from a file that is no artefact, and says where it lies.
+fn set_aside(file: &Path, reason: String) -> ArtefactError {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(".broken");
+    let aside = file.with_file_name(name);
+    let kept = std::fs::rename(file, &aside).is_ok().then_some(aside);
+    ArtefactError::Refused { reason, kept }
 }

@@ -76,6 +76,11 @@ impl Store {
         Self { root: out.join(".cache") }
     }
 
+    /// Removes what killed runs left half written.
+    pub(crate) fn sweep(&self) {
+        sinter_model::sweep(&self.root);
+    }
+
     fn folder(&self, key: &str) -> PathBuf {
         self.root.join(key)
     }

@@ -78,11 +78,16 @@ fn hold(scan: &Scan, curves: &[Curve], most: f64) -> Result<Vec<usize>, StageErr
         scan.context.note(text);
         return Ok(path[0].clone());
     }
+    // As many looks as a search by halves takes.
+    let looks = (path.len().max(2) - 1).ilog2() as usize + 1;
+    let mut look = 0;
     while low < high {
         let middle = (low + high).div_ceil(2);
-        scan.context.progress("choice of bits", low, path.len());
+        look += 1;
+        scan.context.progress("choice of bits", look.min(looks), looks);
         if lost(&path[middle])? <= most { low = middle } else { high = middle - 1 }
     }
+    scan.context.progress("choice of bits", looks, looks);
     Ok(path[low].clone())
 }
 

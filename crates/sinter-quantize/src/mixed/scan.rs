@@ -56,7 +56,7 @@ impl Scan<'_> {
     fn measure(&self, widths: &[u8]) -> Result<Vec<Curve>, StageError> {
         let float = self.probe(self.model)?;
         let mut curves = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
+        for layer in self.context.each("sensitivity", self.layers) {
             let mut trials = Vec::new();
             for &bits in widths {
                 let mut trial = self.model.copy();
@@ -66,7 +66,6 @@ impl Scan<'_> {
                 trials.push(Trial { bits, error: probed.error(&float)?, lost, bytes });
             }
             curves.push(Curve { layer: layer.name.clone(), weight: layer.weight.clone(), trials });
-            self.context.progress("sensitivity", i + 1, self.layers.len());
         }
         Ok(curves)
     }

@@ -63,11 +63,10 @@ fn hold(most: f64, lift: &Lifting, model: &mut Model, context: &Context) -> Resu
     ));
     let mut guilty = Vec::new();
     let layers = model.layers();
-    for (i, layer) in layers.iter().enumerate() {
+    for layer in context.each("sensitivity", &layers) {
         let mut trial = model.copy();
         let after = if lift.lift(&mut trial, layer, Height::Float)? { lost(&trial)? } else { now };
         guilty.push((now - after, layer));
-        context.progress("sensitivity", i + 1, layers.len());
     }
     guilty.sort_by(|a, b| b.0.total_cmp(&a.0));
     for height in [Height::Eight, Height::Float] {

@@ -48,7 +48,7 @@ impl Pass for Round {
     fn run(&self, state: &mut State) -> Result<(), StageError> {
         let layers = state.layers();
         let mut clustered = 0;
-        for (i, layer) in layers.iter().enumerate() {
+        for layer in state.context.each("quantization", &layers) {
             let Some(format) = state.weight(layer) else { continue };
             let rounding = state.rounding(layer);
             let at = StageError::weight(&layer.weight);
@@ -75,7 +75,6 @@ impl Pass for Round {
                     weight.quantize(quantizer).map_err(&at)?;
                 }
             }
-            state.context.progress("quantization", i + 1, layers.len());
         }
         if clustered > 0 {
             state.context.note(format!(

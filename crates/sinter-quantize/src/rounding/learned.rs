@@ -67,8 +67,7 @@ fn round(
     steps: usize,
     context: &Context,
 ) -> Result<(), StageError> {
-    for (i, layer) in layers.iter().enumerate() {
-        context.progress("learned rounding", i + 1, layers.len());
+    for layer in context.each("learned rounding", layers) {
         let node = &model.graph.nodes[layer.node];
         let read = values(model, &node.inputs[0], samples)?;
         let wanted = values(float, &node.outputs[0], samples)?;

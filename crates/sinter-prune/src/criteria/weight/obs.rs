@@ -65,8 +65,7 @@ impl Criterion for Obs {
 fn prune(model: &mut Model, targets: &[(Layer, Target)], samples: &Split, context: &Context) -> Result<(), StageError> {
     let weights = targets.iter().map(|(l, _)| l.weight.clone()).collect();
     let hessians = products(model, &weights, false, samples, &context.reporter())?;
-    for (i, (layer, target)) in targets.iter().enumerate() {
-        context.progress("second-order pruning", i, targets.len());
+    for (layer, target) in context.each("second-order pruning", targets) {
         let at = StageError::weight(&layer.weight);
         let weight = model.weight_mut(&layer.weight)?;
         let value = weight.effective().map_err(&at)?.f_detach()?;
