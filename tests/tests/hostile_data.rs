@@ -92,7 +92,11 @@ fn arrays_that_can_not_be_samples_are_named() {
         ("more than memory", npy("'<f4'", false, "(99999999999, 999)", &six), "--memory"),
         ("more than can be counted", npy("'<f4'", false, "(9999999999999, 9999999999999)", &six), "--memory"),
         ("beyond 63 bits", npy("'<f4'", false, "(18446744073709551615, 2)", &six), "not possible"),
-        ("NaN", npy("'<f4'", false, "(3, 2)", &floats(&[1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0])), "sample 1, counted from 0, holds NaN"),
+        (
+            "NaN",
+            npy("'<f4'", false, "(3, 2)", &floats(&[1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0])),
+            "sample 1, counted from 0, holds NaN",
+        ),
         (
             "infinity",
             npy("'<f4'", false, "(3, 2)", &floats(&[1.0, 2.0, 3.0, f32::INFINITY, f32::NEG_INFINITY, 6.0])),
@@ -236,8 +240,7 @@ fn recordings_of_every_kind_sound_the_same() {
     let wide: Vec<u8> = tone.iter().flat_map(|v| ((v * 8_388_607.0) as i32).to_le_bytes()[..3].to_vec()).collect();
     let float: Vec<u8> = tone.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
     // The left channel twice as loud, the right one silent: their mean is the tone.
-    let stereo: Vec<u8> =
-        tone.iter().flat_map(|v| [((v * 2.0 * 32767.0) as i16).to_le_bytes(), [0, 0]].concat()).collect();
+    let stereo: Vec<u8> = tone.iter().flat_map(|v| [((v * 2.0 * 32767.0) as i16).to_le_bytes(), [0, 0]].concat()).collect();
     let mut all = Vec::new();
     for bytes in [
         wav(16_000, 1, 16, 1, &sixteen),
@@ -266,10 +269,9 @@ fn recordings_of_every_kind_sound_the_same() {
         let said = open(at, yaml).err().unwrap_or_else(|| panic!("{name} was accepted"));
         assert!(said.contains(wanted), "{name}: {said}");
     }
-    for (name, bytes, wanted) in [
-        ("NaN", wav(16_000, 1, 32, 3, &nan), "NaN"),
-        ("cut off", wav(16_000, 1, 16, 1, &sixteen)[..20_000].to_vec(), "0.wav: "),
-    ] {
+    for (name, bytes, wanted) in
+        [("NaN", wav(16_000, 1, 32, 3, &nan), "NaN"), ("cut off", wav(16_000, 1, 16, 1, &sixteen)[..20_000].to_vec(), "0.wav: ")]
+    {
         std::fs::write(at.join("w/a/0.wav"), bytes).unwrap();
         let said = open(at, yaml).and_then(|d| stored(&d.train)).err().unwrap_or_else(|| panic!("{name} was accepted"));
         assert!(said.contains(wanted), "{name}: {said}");
@@ -294,8 +296,8 @@ fn images_of_every_kind_are_what_pillow_says() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("p/a")).unwrap();
         std::fs::copy(fixture("formats/images").join(file), folder.path().join("p/a").join(file)).unwrap();
-        let data =
-            open(folder.path(), "name: i\nsource: { images: { path: p } }\nnormalize: { divide: 1 }\nsplit: { test: 0 }").unwrap();
+        let data = open(folder.path(), "name: i\nsource: { images: { path: p } }\nnormalize: { divide: 1 }\nsplit: { test: 0 }")
+            .unwrap();
         let numbers = |v: &serde_json::Value| v.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect::<Vec<_>>();
         let shape = numbers(&wanted["shape"]);
         let (height, width) = (shape[0] as usize, shape[1] as usize);

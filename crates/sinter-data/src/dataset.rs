@@ -165,7 +165,9 @@ fn affine(config: &DataConfig, source: &dyn Samples) -> Result<Affine, DataError
     let factor: Vec<f32> = std.iter().map(|s| 1.0 / (divide * s)).collect();
     let shift: Vec<f32> = mean.iter().zip(&std).map(|(m, s)| -m / s).collect();
     if factor.iter().chain(&shift).any(|v| !v.is_finite()) {
-        return Err(fail("normalize turns values into infinite ones: `mean`, `std` and `divide` are too large or too small".into()));
+        return Err(fail(
+            "normalize turns values into infinite ones: `mean`, `std` and `divide` are too large or too small".into(),
+        ));
     }
     Ok(Affine { factor, shift })
 }

@@ -52,12 +52,37 @@ pub enum Measure {
     Run,
 }
 
+/// An instruction that multiplies integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Instruction {
+    /// x86's dot products of eight bits into 32 (AVX-512 VNNI, AVX-VNNI). Without them unsigned times signed bytes are added in pairs of 16 bits,
+    /// which saturate (VPMADDUBSW).
+    Vnni,
+}
+
+impl Instruction {
+    /// Whether this machine has it.
+    pub fn is_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni => std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Vnni => false,
+        }
+    }
+}
+
 /// What the integer kernels of a target take: the defaults of `quantize`, and what it leaves in float.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Format of weights, as in `quantize`: `int8/channel`.
     pub weights: String,
+    /// The instruction that its kernels are assumed to multiply with. Where it is absent other kernels run, with less room for sums: `quantize` tells
+    /// which layers would leave it. Default: none is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumes: Option<Instruction>,
     /// Operators whose weights have one scale for the tensor whatever `weights` says. Default: none.
     #[serde(default)]
     pub per_tensor: Vec<String>,

@@ -22,6 +22,8 @@ pub(crate) struct Lowering<'a> {
     model: &'a Model,
     /// By the name of the float value that stands for it.
     values: BTreeMap<&'a str, Quantized>,
+    /// The nodes that read each value or weight.
+    readers: BTreeMap<&'a str, Vec<usize>>,
 }
 
 impl<'a> Lowering<'a> {
@@ -36,7 +38,7 @@ impl<'a> Lowering<'a> {
             let [integers, scale, zero_point] = [integers, scale, zero_point].map(String::clone);
             Some((name.as_str(), Quantized { integers, scale, zero_point }))
         };
-        Self { model, values: model.graph.nodes.iter().filter_map(quantized).collect() }
+        Self { model, values: model.graph.nodes.iter().filter_map(quantized).collect(), readers: model.graph.consumers() }
     }
 
     /// The nodes that stand for `node`, their stored tensors put into `out`; `None` when it is no layer that integers can compute.
@@ -75,39 +77,46 @@ impl<'a> Lowering<'a> {
             return Ok(None);
         }
         let integers = quantizer.quantize(&weight.effective()?.f_detach()?)?;
-        let integers = if !convolution && out_axis == 0 { integers.f_tr()?.f_contiguous()? } else { integers };
+        let turned = !convolution && out_axis == 0;
+        // Stored once for all that read it, some of them maybe as floats: as it lies, under the name that those use too. Alone it is turned here.
+        let alone = self.readers.get(name).is_some_and(|r| r.len() == 1);
+        let integers = if turned && alone { integers.f_tr()?.f_contiguous()? } else { integers };
         // ConvInteger wants bytes without a sign in ONNX Runtime.
-        let shift = if convolution { 128 } else { 0 };
-        let kind = if convolution { Kind::Uint8 } else { Kind::Int8 };
+        let (shift, kind, form) = if convolution { (128, Kind::Uint8, ".unsigned") } else { (0, Kind::Int8, "") };
         let mut store = |what: &str, value: Tensor| {
-            let stored = format!("{name}.{what}");
+            let stored = format!("{name}{form}.{what}");
             out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
             stored
         };
         let stored = store("quantized", integers.f_add_scalar(shift)?.f_to_kind(kind)?);
-        let zero_point = store("zero_point", Tensor::from(shift).f_to_kind(kind)?);
+        // Names of their own: what reads the weight as floats has scales of another shape.
+        let zero_point = store("product_zero_point", Tensor::from(shift).f_to_kind(kind)?);
         let broad = if convolution { [vec![-1], vec![1; size.len() - 2]].concat() } else { vec![-1] };
         let scales = Tensor::f_from_slice(&quantizer.scales()?)?;
-        let scale = store("scale", scales.f_reshape(if scales.numel() == 1 { vec![] } else { broad.clone() })?);
+        let scale = store("product_scale", scales.f_reshape(if scales.numel() == 1 { vec![] } else { broad.clone() })?);
         let output = node.outputs[0].clone();
         let part = |what: &str| format!("{output}.{what}");
         let (kind, attributes) = match convolution {
             true => ("ConvInteger", node.attributes.clone()),
             false => ("MatMulInteger", Attributes::new()),
         };
-        let inputs = vec![x.integers.clone(), stored, x.zero_point.clone(), zero_point];
+        let matrix = if turned && !alone { part("turned") } else { stored.clone() };
+        let inputs = vec![x.integers.clone(), matrix.clone(), x.zero_point.clone(), zero_point];
         let bias = node.inputs.get(2).filter(|b| !b.is_empty());
         let scaled = if bias.is_some() { part("scaled") } else { output.clone() };
         let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
         let new = |kind: &str, attributes, inputs: Vec<String>, output: String| {
             Node::new(&output, kind, attributes, inputs, vec![output.clone()])
         };
-        let mut nodes = vec![
+        let turn = Attributes::new().ints("perm", &[1, 0]);
+        let turn = if matrix == stored { None } else { Some(new("Transpose", turn, vec![stored], matrix)?) };
+        let mut nodes: Vec<Node> = turn.into_iter().collect();
+        nodes.extend([
             new(kind, attributes, inputs, part("integers"))?,
             new("Cast", float, vec![part("integers")], part("sum"))?,
             new("Mul", Attributes::new(), vec![x.scale.clone(), scale], part("scale"))?,
             new("Mul", Attributes::new(), vec![part("sum"), part("scale")], scaled.clone())?,
-        ];
+        ]);
         if let Some(bias) = bias {
             let bias = match (convolution, self.model.weights.get(bias)) {
                 (true, Some(stored)) => {

@@ -59,6 +59,15 @@ pub enum Relation {
         /// Its fine.
         fine: Axis,
     },
+    /// Both axes are cut into `count` equal parts; all of a part of one goes with all of the same part of the other.
+    Parts {
+        /// One of them.
+        one: Axis,
+        /// The other.
+        other: Axis,
+        /// How many.
+        count: usize,
+    },
     /// Index `i` of `part` is index `start + i` of `whole`.
     Offset {
         /// Its part.
@@ -113,6 +122,11 @@ impl<'a> AxisLinks<'a> {
     /// `fine` is `coarse` with each index repeated as a block.
     pub fn block(&mut self, coarse: (Slot, usize), fine: (Slot, usize)) {
         self.relations.push(Relation::Block { coarse: axis(coarse), fine: axis(fine) });
+    }
+
+    /// Both axes are cut into `count` parts that go together.
+    pub fn parts(&mut self, one: (Slot, usize), other: (Slot, usize), count: usize) {
+        self.relations.push(Relation::Parts { one: axis(one), other: axis(other), count });
     }
 
     /// `part` lies in `whole` from `start` on.

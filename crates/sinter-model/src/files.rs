@@ -96,7 +96,8 @@ mod tests {
         put(theirs.clone());
         put("e.part".into());
         assert_eq!(sweep(&folder), 2);
-        let mut left: Vec<String> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<String> =
+            std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         let mut wanted = vec![mine, theirs, "deep".into(), "e.part".into()];
         wanted.sort();

@@ -106,6 +106,17 @@ impl Model {
         layers
     }
 
+    /// The nodes that a weight is the weight of, and where it stands there; more than one where layers share it.
+    pub fn uses(&self, weight: &str) -> Vec<(usize, WeightSlot)> {
+        let mut uses = Vec::new();
+        for (index, node) in self.graph.nodes.iter().enumerate().filter(|(_, n)| n.inputs.iter().any(|i| i == weight)) {
+            let inputs = node.inputs.iter().map(|n| self.weights.get(n).map(Weight::size)).collect();
+            let slots = node.op.weights(&IoShapes { inputs, outputs: vec![] });
+            uses.extend(slots.into_iter().filter(|s| node.inputs.get(s.input).is_some_and(|n| n == weight)).map(|s| (index, s)));
+        }
+        uses
+    }
+
     /// The number of trained elements.
     pub fn parameters(&self) -> usize {
         self.weights.values().filter(|w| w.role == Role::Parameter).map(Weight::numel).sum()

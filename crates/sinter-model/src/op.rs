@@ -17,6 +17,8 @@ pub enum Mode {
     Predict,
     /// As training does: dropout drops, batch statistics are used and updated.
     Train,
+    /// As training does, but normalisations go by their stored statistics and leave them: for steps of too few samples to tell any.
+    Tune,
 }
 
 /// One node's input tensors; absent optional inputs are `None`.

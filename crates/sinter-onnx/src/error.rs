@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use sinter_exec::ExecError;
-use sinter_model::{OpError, WriteError};
+use sinter_model::{Bytes, OpError, WriteError};
 
 /// A node that Sinter can't run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,17 @@ pub enum OnnxError {
         /// Which axis of the input it is.
         axis: usize,
     },
+    /// The file is larger than what may be read.
+    #[error("the file has {bytes}, more than the limit of {limit}: raise it with --memory where that is meant")]
+    File {
+        /// Its size.
+        bytes: Bytes,
+        /// The limit.
+        limit: Bytes,
+    },
+    /// A name stands for more than one value.
+    #[error("`{0}` is the name of more than one input, stored tensor or result: names must be unique")]
+    Twice(String),
     /// Nodes wait for each other.
     #[error("nodes {0:?} can never run: they read values that nothing produces, or each other")]
     Order(Vec<String>),

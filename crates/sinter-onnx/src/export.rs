@@ -11,6 +11,7 @@ use crate::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
     TypeProto, ValueInfoProto, attribute_type,
 };
+use crate::spell::spell;
 use crate::tensor::{make_external, nibbles_to_proto, tensor_to_proto};
 
 /// Where tensors are kept.
@@ -56,8 +57,14 @@ fn to_proto(model: &Model, four_bits: &BTreeSet<String>) -> Result<ModelProto, O
         let value = weight.effective().map_err(|source| OnnxError::Weight { weight: name.clone(), source })?;
         initializer.push(if four_bits.contains(name) { nibbles_to_proto(name, &value)? } else { tensor_to_proto(name, &value)? });
     }
+    let mut node = Vec::new();
+    for said in &model.graph.nodes {
+        let (nodes, tensors) = spell(said).map_err(|source| OnnxError::Weight { weight: said.name.clone(), source })?;
+        node.extend(nodes.iter().map(node_to_proto).collect::<Result<Vec<_>, _>>()?);
+        initializer.extend(tensors.iter().map(|(name, value)| tensor_to_proto(name, value)).collect::<Result<Vec<_>, _>>()?);
+    }
     let graph = GraphProto {
-        node: model.graph.nodes.iter().map(node_to_proto).collect::<Result<_, _>>()?,
+        node,
         name: model.name.clone(),
         initializer,
         input: model.graph.inputs.iter().map(value_to_proto).collect(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_exec::{Runner, blank_inputs};
-use sinter_model::{Attributes, Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role, Weight};
+use sinter_model::{Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role, Weight};
 use tch::Tensor;
 
 use crate::error::OnnxError;
@@ -11,9 +11,11 @@ use crate::error::OnnxError;
 /// Folds nodes that read only constants, then arithmetic on shapes: what comes out the same for two batch sizes is stored, and a
 /// Reshape whose target depends on the batch alone gets -1 there.
 pub fn fold(model: &mut Model) -> Result<(), OnnxError> {
-    fold_constants(model)?;
+    forward_identities(model);
+    fold_constants(model, &tied(model))?;
     fold_shapes(model)?;
-    fold_constants(model)?;
+    tie(model)?;
+    fold_constants(model, &BTreeMap::new())?;
     drop_dead(model);
     join_biases(model)
 }
@@ -56,19 +58,88 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
         let inputs = vec![node.inputs[0].clone(), node.inputs[1].clone(), bias.clone()];
         let outputs = model.graph.nodes[add].outputs.clone();
         let Some(kind) = node.op.with_bias() else { continue };
-        let joined = Node::new(&node.name, kind, Attributes::new(), inputs, outputs).map_err(fail)?;
+        let joined = Node::new(&node.name, kind, node.attributes.clone(), inputs, outputs).map_err(fail)?;
         model.graph.nodes[product] = joined;
         model.graph.nodes.remove(add);
     }
     Ok(())
 }
 
-fn fold_constants(model: &mut Model) -> Result<(), OnnxError> {
+/// What reads a parameter under another name reads it under its own: two names would become two parameters.
+fn forward_identities(model: &mut Model) {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for node in &model.graph.nodes {
+        let (Some(from), Some(to)) = (node.inputs.first(), node.outputs.first()) else { continue };
+        let source = names.get(from).unwrap_or(from);
+        if node.op.is_view()
+            && node.op.is_homogeneous()
+            && !node.op.is_random()
+            && model.weights.contains_key(source)
+            && !model.graph.is_output(to)
+        {
+            let source = source.clone();
+            names.insert(to.clone(), source);
+        }
+    }
+    for input in model.graph.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
+        if let Some(source) = names.get(input) {
+            input.clone_from(source);
+        }
+    }
+}
+
+/// Transposed matrices of parameters that something else reads as they are, by name, and the parameters: to fold them would make two parameters of
+/// one.
+fn tied(model: &Model) -> BTreeMap<String, String> {
+    let consumers = model.graph.consumers();
+    let parameter = |name: &String| model.weights.get(name).is_some_and(|w| w.role == Role::Parameter && w.size().len() == 2);
+    let read = |name: &str| consumers.get(name).map_or(0, Vec::len);
+    let each = model.graph.nodes.iter().filter_map(|node| {
+        let (from, to) = (node.inputs.first()?, node.outputs.first()?);
+        let order = node.attributes.opt_ints("perm").ok()?;
+        let turns = node.kind() == "Transpose" && order.is_none_or(|order| order == [1, 0]);
+        // Products alone can take the turn upon themselves.
+        let products = consumers.get(to.as_str())?.iter().all(|&i| {
+            let reader = &model.graph.nodes[i];
+            let product = matches!(reader.op.integer_kernel(), Some(IntegerKernel::Product { convolution: false, .. }));
+            product && reader.inputs.get(1) == Some(to) && reader.inputs.iter().filter(|n| *n == to).count() == 1
+        });
+        let shared = turns && parameter(from) && read(from) > 1 && products && !model.graph.is_output(to);
+        shared.then(|| (to.clone(), from.clone()))
+    });
+    each.collect()
+}
+
+/// Lets products read tied parameters as they are stored.
+fn tie(model: &mut Model) -> Result<(), OnnxError> {
+    let tied = tied(model);
+    if tied.is_empty() {
+        return Ok(());
+    }
+    let shapes = sinter_exec::shapes(model)?;
+    for node in &mut model.graph.nodes {
+        let Some(source) = node.inputs.get(1).and_then(|name| tied.get(name)) else { continue };
+        let flat = shapes.get(&node.inputs[0]).is_some_and(|s| s.len() == 2);
+        let was = node.attributes.get_int("transB", 0).unwrap_or(0);
+        let mut inputs = node.inputs.clone();
+        inputs[1].clone_from(source);
+        let attributes = node.attributes.clone().int("transB", 1 - was);
+        // On matrices ONNX has an operator for it.
+        let kind = node.op.with_bias().filter(|_| flat).unwrap_or(node.op.kind());
+        *node = Node::new(&node.name, kind, attributes, inputs, node.outputs.clone())
+            .map_err(|source| OnnxError::Weight { weight: node.inputs[1].clone(), source })?;
+    }
+    drop_dead(model);
+    Ok(())
+}
+
+fn fold_constants(model: &mut Model, tied: &BTreeMap<String, String>) -> Result<(), OnnxError> {
     let mut kept = Vec::new();
     for node in std::mem::take(&mut model.graph.nodes) {
         // Quantization must stay visible, and what is random is no constant.
         let constant = node.op.boundary().is_none()
             && !node.op.is_random()
+            && !node.outputs.iter().any(|o| tied.contains_key(o))
             && node.present_inputs().all(|name| model.weights.contains_key(name))
             && !node.outputs.iter().any(|o| model.graph.outputs.iter().any(|g| &g.name == o));
         if !constant {

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use prost::Message;
-use sinter_model::{Attribute, Attributes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight};
+use sinter_model::{
+    Attribute, Attributes, Bytes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight, memory_limit,
+};
 use tch::{Kind, Tensor};
 
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
 use crate::tensor::tensor_from_proto;
+use crate::widen::widen;
 
 /// What the caller knows about a model that the file leaves open.
 #[derive(Debug, Clone, Default)]
@@ -19,16 +22,41 @@ pub struct Options {
     pub dims: BTreeMap<String, i64>,
 }
 
+/// A model as it was read, and what of it is not as the file has it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Model,
+    /// What was changed on reading, in words.
+    pub notes: Vec<String>,
+}
+
 /// Reads a model from a file, ready to run: shapes inferred, constants folded, weights checked.
 pub fn load(path: &Path, options: &Options) -> Result<Model, OnnxError> {
-    let bytes = std::fs::read(path).map_err(|source| OnnxError::Read { path: path.to_path_buf(), source })?;
+    read(path, options).map(|loaded| loaded.model)
+}
+
+/// The same, with what was changed on the way.
+pub fn read(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
+    let read = |source| OnnxError::Read { path: path.to_path_buf(), source };
+    let (len, limit) = (std::fs::metadata(path).map_err(read)?.len(), memory_limit());
+    if len > limit.0 {
+        return Err(OnnxError::File { bytes: Bytes(len), limit });
+    }
+    let bytes = std::fs::read(path).map_err(read)?;
     let mut model = import(&bytes, path.parent(), options)?;
     model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    let mut notes = Vec::new();
+    if widen(&mut model).map_err(|e| OnnxError::Decode(e.to_string()))? {
+        notes.push(
+            "sixteen-bit numbers of the model became float32: `weights: fp16` of `quantize` writes sixteen bits again".into(),
+        );
+    }
     check_finite(&model)?;
     free_the_batch(&mut model);
     fold::fold(&mut model)?;
     sinter_exec::shapes(&model)?;
-    Ok(model)
+    Ok(Loaded { model, notes })
 }
 
 /// Turns bytes into a model as the file states it: nothing is run or folded.
@@ -53,12 +81,26 @@ pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<
     reader.initializers(&graph)?;
     reader.inputs_and_outputs(&graph, options)?;
     reader.nodes(&graph)?;
+    once(&reader.model)?;
     reader.roles();
     let mut model = reader.model;
     let known: BTreeSet<String> = model.weights.keys().cloned().collect();
     model.graph.sort(&known).map_err(OnnxError::Order)?;
     model.name = graph.name;
     Ok(model)
+}
+
+/// Every value comes from one place: an input, a stored tensor or a node.
+fn once(model: &Model) -> Result<(), OnnxError> {
+    let inputs = model.graph.inputs.iter().map(|i| &i.name);
+    let outputs = model.graph.nodes.iter().flat_map(|n| &n.outputs).filter(|o| !o.is_empty());
+    let mut seen: BTreeSet<&String> = model.weights.keys().collect();
+    for name in inputs.chain(outputs) {
+        if !seen.insert(name) {
+            return Err(OnnxError::Twice(name.clone()));
+        }
+    }
+    Ok(())
 }
 
 struct Reader<'a> {
@@ -70,6 +112,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn initializers(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
         for proto in &graph.initializer {
+            if self.model.weights.contains_key(&proto.name) {
+                return Err(OnnxError::Twice(proto.name.clone()));
+            }
             let tensor = tensor_from_proto(proto, self.folder)?;
             let scalar = tensor.dim() == 0 || !tensor.is_floating_point();
             let role = if scalar { Role::Constant } else { Role::Parameter };
@@ -311,6 +356,9 @@ fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
         _ => return Err(fail(&format!("element type {} is not supported", tensor.elem_type))),
     };
     let dims = tensor.shape.iter().flat_map(|s| &s.dim).enumerate();
+    if let Some(negative) = tensor.shape.iter().flat_map(|s| &s.dim).filter_map(|d| d.dim_value).find(|n| *n < -1) {
+        return Err(fail(&format!("a dimension of {negative} is not possible")));
+    }
     let shape = dims.map(|(axis, d)| match (d.dim_value, &d.dim_param) {
         (Some(n), _) if n > 0 || (n == 0 && axis > 0) => Dim::Fixed(n),
         (_, Some(name)) if !name.is_empty() => Dim::Free(name.clone()),
@@ -324,10 +372,10 @@ fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
 fn check_finite(model: &Model) -> Result<(), OnnxError> {
     for (name, weight) in model.weights.iter().filter(|(_, w)| w.latent().is_floating_point()) {
         let holds = |found: Result<Tensor, tch::TchError>| {
-            found.and_then(|t| t.f_any()?.f_int64_value(&[])).map(|v| v != 0).map_err(|e| OnnxError::Weight {
-                weight: name.clone(),
-                source: e.into(),
-            })
+            found
+                .and_then(|t| t.f_any()?.f_int64_value(&[]))
+                .map(|v| v != 0)
+                .map_err(|e| OnnxError::Weight { weight: name.clone(), source: e.into() })
         };
         if holds(weight.latent().f_isnan())? {
             return Err(OnnxError::NotFinite { name: name.clone(), what: "NaN" });

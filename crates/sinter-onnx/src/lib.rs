@@ -9,10 +9,12 @@ mod fold;
 mod import;
 #[allow(missing_docs, reason = "names are those of onnx.proto3, which documents them")]
 pub mod proto;
+mod spell;
 mod tensor;
+mod widen;
 
 pub use error::{OnnxError, Unsupported};
 pub use export::{Storage, export, save, save_narrow};
 pub use fold::{drop_dead, fold};
-pub use import::{Options, import, load};
+pub use import::{Loaded, Options, import, load, read};
 pub use tensor::{tensor_from_proto, tensor_to_proto};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sinter_model::{ElementType, to_bytes, to_i64s};
+use sinter_model::{ElementType, elements, to_bytes, to_i64s};
 use tch::Tensor;
 
 use crate::error::OnnxError;
@@ -69,8 +69,8 @@ pub fn tensor_from_proto(proto: &TensorProto, folder: Option<&Path>) -> Result<T
         _ => return Err(fail(format!("element type {} is not supported", proto.data_type))),
     };
     let stored = wide.map_or(element.bytes(), |(_, bytes)| bytes);
-    let count = proto.dims.iter().try_fold(1usize, |a, &n| usize::try_from(n).ok().and_then(|n| a.checked_mul(n)));
-    let Some(count) = count else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
+    // In memory an element takes what libtorch takes for it.
+    let count = elements(&proto.dims, element.bytes() as u64).map_err(|e| fail(e.to_string()))?;
     let size = if four_bits { Some(count.div_ceil(2)) } else { count.checked_mul(stored) };
     let Some(size) = size else { return Err(fail(format!("shape {:?} is not possible", proto.dims))) };
     let exact = |have: usize| match have == count {
@@ -151,6 +151,16 @@ fn external(proto: &TensorProto, folder: Option<&Path>, size: usize) -> Result<V
         return Err(format!("external data of {length} bytes, its shape wants {size}"));
     }
     let path = folder.join(relative);
+    // A link within the folder may lead out of it.
+    let whole = |path: &Path| path.canonicalize().map_err(|e| format!("external data {}: {e}", path.display()));
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let (real, inside) = (whole(&path)?, whole(folder)?);
+    if !real.starts_with(&inside) {
+        return Err(format!("external data at `{location}` leads outside the model's folder, to {}", real.display()));
+    }
+    if !real.is_file() {
+        return Err(format!("external data at `{location}` is no file"));
+    }
     let say = |e: std::io::Error| format!("external data {}: {e}", path.display());
     let mut file = std::fs::File::open(&path).map_err(say)?;
     let have = file.metadata().map_err(say)?.len();

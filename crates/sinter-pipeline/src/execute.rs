@@ -123,6 +123,7 @@ impl Plan {
                 text: format!("{old} files of an older Sinter were removed from the cache: they had no checksums"),
             });
         }
+        self.notes.iter().for_each(|text| events(Event::Note { text: text.clone() }));
         let (float, result, measured) = run.stages()?;
         run.finish(options, (&float, &result), &measured)
     }

@@ -50,7 +50,7 @@ pub(crate) fn of_run(
         stages: measured.iter().map(|m| m.row.clone()).collect(),
         layers: measured.iter().flat_map(|m| m.layers.clone()).collect(),
         curves: measured.iter().flat_map(|m| m.said.curves.clone()).collect(),
-        notes: measured.iter().flat_map(|m| m.said.notes.clone()).collect(),
+        notes: plan.notes.iter().cloned().chain(measured.iter().flat_map(|m| m.said.notes.clone())).collect(),
         sensitivity: measured.iter().flat_map(|m| m.said.sensitivity.clone()).collect(),
         classes: plan.data.classes.clone(),
         energy_source: plan.target.floor.source.clone(),

@@ -105,6 +105,13 @@ impl Units {
                     (0..m).for_each(|i| self.join(c + (i / block).min(n - 1), f + i));
                 }
             }
+            Relation::Parts { one, other, count } => {
+                if let (Some((a, n)), Some((b, m))) = (self.locate(node, one), self.locate(node, other)) {
+                    let (each, others) = ((n / count.max(1)).max(1), (m / count.max(1)).max(1));
+                    (0..n).for_each(|i| self.join(a + i, b + (i / each * others).min(m.saturating_sub(1))));
+                    (0..m).for_each(|i| self.join(b + i, a + (i / others * each).min(n.saturating_sub(1))));
+                }
+            }
             Relation::Offset { part, whole, start } => {
                 if let (Some((p, n)), Some((w, _))) = (self.locate(node, part), self.locate(node, whole)) {
                     (0..n).for_each(|i| self.join(p + i, w + start + i));

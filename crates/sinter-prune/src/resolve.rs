@@ -93,7 +93,8 @@ fn structured(config: &StructuredConfig, forecast: &mut Forecast) -> Result<Vec<
         return Err(StageError::config_help("structured", reason, "put `prune` before `quantize`"));
     }
     if let Some(layer) = model.layers().iter().find(|l| forecast.of(&l.weight).clustered.is_some_and(|d| d > 1)) {
-        let reason = format!("layer `{}` has centroids of several weights each by then, which can't lose single ones", layer.name);
+        let reason =
+            format!("layer `{}` has centroids of several weights each by then, which can't lose single ones", layer.name);
         return Err(StageError::config_help("structured", reason, "put the structured `prune` stage before `cluster`"));
     }
     let mut of: BTreeMap<&str, (usize, Vec<&str>)> = BTreeMap::new();

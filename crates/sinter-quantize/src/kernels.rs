@@ -1,7 +1,7 @@
 //! Quantization follows the target: its profile says which formats and operators its integer kernels take.
 
 use serde::Serialize;
-use sinter_estimate::{Rules, Target};
+use sinter_estimate::{Instruction, Rules, Target};
 use sinter_train::StageError;
 
 use crate::formats::{Activations, Format};
@@ -18,6 +18,9 @@ pub(crate) struct Kernels {
     /// Operators that run on integers; `None` for all.
     operators: Option<Vec<String>>,
     pub rules: Rules,
+    /// The instruction that they multiply with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assumes: Option<Instruction>,
 }
 
 impl Kernels {
@@ -40,6 +43,7 @@ impl Kernels {
             per_tensor: profile.per_tensor.clone(),
             operators: profile.operators.clone(),
             rules: profile.rules,
+            assumes: profile.assumes,
         }))
     }
 }

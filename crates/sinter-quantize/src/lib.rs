@@ -16,6 +16,7 @@ mod formats;
 mod kernels;
 mod lifting;
 mod mixed;
+mod pairs;
 mod passes;
 mod placement;
 mod read_through;

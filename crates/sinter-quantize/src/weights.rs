@@ -9,17 +9,17 @@ use crate::formats::{Format, Number, Per};
 /// Candidates for a scale are so far apart, as a share of the largest magnitude; then as many again lie between the neighbours of the best.
 const STEP: f32 = 0.075;
 
-/// The parameters of a weight, or `None` for a format without any. `clustered`: one scale for all keeps the number of distinct values
-/// that clustering reached. `importance`, of the weight's shape, says how much each squared error counts.
+/// The parameters of a weight, or `None` for a format without any. `one_scale`: for all, whatever the format says; it keeps the number of distinct
+/// values that clustering reached, and serves layers that read one weight either way round. `importance`, of the weight's shape, says how much each squared error counts.
 pub(crate) fn weight_params(
     slot: WeightSlot,
     value: &Tensor,
     format: Format,
-    clustered: bool,
+    one_scale: bool,
     importance: Option<&Tensor>,
 ) -> OpResult<Option<QuantParams>> {
     let Some((bits, levels)) = integers(format) else { return Ok(None) };
-    let granularity = granularity(slot, format, clustered);
+    let granularity = granularity(slot, format, one_scale);
     let (low, high) = levels.range(bits);
     if levels == Levels::Unsigned {
         return asymmetric(value, bits, granularity).map(Some);
@@ -51,9 +51,9 @@ pub(crate) fn integers(format: Format) -> Option<(u8, Levels)> {
 }
 
 /// How many weights share a scale, and along which axis.
-pub(crate) fn granularity(slot: WeightSlot, format: Format, clustered: bool) -> Granularity {
+pub(crate) fn granularity(slot: WeightSlot, format: Format, one_scale: bool) -> Granularity {
     match format.per {
-        _ if clustered => Granularity::Tensor,
+        _ if one_scale => Granularity::Tensor,
         Per::Tensor => Granularity::Tensor,
         Per::Channel => Granularity::Channel(slot.out_axis),
         Per::Group(size) => Granularity::Group { axis: slot.in_axis, size },

@@ -43,7 +43,11 @@ impl Measurement {
         let causes = "usual causes are another normalisation than in training (`normalize`), another order of channels or colours, another order of \
                       labels, or weights that were never trained";
         if favourite.0 > 0.95 && chance < 0.9 {
-            return Some(format!("the float model predicts one class, {}, for {:.0} % of the samples: {causes}", favourite.1, favourite.0 * 100.0));
+            return Some(format!(
+                "the float model predicts one class, {}, for {:.0} % of the samples: {causes}",
+                favourite.1,
+                favourite.0 * 100.0
+            ));
         }
         (hits / total <= chance + luck).then(|| {
             format!(

@@ -28,6 +28,10 @@ pub struct FitConfig {
     /// Samples a step. Default: 128.
     #[serde(default = "batch")]
     pub batch_size: usize,
+    /// Keeps the statistics of batch normalisations as they are. Default: only at steps of fewer than 16 samples, which tell too little of them; in
+    /// the stage `train` never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze_batch_norm: Option<bool>,
     /// How much of a weight each step takes off it, as a share of the learning rate. Default: 0.
     #[serde(default)]
     pub weight_decay: f64,
@@ -47,6 +51,9 @@ pub struct FitConfig {
     #[serde(default)]
     pub distill: Option<DistillFrom>,
 }
+
+/// Samples of a step from which their mean and variance tell those of all.
+pub const ENOUGH: i64 = 16;
 
 /// A teacher and how much it counts (Hinton et al., 2015).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +108,7 @@ impl FitConfig {
             lr: lr(),
             schedule: Schedule::default(),
             batch_size: batch(),
+            freeze_batch_norm: None,
             weight_decay: 0.0,
             momentum: momentum(),
             label_smoothing: 0.0,
@@ -108,6 +116,11 @@ impl FitConfig {
             augment: None,
             distill: None,
         }
+    }
+
+    /// Whether normalisations keep their statistics at a step of so many samples.
+    pub fn freezes(&self, samples: i64) -> bool {
+        self.freeze_batch_norm.unwrap_or(samples < ENOUGH)
     }
 
     /// The teachers that training asks for.

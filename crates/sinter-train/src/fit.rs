@@ -47,6 +47,13 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
     let steps = train.len().div_ceil(config.batch_size);
     let mut best: Option<(f64, Model)> = None;
     let mut waited = 0;
+    let normalised = model.graph.nodes.iter().any(|n| n.op.batch_norm().is_some());
+    if normalised && config.freeze_batch_norm.is_none() && config.freezes(config.batch_size as i64) {
+        context.note(format!(
+            "batch normalisations keep their statistics: {} samples a step tell too little of them (`freeze_batch_norm: false` lets them follow)",
+            config.batch_size
+        ));
+    }
     for epoch in 0..config.epochs {
         let started = Instant::now();
         let mut total = Tensor::zeros([], (Kind::Float, Device::Cpu));
@@ -63,8 +70,9 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
                 optimizer.set_lr_group(group, lr * schedule.factor(done));
             }
             callback.before_step(model, done)?;
+            let mode = if config.freezes(batch.x.size()[0]) { Mode::Tune } else { Mode::Train };
             // The effective weights follow the latent ones, so they are computed anew at every step.
-            let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], Mode::Train)?.swap_remove(0);
+            let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], mode)?.swap_remove(0);
             let taught = teacher.as_ref().map(|t| t.answer(&batch)).transpose()?;
             let loss = objective.loss(&output, &batch, taught.as_ref())?;
             optimizer.zero_grad();

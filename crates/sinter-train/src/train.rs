@@ -29,7 +29,9 @@ impl Stage for TrainConfig {
 
     fn resolve(&self, forecast: &mut Forecast, setting: &Setting) -> Result<Box<dyn Step>, StageError> {
         let plan = StepPlan::new("train", format!("train ({})", self.0.epochs_text()), self);
-        Ok(Box::new(FitStep::resolve(plan, self.0.clone(), forecast, setting)?))
+        // Statistics of a model that learns from nothing are its own to find.
+        let config = FitConfig { freeze_batch_norm: self.0.freeze_batch_norm.or(Some(false)), ..self.0.clone() };
+        Ok(Box::new(FitStep::resolve(plan, config, forecast, setting)?))
     }
 
     fn teachers(&self) -> Vec<TeacherRef> {

@@ -15,11 +15,7 @@ use crate::signals;
 use crate::terminal::{Listener, is_rich};
 
 fn config(error: ConfigError) -> Failure {
-    let theme = if is_rich() {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
+    let theme = if is_rich() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1);
     if handler.render_report(&mut text, &error).is_err() {
@@ -38,6 +34,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Check { pipeline } => {
             let plan = Plan::read(&pipeline, None).map_err(config)?;
+            plan.notes.iter().try_for_each(|note| say(&format!("note: {note}")))?;
             let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
             say(&format!(
                 "{} is fine: {} ({} parameters) on {} ({} / {} samples): {}",

@@ -38,7 +38,10 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
         let read = flate2::read::MultiGzDecoder::new(&packed[..]).take(limit.0.saturating_add(1)).read_to_end(&mut out);
         read.map_err(|e| DataError::format(path, format!("the gzip stream is damaged: {e}")))?;
         if out.len() as u64 > limit.0 {
-            return Err(DataError::format(path, format!("it unpacks to more than {limit}: raise that with --memory where it is meant")));
+            return Err(DataError::format(
+                path,
+                format!("it unpacks to more than {limit}: raise that with --memory where it is meant"),
+            ));
         }
         out
     } else {

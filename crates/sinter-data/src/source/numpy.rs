@@ -71,7 +71,9 @@ fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i
 fn classes(path: &Path, marks: &[f64]) -> Result<Vec<i64>, DataError> {
     let each = marks.iter().enumerate().map(|(i, &v)| match v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) {
         true => Ok(v as i64),
-        false => Err(DataError::format(path, format!("the label of sample {i} is {v}, no number of a class (0, 1, 2 and so on)"))),
+        false => {
+            Err(DataError::format(path, format!("the label of sample {i} is {v}, no number of a class (0, 1, 2 and so on)")))
+        }
     });
     each.collect()
 }
@@ -101,7 +103,10 @@ fn array<R: Read, T: Copy>(npy: NpyFile<R>, path: &Path, cast: fn(f64) -> T) -> 
     // Room is taken as elements arrive: a header may promise more than the file holds.
     macro_rules! read_as {
         ($type:ty, $convert:expr) => {
-            npy.data::<$type>().map_err(|e| DataError::format(path, e))?.map(|v| v.map(|v| cast($convert(v)))).collect::<Result<Vec<T>, _>>()
+            npy.data::<$type>()
+                .map_err(|e| DataError::format(path, e))?
+                .map(|v| v.map(|v| cast($convert(v))))
+                .collect::<Result<Vec<T>, _>>()
         };
     }
     let values = match (plain.type_char(), plain.num_bytes()) {

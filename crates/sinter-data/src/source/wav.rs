@@ -47,7 +47,9 @@ fn header(place: &Place, rate: u32) -> Result<(), DataError> {
 fn takes(spec: hound::WavSpec, rate: u32) -> Result<(), String> {
     if spec.sample_rate != rate {
         let found = spec.sample_rate;
-        return Err(format!("{found} samples a second, `rate: {rate}` is asked for: resample the files, or write `rate: {found}`"));
+        return Err(format!(
+            "{found} samples a second, `rate: {rate}` is asked for: resample the files, or write `rate: {found}`"
+        ));
     }
     if spec.channels == 0 || !(1..=32).contains(&spec.bits_per_sample) {
         return Err(format!("{} channels of {} bits can't be read", spec.channels, spec.bits_per_sample));

@@ -102,8 +102,9 @@ impl Operator for Conv {
                 false => links.block((x, 1), (y, 1)),
             }
         } else {
-            // Groups of several channels each: an index on one side means another channel in every group.
-            [(x, 1), (w, 0), (w, 1), (y, 1)].into_iter().for_each(|a| links.fix(a));
+            // Groups of several channels each: an index of the weight's inputs means another channel in every group, so groups go whole.
+            links.fix((w, 1));
+            links.parts((x, 1), (y, 1), self.groups as usize);
         }
     }
 
@@ -129,9 +130,12 @@ impl Operator for Conv {
 
     fn adapt(&self, attributes: &Attributes, old: &IoShapes, new: &IoShapes) -> Adapted {
         let channels = new.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1)).copied();
-        match channels {
-            Some(channels) if self.is_depthwise(old) && channels != self.groups => {
-                Adapted { attributes: Some(attributes.clone().with("group", Attribute::Int(channels))), constants: vec![] }
+        let before = old.inputs.first().and_then(|s| s.as_ref()).and_then(|s| s.get(1)).copied();
+        match (channels, before) {
+            (Some(channels), Some(before)) if self.groups > 1 && channels != before => {
+                // As many channels a group as before, in fewer groups.
+                let groups = channels / (before / self.groups).max(1);
+                Adapted { attributes: Some(attributes.clone().with("group", Attribute::Int(groups))), constants: vec![] }
             }
             _ => Adapted::default(),
         }

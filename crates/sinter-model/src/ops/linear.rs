@@ -25,7 +25,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
         }),
         "Einsum" => Arc::new(Einsum { equation: attributes.get_str("equation", "")?.replace(' ', "") }),
         "MatMulInteger" => Arc::new(MatMulInteger),
-        _ => Arc::new(MatMul),
+        _ => Arc::new(MatMul { transpose_b: attributes.get_flag("transB", false)? }),
     }))
 }
 
@@ -120,9 +120,19 @@ impl Operator for Gemm {
     }
 }
 
-/// NumPy's matmul: stacks of matrices with broadcasting.
+/// NumPy's matmul: stacks of matrices with broadcasting. With `transB`, which ONNX has no attribute for, the second is transposed first: then
+/// one stored matrix serves two layers that read it either way.
 #[derive(Debug)]
-struct MatMul;
+struct MatMul {
+    transpose_b: bool,
+}
+
+impl MatMul {
+    /// The axis of output channels of a matrix as second input.
+    fn out_axis(&self) -> usize {
+        usize::from(!self.transpose_b)
+    }
+}
 
 impl Operator for MatMul {
     fn kind(&self) -> &'static str {
@@ -130,7 +140,8 @@ impl Operator for MatMul {
     }
 
     fn forward(&self, inputs: &Inputs, _mode: Mode) -> OpResult<Vec<Tensor>> {
-        Ok(vec![inputs.get(0)?.f_matmul(inputs.get(1)?)?])
+        let (a, b) = (inputs.get(0)?, inputs.get(1)?);
+        Ok(vec![if self.transpose_b { a.f_matmul(&b.f_transpose(-2, -1)?)? } else { a.f_matmul(b)? }])
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {
@@ -145,9 +156,10 @@ impl Operator for MatMul {
             links.fix_all();
             return;
         }
-        links.same((a, ra - 1), (b, rb - 2));
+        let (inner, outer) = if self.transpose_b { (rb - 1, rb - 2) } else { (rb - 2, rb - 1) };
+        links.same((a, ra - 1), (b, inner));
         links.same((a, ra - 2), (y, ry - 2));
-        links.same((b, rb - 1), (y, ry - 1));
+        links.same((b, outer), (y, ry - 1));
         for (slot, rank) in [(a, ra), (b, rb)] {
             for i in 0..rank - 2 {
                 let o = i + ry - rank;
@@ -159,15 +171,18 @@ impl Operator for MatMul {
     }
 
     fn weights(&self, shapes: &IoShapes) -> Vec<WeightSlot> {
+        let out_axis = self.out_axis();
         match shapes.inputs.get(1) {
-            Some(Some(shape)) if shape.len() == 2 => vec![WeightSlot { input: 1, bias: None, out_axis: 1, in_axis: 0 }],
+            Some(Some(shape)) if shape.len() == 2 => {
+                vec![WeightSlot { input: 1, bias: None, out_axis, in_axis: 1 - out_axis }]
+            }
             _ => Vec::new(),
         }
     }
 
     fn columns(&self, inputs: &Inputs) -> OpResult<Option<Tensor>> {
         let (a, b) = (inputs.get(0)?, inputs.get(1)?);
-        Ok(if b.dim() == 2 { Some(a.f_reshape([-1, b.size()[0]])?) } else { None })
+        Ok(if b.dim() == 2 { Some(a.f_reshape([-1, b.size()[1 - self.out_axis()]])?) } else { None })
     }
 
     fn quantization(&self) -> Quantization {
@@ -175,7 +190,7 @@ impl Operator for MatMul {
     }
 
     fn integer_kernel(&self) -> Option<IntegerKernel> {
-        Some(IntegerKernel::Product { out_axis: 1, convolution: false })
+        Some(IntegerKernel::Product { out_axis: self.out_axis(), convolution: false })
     }
 
     fn with_bias(&self) -> Option<&'static str> {
@@ -187,15 +202,15 @@ impl Operator for MatMul {
     }
 
     fn reader_axis(&self, _weight: &[i64]) -> Option<usize> {
-        Some(0)
+        Some(1 - self.out_axis())
     }
 
     fn output_scale(&self) -> Option<OutputScale> {
-        Some(OutputScale { weight: (1, 1), bias: 2, normalised: false })
+        Some(OutputScale { weight: (1, self.out_axis()), bias: 2, normalised: false })
     }
 
     fn mean_shift(&self, change: &Tensor, mean: &Tensor) -> OpResult<Option<Tensor>> {
-        matrix_shift(change, mean, true)
+        matrix_shift(change, mean, !self.transpose_b)
     }
 }
 
@@ -226,7 +241,7 @@ impl Operator for MatMulInteger {
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {
-        MatMul.cost(shapes)
+        MatMul { transpose_b: false }.cost(shapes)
     }
 }
 

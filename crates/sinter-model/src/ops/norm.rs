@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::{own, wrap_axis};
-use crate::attributes::Attributes;
+use crate::attributes::{Attribute, Attributes};
 use crate::axes::IoShapes;
 use crate::axes::{AxisLinks, Slot};
 use crate::behaviour::OutputScale;
 use crate::error::{OpResult, invalid};
-use crate::op::{Cost, Inputs, Mode, Operator};
+use crate::op::{Adapted, Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &[
     "BatchNormalization",
@@ -32,7 +32,12 @@ struct Norm {
     /// Groups, the size of the LRN window, or the p of the Lp norm.
     count: i64,
     lrn: (f64, f64, f64),
+    /// Features of a layer normalisation that pruning removed: mean and variance count them as zeros, as if they were still there.
+    removed: i64,
 }
+
+/// What ONNX has no attribute for; exports spell it out.
+const REMOVED: &str = "removed_features";
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
     let Some(kind) = own(KINDS, kind) else { return Ok(None) };
@@ -51,6 +56,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
         axis: attributes.get_int("axis", -1)?,
         axes: attributes.opt_ints("axes")?,
         count,
+        removed: attributes.get_int(REMOVED, 0)?,
         lrn: (attributes.get_float("alpha", 1e-4)?, attributes.get_float("beta", 0.75)?, attributes.get_float("bias", 1.0)?),
     })))
 }
@@ -60,6 +66,9 @@ impl Norm {
         let x = inputs.get(0)?;
         let axis = wrap_axis(self.axis, x.dim())?;
         let axes: Vec<i64> = (axis..x.dim() as i64).collect();
+        if self.removed > 0 {
+            return self.layer_with_removed(x, &axes, inputs);
+        }
         let mean = x.f_mean_dim(&axes[..], true, x.kind())?;
         if inputs.opt(1).is_some_and(|s| s.size() == x.size()[axis as usize..]) {
             let y = x.f_layer_norm(&x.size()[axis as usize..], inputs.opt(1), inputs.opt(2), self.epsilon, false)?;
@@ -68,6 +77,22 @@ impl Norm {
         }
         let centred = x.f_sub(&mean)?;
         let var = centred.f_square()?.f_mean_dim(&axes[..], true, x.kind())?;
+        let inverse = var.f_add_scalar(self.epsilon)?.f_rsqrt()?;
+        let mut y = centred.f_mul(&inverse)?.f_mul(inputs.get(1)?)?;
+        if let Some(bias) = inputs.opt(2) {
+            y = y.f_add(bias)?;
+        }
+        Ok(vec![y, mean, inverse])
+    }
+
+    fn layer_with_removed(&self, x: &Tensor, axes: &[i64], inputs: &Inputs) -> OpResult<Vec<Tensor>> {
+        let here: i64 = axes.iter().map(|&a| x.size()[a as usize]).product();
+        let all = (here + self.removed) as f64;
+        let mean = x.f_sum_dim_intlist(axes, true, x.kind())?.f_div_scalar(all)?;
+        let centred = x.f_sub(&mean)?;
+        // Each zero lies as far from the mean as the mean from zero.
+        let zeros = mean.f_square()?.f_mul_scalar(self.removed as f64)?;
+        let var = centred.f_square()?.f_sum_dim_intlist(axes, true, x.kind())?.f_add(&zeros)?.f_div_scalar(all)?;
         let inverse = var.f_add_scalar(self.epsilon)?.f_rsqrt()?;
         let mut y = centred.f_mul(&inverse)?.f_mul(inputs.get(1)?)?;
         if let Some(bias) = inputs.opt(2) {
@@ -141,6 +166,17 @@ impl Operator for Norm {
         Cost { macs: 0, other: 2 * shapes.output_len(0) }
     }
 
+    fn adapt(&self, attributes: &Attributes, old: &IoShapes, new: &IoShapes) -> Adapted {
+        let features = |shapes: &IoShapes| shapes.inputs.first()?.as_ref()?.last().copied();
+        match (self.kind, features(old), features(new)) {
+            ("LayerNormalization", Some(old), Some(new)) if new < old => {
+                let removed = Attribute::Int(self.removed + old - new);
+                Adapted { attributes: Some(attributes.clone().with(REMOVED, removed)), constants: vec![] }
+            }
+            _ => Adapted::default(),
+        }
+    }
+
     fn axes(&self, links: &mut AxisLinks) {
         match self.kind {
             "BatchNormalization" | "InstanceNormalization" => {
@@ -148,9 +184,14 @@ impl Operator for Norm {
                 (1..links.shapes.inputs.len()).for_each(|i| links.same((Slot::In(i), 0), (Slot::Out(0), 1)));
             }
             "LayerNormalization" => {
-                // Removing a normalised feature changes the others' mean: allowed (all that share it shrink together), as
-                // pruning then fine-tuning does; but the axes before `axis` are free in any case.
+                // What is removed still counts, as zeros (see `adapt`); that is told of the last axis alone.
                 links.same_shape(0, 0);
+                let rank = links.shape(Slot::In(0)).len();
+                if let Ok(first) = wrap_axis(self.axis, rank)
+                    && first as usize + 1 < rank
+                {
+                    (first as usize..rank).for_each(|a| links.fix((Slot::In(0), a)));
+                }
                 (1..links.shapes.inputs.len()).for_each(|i| links.broadcast(i));
                 for o in 1..links.shapes.outputs.len() {
                     links.fix_slot(Slot::Out(o));

@@ -112,7 +112,7 @@ impl Unary {
             "Cosh" => x.f_cosh()?,
             "Dropout" => {
                 let ratio = inputs.opt(1).map(|r| r.f_double_value(&[])).transpose()?.unwrap_or(0.5);
-                x.f_dropout(ratio, mode == Mode::Train)?
+                x.f_dropout(ratio, mode != Mode::Predict)?
             }
             "Elu" => {
                 let below = x.f_clamp_max(0.0)?.f_expm1()?.f_mul_scalar(a)?;
@@ -169,7 +169,7 @@ impl Operator for Unary {
         let y = self.compute(x, inputs, mode)?;
         if self.kind == "Dropout" {
             // The optional second output says what was kept.
-            let kept = if mode == Mode::Train { y.f_ne(0)? } else { x.f_ones_like()?.f_to_kind(Kind::Bool)? };
+            let kept = if mode != Mode::Predict { y.f_ne(0)? } else { x.f_ones_like()?.f_to_kind(Kind::Bool)? };
             return Ok(vec![y, kept]);
         }
         Ok(vec![y])

@@ -7,8 +7,8 @@ mod onnx;
 use std::path::{Path, PathBuf};
 
 use sinter_data::DataError;
-use sinter_export::{QdqError, RuntimeError, device::LowerError};
 use sinter_exec::ExecError;
+use sinter_export::{QdqError, RuntimeError, device::LowerError};
 use sinter_model::{OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{ArtifactRow, MeasuredRow, NpuRow};

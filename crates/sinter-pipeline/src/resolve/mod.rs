@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sinter_data::{DataConfig, Dataset};
 use sinter_estimate::{GENERIC, Target};
 use sinter_model::Model;
+use sinter_onnx::Loaded;
 use sinter_task::MetricChoice;
 use sinter_train::{Forecast, Setting};
 
@@ -36,6 +37,8 @@ pub struct Plan {
     pub data: Dataset,
     /// The model as it came.
     pub model: Model,
+    /// What was changed of it on reading, in words.
+    pub notes: Vec<String>,
     /// The pipeline file.
     pub path: PathBuf,
     /// The folder that paths of the pipeline are relative to.
@@ -77,14 +80,14 @@ impl Plan {
             return Err(data_source.error("source", format!("data set `{}` has no test samples to measure on", data.name), help));
         }
         checks::metric(&config, &data, &source)?;
-        let model = model::load(&config, &folder, &data, &source)?;
+        let Loaded { model, notes } = model::load(&config, &folder, &data, &source)?;
         model::check_input(&model, &data, &source)?;
         model::check_output(&model, &data, &source)?;
         let mut forecast = Forecast::new(&model);
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
         checks::exports(&config, &model, &forecast.model, &source)?;
         let keys = keys(&config, &data_config, &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
-        Ok(Self { config, data_config, target, data, model, path: path.to_path_buf(), folder, stages, keys })
+        Ok(Self { config, data_config, target, data, model, notes, path: path.to_path_buf(), folder, stages, keys })
     }
 
     /// The name of stage `index` (counted from 1): `1-train`.

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use sinter_data::{Dataset, Task};
 use sinter_model::{Dim, ElementType, Model};
+use sinter_onnx::Loaded;
 
 use crate::config::{ModelConfig, PipelineConfig};
 use crate::files::{ConfigError, Source};
 
 /// Builds or loads the model.
-pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Model, ConfigError> {
+pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Loaded, ConfigError> {
     let ModelConfig { zoo, onnx, classes, dims } = &config.model;
     match (zoo, onnx) {
         (Some(zoo), None) => {
@@ -22,10 +23,11 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
                 (None, Task::Classify, n) if n > 0 => n as i64,
                 _ => zoo.default_classes(),
             };
-            zoo.build(&data.shape(), classes).map_err(|e| {
+            let built = zoo.build(&data.shape(), classes).map_err(|e| {
                 let help = format!("data set `{}` gives samples of shape {:?}", data.name, data.shape());
                 source.error("model.zoo", e.to_string(), Some(help))
-            })
+            });
+            Ok(Loaded { model: built?, notes: vec![] })
         }
         (None, Some(onnx)) => {
             if classes.is_some() {
@@ -33,7 +35,7 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             }
             let options = sinter_onnx::Options { dims: dims.clone() };
             let path = folder.join(onnx);
-            sinter_onnx::load(&path, &options).map_err(|e| {
+            sinter_onnx::read(&path, &options).map_err(|e| {
                 let message = match &e {
                     sinter_onnx::OnnxError::Read { .. } => e.to_string(),
                     other => format!("{}: {other}", path.display()),

@@ -38,7 +38,9 @@ impl Pass for Dynamic {
             let quantized = state.model.weights[&l.weight].quantizer().is_some();
             quantized && matches!(kernel, Some(IntegerKernel::Product { .. })) && state.resolved.is_dynamic(l)
         };
-        let nodes: BTreeSet<usize> = state.model.layers().iter().filter(|l| reads(l)).map(|l| l.node).collect();
+        // A shared weight is one layer, with several nodes.
+        let uses = |l: &Layer| state.model.uses(&l.weight).into_iter().map(|(node, _)| node);
+        let nodes: BTreeSet<usize> = state.model.layers().iter().filter(|l| reads(l)).flat_map(uses).collect();
         let model = &mut state.model;
         let name = |&i: &usize| (i, model.free_name(&format!("{}{SUFFIX}", model.graph.nodes[i].inputs[0])));
         let names: BTreeMap<usize, String> = nodes.iter().map(name).collect();

@@ -5,6 +5,7 @@ use sinter_train::StageError;
 
 use super::{Needs, Pass};
 use crate::bias::stands_alone;
+use crate::pairs::saturating;
 use crate::resolved::Resolved;
 use crate::state::State;
 
@@ -36,8 +37,24 @@ impl Pass for IntegerBiases {
                 ));
             }
         }
-        quantize(&mut state.model)
+        quantize(&mut state.model)?;
+        tell_of_pairs(state)
     }
+}
+
+/// Says which layers are right only where the instruction is there that the target's kernels are assumed to have.
+fn tell_of_pairs(state: &State) -> Result<(), StageError> {
+    let Some((kernels, instruction)) = state.resolved.kernels.as_ref().and_then(|k| Some((k, k.assumes?))) else { return Ok(()) };
+    let found = saturating(&state.model)?;
+    if let Some((layer, reach)) = found.worst {
+        let here = if instruction.is_here() { "has it" } else { "lacks it" };
+        state.context.note(format!(
+            "kernels of `{}` are assumed to have VNNI; this machine {here}. Without it sums of two products saturate at 32767, which {} of {} layers \
+             can reach (`{layer}`: {reach}): the target `onnxruntime-x86-avx2` keeps weights to seven bits",
+            kernels.target, found.count, found.of
+        ));
+    }
+    Ok(())
 }
 
 /// The most steps of its scale that a bias may take: as much again is left for the products that join it.

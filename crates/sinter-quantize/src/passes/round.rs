@@ -8,7 +8,7 @@ use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
-use crate::formats::{Number, Per};
+use crate::formats::{Activations, Number, Per};
 use crate::resolved::{LayerFormats, Resolved};
 use crate::state::State;
 use crate::weights::weight_params;
@@ -47,18 +47,22 @@ impl Pass for Round {
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
         let layers = state.layers();
-        let mut clustered = 0;
+        let (mut clustered, mut tied) = (0, 0);
         for layer in state.context.each("quantization", &layers) {
             let Some(format) = state.weight(layer) else { continue };
             let rounding = state.rounding(layer);
             let at = StageError::weight(&layer.weight);
             let hessian = state.statistics.columns.get(&layer.weight).filter(|_| rounding.kind().wants_columns());
+            // Layers that read one weight either way round can't each have a scale for their own channels.
+            let turned = state.resolved.activations != Activations::None
+                && state.model.uses(&layer.weight).iter().any(|(_, slot)| slot.out_axis != layer.slot.out_axis);
             let weight = state.model.weight_mut(&layer.weight)?;
             let value = weight.effective().map_err(&at)?.f_detach()?;
             let shared = weight.codebook().is_some();
+            tied += usize::from(turned && format.per != Per::Tensor);
             let hessian = hessian.map(|columns| &columns.product);
             let importance = hessian.map(|h| spread_diagonal(layer, h, &value)).transpose().map_err(&at)?;
-            match weight_params(layer.slot, &value, format, shared, importance.as_ref()).map_err(&at)? {
+            match weight_params(layer.slot, &value, format, shared || turned, importance.as_ref()).map_err(&at)? {
                 None => {
                     if let Number::Half(half) = format.number {
                         weight.to_half(half);
@@ -80,6 +84,9 @@ impl Pass for Round {
             state.context.note(format!(
                 "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
             ));
+        }
+        if tied > 0 {
+            state.context.note(format!("one scale a tensor for {tied} weights that layers read either way round"));
         }
         if let Some(activations) = &state.activations {
             activations.set_all(state.resolved, &mut state.model)?;

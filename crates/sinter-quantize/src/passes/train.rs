@@ -37,13 +37,17 @@ impl Pass for Train {
     fn run(&self, state: &mut State) -> Result<(), StageError> {
         let (config, context) = (&state.resolved.config, state.context);
         let (model, activations) = (&mut state.model, state.activations.as_ref());
-        let fit = config.fit_config();
+        let mut fit = config.fit_config();
         let widest = match config.batch_norm {
             Some(true) => 7,
-            None if fit.batch_size > 1 => 3,
+            None if !fit.freezes(fit.batch_size as i64) => 3,
             _ => 0,
         };
         let normalised = normalize::insert(model, widest, &state.samples)?;
+        if !normalised.is_empty() {
+            // They are there to follow the samples.
+            fit.freeze_batch_norm = fit.freeze_batch_norm.or(Some(false));
+        }
         if normalised.is_empty() && config.batch_norm == Some(true) {
             context.note("`batch_norm` finds no convolution or dense layer with fewer than 8 bits and a scale a channel");
         }

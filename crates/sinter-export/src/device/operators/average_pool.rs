@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sinter_model::{Node, Window};
 
-use super::image::{self, Image, result};
+use super::image::{self, Image, Padding, result};
 use super::mean::Mean;
 use super::{Lowers, Prefers};
 use crate::device::arithmetic::Rounding;
@@ -35,10 +35,10 @@ fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
         let tensor = l.step(Arc::new(Mean { keep: true }), vec![image.tensor, axes], info, &node.name);
         return image::define(l, output, Image { tensor, ..image }, node);
     }
-    let counts_padding = node.attributes.get_int("count_include_pad", 0)? == 0;
+    let padding = if node.attributes.get_int("count_include_pad", 0)? == 0 { Padding::PassedOver } else { Padding::Divided };
     let (tensor, window) = match &kernel {
         None => (image.tensor, everything(&spatial)),
-        Some(kernel) => image::window(l, node, image.tensor, kernel, None, counts_padding)?,
+        Some(kernel) => image::window(l, node, image.tensor, kernel, padding)?,
     };
     pooled(l, node, Image { tensor, ..image }, window, |window| Arc::new(AveragePool { window }))
 }

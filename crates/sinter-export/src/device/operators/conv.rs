@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sinter_model::Node;
 
-use super::image::{self, Image, integers, result, wanted};
+use super::image::{self, Image, Padding, integers, result, wanted};
 use super::{Lowers, Prefers};
 use crate::device::activation::Activation;
 use crate::device::arithmetic::{Product, Rounding};
@@ -35,7 +35,7 @@ fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
     let quantizer = l.kernel_quantizer(weight, 0)?;
     let quantization = integers(l, &[x], &output)?.filter(|_| quantizer.is_some());
     let Image { tensor, flat } = image::read(l, node, wanted(&quantization))?;
-    let (tensor, window) = image::window(l, node, tensor, &size[2..], None, false)?;
+    let (tensor, window) = image::window(l, node, tensor, &size[2..], Padding::Filled(None))?;
     // [out, in, height, width] to [out, height, width, in]; depthwise to [1, height, width, out].
     let order: Vec<i64> = match (depthwise, flat) {
         (false, false) => vec![0, 2, 3, 1],

@@ -45,38 +45,55 @@ pub(super) fn define(l: &mut Lowering, name: &str, image: Image, node: &Node) ->
     l.define(name, tensor, Layout::channels_last(if flat { 3 } else { 4 }), &node.name)
 }
 
-/// The window of a node over an image, and the image with the padding that the window can't say. `filler`: what padding holds, when
-/// that is not zero. `counts_padding`: whether results depend on how much of a window is padding.
+/// What a result makes of padding under its window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Padding {
+    /// It counts as this, and as zero where nothing is said.
+    Filled(Option<f64>),
+    /// It is passed over: an average divides by the elements that are there. TensorFlow Lite's averages do so always.
+    PassedOver,
+    /// It counts as zero and is divided by; what hangs over the far edge of it is not.
+    Divided,
+}
+
+/// The window of a node over an image, and the image with the padding that the window can't say.
 pub(super) fn window(
     l: &mut Lowering,
     node: &Node,
     image: usize,
     kernel: &[i64],
-    filler: Option<f64>,
-    counts_padding: bool,
+    padding: Padding,
 ) -> Result<(usize, Window2d), LowerError> {
     let shape = l.program.tensors[image].shape.clone();
     let spatial = if kernel.len() == 1 { &shape[2..3] } else { &shape[1..3] };
     let resolved = Window::parse(&node.attributes)?.resolve(spatial, kernel)?;
     let two = |values: &[i64], one: i64| if let [only] = *values { [one, only] } else { [values[0], values[1]] };
     let (kernel, stride, dilation) = (two(kernel, 1), two(&resolved.strides, 1), two(&resolved.dilations, 1));
-    let (begin, out) = (two(&resolved.begin, 0), two(&resolved.out, 1));
-    let end = two(&resolved.end, 0);
-    let input = [shape[1], shape[2]];
+    let (mut begin, mut end, out) = (two(&resolved.begin, 0), two(&resolved.end, 0), two(&resolved.out, 1));
+    let (mut image, mut input) = (image, [shape[1], shape[2]]);
     let extent = [0, 1].map(|a| (kernel[a] - 1) * dilation[a] + 1);
+    if padding == Padding::Divided && begin.iter().chain(&end).any(|&p| p > 0) {
+        // As elements of the image it is divided by; what then still hangs over is passed over.
+        let reached = |a: usize| (out[a] - 1) * stride[a] + extent[a] - input[a] - begin[a];
+        let pads = [0, 1].map(|a| end[a].min(reached(a).max(0)));
+        image = padded(l, image, &[0, 0, begin[0], pads[0], begin[1], pads[1], 0, 0], None, &node.name)?;
+        input = [0, 1].map(|a| input[a] + begin[a] + pads[a]);
+        (begin, end) = ([0, 0], [0, 0]);
+    }
     let inside = [0, 1].map(|a| (input[a] - extent[a]).div_euclid(stride[a]) + 1);
     let total = [0, 1].map(|a| ((out[a] - 1) * stride[a] + extent[a] - input[a]).max(0));
     let found = |begin, same| Window2d { kernel, stride, dilation, begin, same };
-    if begin == [0, 0] && out == inside && (end == [0, 0] || filler.is_none()) {
+    let filled_otherwise = matches!(padding, Padding::Filled(Some(_)));
+    if begin == [0, 0] && out == inside && (end == [0, 0] || !filled_otherwise) {
         return Ok((image, found([0, 0], false)));
     }
     if (0..2).all(|a| out[a] == (input[a] + stride[a] - 1) / stride[a] && begin[a] == total[a] / 2) {
         return Ok((image, found(begin, true)));
     }
-    if counts_padding {
+    let Padding::Filled(filler) = padding else {
         let reason = format!("averages without padding {begin:?} to {end:?} that is neither `SAME` nor none");
         return Lowering::refuse(node, reason);
-    }
+    };
     let pads = [0, 1].map(|a| (total[a] - begin[a]).max(0));
     let pads = [0, 0, begin[0], pads[0], begin[1], pads[1], 0, 0];
     let padded = padded(l, image, &pads, filler, &node.name)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sinter_model::{Node, Window};
 
 use super::average_pool::{everything, pool_options, pooled};
-use super::image::{self, Image};
+use super::image::{self, Image, Padding};
 use super::{Lowers, Prefers};
 use crate::device::arithmetic::Rounding;
 use crate::device::error::LowerError;
@@ -31,7 +31,7 @@ fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
         None => (image.tensor, everything(&spatial)),
         Some(kernel) => {
             let lowest = if integers { -1e30 } else { f32::MIN as f64 };
-            image::window(l, node, image.tensor, &kernel, Some(lowest), false)?
+            image::window(l, node, image.tensor, &kernel, Padding::Filled(Some(lowest)))?
         }
     };
     pooled(l, node, Image { tensor, ..image }, window, |window| Arc::new(MaxPool { window }))
