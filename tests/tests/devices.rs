@@ -80,8 +80,58 @@ fn the_c_source_answers_as_the_reference() {
         let made = Command::new("make").current_dir(&place).args(["test", flags]).output().unwrap();
         let said = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success() && said.contains("answered exactly"), "{said}");
-        let size = c::measure(&place).unwrap().unwrap();
+        let size = c::measure(&place, None).unwrap().unwrap();
         assert!(size.flash > source.constant_bytes as u64 && size.ram >= source.memory_bytes as u64, "{size:?}");
+    }
+}
+
+/// What flash is estimated at without a compiler holds what the compiler says, on every core.
+#[test]
+fn estimated_flash_holds_what_compilers_say() {
+    use sinter_estimate::Core::{CortexM0Plus, CortexM3, CortexM4, CortexM7, CortexM33, CortexM55};
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path(), 128, 16, CENTRED);
+    let models =
+        [("everything", everything()), ("lenet", sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap())];
+    for (name, float) in models {
+        let program = lower(&quantized(float, &data)).unwrap();
+        let sample = integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().x]).unwrap();
+        let (low, high) = c::flash(&program).unwrap();
+        let constants = c::source(&program, &tflite(&program), &sample, None).unwrap().constant_bytes as u64;
+        assert!(constants < low && low < high && high - low < 5000, "{name}: {constants}, {low}, {high}");
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        for (file, content) in &c::source(&program, &tflite(&program), &sample, None).unwrap().files {
+            std::fs::write(place.join(file), content).unwrap();
+        }
+        for core in [CortexM0Plus, CortexM3, CortexM4, CortexM7, CortexM33, CortexM55] {
+            let Some(size) = c::measure(&place, Some(core)) else {
+                eprintln!("skipped: arm-none-eabi-gcc is not here; `cargo xtask setup --boards` installs it");
+                break;
+            };
+            let flash = size.unwrap().flash;
+            assert!((low..=high).contains(&flash), "{name} on {}: {flash} is not in {low}..={high}", core.name());
+        }
+    }
+}
+
+/// The C source on a Cortex-M4 and a Cortex-M55, as QEMU has them.
+#[test]
+fn boards_answer_as_the_reference() {
+    let Some(boards) = sinter_fixtures::boards() else {
+        eprintln!("skipped: no GCC for Cortex-M and QEMU; `cargo xtask setup --boards` installs them");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path(), 128, 16, CENTRED);
+    let program = lower(&quantized(everything(), &data)).unwrap();
+    let sample = integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().x]).unwrap();
+    for (file, content) in &c::source(&program, &tflite(&program), &sample, None).unwrap().files {
+        std::fs::write(folder.path().join(file), content).unwrap();
+    }
+    for board in boards {
+        let said = board.run(folder.path());
+        assert!(said.contains("the test vector is answered exactly"), "{}: {said}", board.name);
     }
 }
 

@@ -126,7 +126,7 @@ fn missing_and_damaged_inputs_are_refused() {
         words.iter().for_each(|w| assert!(text.contains(w), "`{w}` is not in:\n{text}"));
         assert!(!at.join("reports").exists());
     };
-    check("empty.yaml", &["data set `none` is empty", "empty.yaml:2"]);
+    check("empty.yaml", &["it is empty: the header says [0, 12, 12]", "empty.yaml:2"]);
     check("nowhere.yaml", &["nowhere.yaml", "No such file", "wrong.yaml:3"]);
     std::fs::write(at.join("gone.yaml"), "name: gone\nsource: { idx: { folder: elsewhere } }\nhint: put them there\n").unwrap();
     check("gone.yaml", &["train-images-idx3-ubyte.gz is missing", "put them there", "gone.yaml:2"]);

@@ -22,7 +22,7 @@ fn every_architecture_learns() {
         tch::manual_seed(2);
         let mut model = zoo.build(&shape, 2).unwrap();
         let before: Vec<(String, Tensor)> = model.weights.iter().map(|(n, w)| (n.clone(), w.latent().copy())).collect();
-        let config = FitConfig { batch_size: 8, lr: 3e-3, ..FitConfig::epochs(4) };
+        let config = FitConfig { batch_size: 8, lr: 3e-3, freeze_batch_norm: Some(false), ..FitConfig::epochs(4) };
         let ((), events) =
             events_of(|events: Events| fit(&mut model, &config, &Context { events, ..Context::alone(&data, &GENERIC) }).unwrap());
         let losses = losses(&events);

@@ -12,4 +12,4 @@ mod target;
 pub use board::{Board, HeldOut, Interval, Published, Quantity, Reference, System};
 pub use energy::{Costs, Footprint, LayerFootprint, costs, footprint};
 pub use memory::{Life, MemoryEstimate, memory, place};
-pub use target::{FloorEnergy, GENERIC, Instruction, Measure, Profile, Rules, TFLITE, Target, Vela};
+pub use target::{Core, FloorEnergy, GENERIC, Instruction, Measure, Profile, Rules, TFLITE, Target, Vela};

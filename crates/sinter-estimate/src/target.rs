@@ -22,6 +22,9 @@ pub struct Target {
     /// Memory for activations. Default: unbounded.
     #[serde(default)]
     pub ram: Option<Bytes>,
+    /// Its processor, for which C source is compiled and whose code sizes are known. Default: C source is compiled for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<Core>,
     /// Energy of single operations, for the floor below which no device goes.
     pub floor: FloorEnergy,
     /// N:M patterns whose zeros its kernels skip: `["2:4"]`. Default: none; zeros then save no operation.
@@ -40,6 +43,38 @@ pub struct Target {
     /// vector, on this machine. Default: nothing, unless `sinter run --measure` asks. Built-in models are always measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measure: Vec<Measure>,
+}
+
+/// A processor of a microcontroller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Core {
+    /// Arm Cortex-M0+, and M0: no division, no 64-bit products.
+    CortexM0Plus,
+    /// Arm Cortex-M3.
+    CortexM3,
+    /// Arm Cortex-M4.
+    CortexM4,
+    /// Arm Cortex-M7.
+    CortexM7,
+    /// Arm Cortex-M33.
+    CortexM33,
+    /// Arm Cortex-M55.
+    CortexM55,
+}
+
+impl Core {
+    /// As GCC's `-mcpu` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CortexM0Plus => "cortex-m0plus",
+            Self::CortexM3 => "cortex-m3",
+            Self::CortexM4 => "cortex-m4",
+            Self::CortexM7 => "cortex-m7",
+            Self::CortexM33 => "cortex-m33",
+            Self::CortexM55 => "cortex-m55",
+        }
+    }
 }
 
 /// A measurement that executes something.

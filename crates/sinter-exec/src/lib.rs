@@ -258,7 +258,7 @@ impl<'a> Runner<'a> {
     }
 
     fn run_node(&self, node: &Node, inputs: &[Option<Tensor>], mode: Mode) -> Result<Vec<Tensor>, ExecError> {
-        node.op.forward(&Inputs(inputs), mode).map_err(|source| {
+        node.compute(&Inputs(inputs), mode).map_err(|source| {
             let shapes: Vec<String> = inputs.iter().flatten().map(|t| format!("{:?}", t.size())).collect();
             let source = match source {
                 OpError::Torch(e) => OpError::Invalid(format!("{} (inputs {})", OpError::Torch(e), shapes.join(", "))),

@@ -14,6 +14,8 @@ mod vela;
 pub use error::QdqError;
 pub use explicit::{Explicit, explicit};
 pub use micro::arena;
+#[doc(hidden)]
+pub use packed::with_checksum;
 pub use packed::{PackError, Packed, pack, unpack};
 pub use runtime::{OnnxRuntime, RuntimeError, peak_memory, runtime_version};
 pub use tflite::{operators, tflite};

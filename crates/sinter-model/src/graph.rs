@@ -5,9 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use tch::Tensor;
+
 use crate::attributes::{Attributes, ElementType};
-use crate::error::OpResult;
-use crate::op::Operator;
+use crate::error::{OpError, OpResult};
+use crate::guard::guarded;
+use crate::memory::elements;
+use crate::op::{Inputs, Mode, Operator};
+
+/// What an element of a value takes at most.
+const BYTES: u64 = 8;
 
 /// One dimension of an input or output: a fixed length, or a name for a length that the caller chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +86,18 @@ impl Node {
     pub fn new(name: &str, kind: &str, attributes: Attributes, inputs: Vec<String>, outputs: Vec<String>) -> OpResult<Self> {
         let op = crate::ops::parse(kind, &attributes)?;
         Ok(Self { name: name.to_string(), attributes, inputs, outputs, op })
+    }
+
+    /// Computes the outputs. What the result would take is told before memory is taken, and a panic in an operator is an error of this node: its
+    /// attributes and inputs may be anything that a file says.
+    pub fn compute(&self, inputs: &Inputs, mode: Mode) -> OpResult<Vec<Tensor>> {
+        let work = || {
+            if let Some(shape) = self.op.largest(inputs)? {
+                elements(&shape, BYTES).map_err(|e| OpError::Invalid(e.to_string()))?;
+            }
+            self.op.forward(inputs, mode)
+        };
+        guarded(work).unwrap_or_else(|said| Err(OpError::Invalid(format!("its attributes or inputs lead nowhere ({said})"))))
     }
 
     /// The ONNX operator type.
@@ -166,25 +185,33 @@ impl Graph {
 
     /// Puts the nodes in topological order. Returns the names of nodes that can never run (a cycle or a missing input).
     pub fn sort(&mut self, known: &BTreeSet<String>) -> Result<(), Vec<String>> {
-        let mut ready: BTreeSet<String> = known.clone();
-        ready.extend(self.inputs.iter().map(|i| i.name.clone()));
-        let mut waiting: Vec<Node> = std::mem::take(&mut self.nodes);
-        while !waiting.is_empty() {
-            let before = waiting.len();
-            let mut later = Vec::new();
-            for node in waiting {
-                if node.present_inputs().all(|i| ready.contains(i)) {
-                    ready.extend(node.outputs.iter().cloned());
-                    self.nodes.push(node);
-                } else {
-                    later.push(node);
+        let nodes = std::mem::take(&mut self.nodes);
+        let mut missing: Vec<usize> = vec![0; nodes.len()];
+        let mut readers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let there: BTreeSet<&str> = known.iter().chain(self.inputs.iter().map(|i| &i.name)).map(String::as_str).collect();
+        for (i, node) in nodes.iter().enumerate() {
+            for input in node.present_inputs().filter(|n| !there.contains(n.as_str())) {
+                missing[i] += 1;
+                readers.entry(input).or_default().push(i);
+            }
+        }
+        // Of those that can run, the one that stood first: a graph in order keeps it (Kahn, 1962).
+        let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&i| missing[i] == 0).collect();
+        let mut order = Vec::with_capacity(nodes.len());
+        while let Some(i) = ready.pop_first() {
+            order.push(i);
+            for reader in nodes[i].outputs.iter().filter_map(|o| readers.remove(o.as_str())).flatten() {
+                missing[reader] -= 1;
+                if missing[reader] == 0 {
+                    ready.insert(reader);
                 }
             }
-            if later.len() == before {
-                return Err(later.into_iter().map(|n| n.name).collect());
-            }
-            waiting = later;
         }
+        if order.len() < nodes.len() {
+            return Err(nodes.iter().zip(missing).filter(|(_, m)| *m > 0).map(|(n, _)| n.name.clone()).collect());
+        }
+        let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+        self.nodes = order.into_iter().filter_map(|i| nodes[i].take()).collect();
         Ok(())
     }
 }

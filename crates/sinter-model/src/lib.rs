@@ -13,6 +13,7 @@ mod encoding;
 mod error;
 mod files;
 mod graph;
+mod guard;
 mod memory;
 mod model;
 mod names;
@@ -33,6 +34,7 @@ pub use encoding::{
 pub use error::{DoesNotFit, OpError, OpResult};
 pub use files::{WriteError, sweep, write_whole, write_whole_with};
 pub use graph::{Dim, Graph, Node, ValueInfo};
+pub use guard::{guarded, panics_caught};
 pub use memory::{TooLarge, elements, memory_limit, set_memory_limit};
 pub use model::{Layer, Model, ModelError};
 pub use names::identifier;

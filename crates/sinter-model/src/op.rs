@@ -44,6 +44,17 @@ impl<'a> Inputs<'a> {
         self.opt(i).map(to_i64s).transpose()
     }
 
+    /// The shape that all inputs broadcast to by NumPy's rules; where they do not, the larger of two lengths stands.
+    pub fn broadcast(&self) -> Vec<i64> {
+        let rank = self.present().map(Tensor::dim).max().unwrap_or(0);
+        let mut shape = vec![1i64; rank];
+        for size in self.present().map(Tensor::size) {
+            let skip = rank - size.len();
+            shape[skip..].iter_mut().zip(size).for_each(|(all, n)| *all = (*all).max(n));
+        }
+        shape
+    }
+
     /// Every input that is present.
     pub fn present(&self) -> impl Iterator<Item = &'a Tensor> {
         self.0.iter().flatten()
@@ -106,6 +117,11 @@ pub trait Operator: Debug + Send + Sync {
 
     /// Computes the outputs. Differentiable wherever libtorch is.
     fn forward(&self, inputs: &Inputs, mode: Mode) -> OpResult<Vec<Tensor>>;
+
+    /// The shape of the largest tensor that it makes, where that may be larger than what it reads: it is computed before any memory is taken.
+    fn largest(&self, _inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        Ok(None)
+    }
 
     /// The arithmetic for one application. By default one operation per element of the first output.
     fn cost(&self, shapes: &IoShapes) -> Cost {

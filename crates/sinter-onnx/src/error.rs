@@ -77,6 +77,9 @@ pub enum OnnxError {
         /// The limit.
         limit: Bytes,
     },
+    /// Something in it led nowhere.
+    #[error("the file makes no sense ({0}); it may be damaged: export or copy it again, and report it if it runs elsewhere")]
+    Nonsense(String),
     /// A name stands for more than one value.
     #[error("`{0}` is the name of more than one input, stored tensor or result: names must be unique")]
     Twice(String),

@@ -30,7 +30,7 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
     };
     let mut pairs = Vec::new();
     for (i, node) in model.graph.nodes.iter().enumerate().filter(|(_, n)| n.op.with_bias().is_some()) {
-        let Some(weight) = model.weights.get(&node.inputs[1]) else { continue };
+        let Some(weight) = node.inputs.get(1).and_then(|name| model.weights.get(name)) else { continue };
         let (output, size) = (&node.outputs[0], weight.size());
         let ([_, columns], Some([at])) = (&size[..], consumers.get(output.as_str()).map(Vec::as_slice)) else { continue };
         let add = &model.graph.nodes[*at];
@@ -149,7 +149,7 @@ fn fold_constants(model: &mut Model, tied: &BTreeMap<String, String>) -> Result<
         let inputs: Vec<Option<Tensor>> =
             node.inputs.iter().map(|n| model.weights.get(n).map(|w| w.latent().shallow_clone())).collect();
         let trained = node.inputs.iter().filter_map(|n| model.weights.get(n)).any(|w| w.role == Role::Parameter);
-        let outputs = tch::no_grad(|| node.op.forward(&Inputs(&inputs), Mode::Predict)).map_err(|source| {
+        let outputs = tch::no_grad(|| node.compute(&Inputs(&inputs), Mode::Predict)).map_err(|source| {
             let (node, kind) = (node.name.clone(), node.kind().to_string());
             sinter_exec::ExecError::Node { node, kind, source }
         })?;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use prost::Message;
 use sinter_model::{
-    Attribute, Attributes, Bytes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight, memory_limit,
+    Attribute, Attributes, Bytes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight, elements, guarded,
+    memory_limit,
 };
 use tch::{Kind, Tensor};
 
@@ -38,6 +39,10 @@ pub fn load(path: &Path, options: &Options) -> Result<Model, OnnxError> {
 
 /// The same, with what was changed on the way.
 pub fn read(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
+    guarded(|| read_file(path, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)))
+}
+
+fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     let read = |source| OnnxError::Read { path: path.to_path_buf(), source };
     let (len, limit) = (std::fs::metadata(path).map_err(read)?.len(), memory_limit());
     if len > limit.0 {
@@ -53,6 +58,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
         );
     }
     check_finite(&model)?;
+    // Once as it is: from here on every node has the inputs that it needs.
+    sinter_exec::shapes(&model)?;
     free_the_batch(&mut model);
     fold::fold(&mut model)?;
     sinter_exec::shapes(&model)?;
@@ -61,6 +68,10 @@ pub fn read(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
 
 /// Turns bytes into a model as the file states it: nothing is run or folded.
 pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
+    guarded(|| import_unguarded(bytes, folder, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)))
+}
+
+fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
     let proto = ModelProto::decode(bytes).map_err(|e| OnnxError::Decode(e.to_string()))?;
     let default_domain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = proto.opset_import.iter().find(|o| default_domain(&o.domain)).map(|o| o.version);
@@ -137,6 +148,8 @@ impl Reader<'_> {
                     None => return Err(OnnxError::FreeDim { name: info.name, dim: name.clone(), axis }),
                 }
             }
+            // Three samples are the most that reading it runs with.
+            elements(&info.concrete(3), 4).map_err(|e| OnnxError::Tensor { name: info.name.clone(), reason: e.to_string() })?;
             self.model.graph.inputs.push(info);
         }
         self.model.graph.outputs = graph.output.iter().map(value_info).collect::<Result<_, _>>()?;
@@ -159,6 +172,9 @@ impl Reader<'_> {
     }
 
     fn node(&mut self, name: &str, proto: &NodeProto) -> Result<Node, String> {
+        if proto.output.first().is_none_or(String::is_empty) {
+            return Err("its first result has no name".into());
+        }
         if !proto.domain.is_empty() && proto.domain != "ai.onnx" {
             return Err(format!("operator domain `{}` is not supported", proto.domain));
         }

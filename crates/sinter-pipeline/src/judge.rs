@@ -13,9 +13,23 @@ const NAMED: usize = 3;
 /// Bytes, and where they come from.
 type Measured = (u64, String);
 
-/// Flash: of the C source where it was compiled, else the weights.
-fn flash(record: &RunRecord, last: &StageRow) -> Measured {
-    compiled(record, |row| row.flash).unwrap_or_else(|| (last.flash, ", weights alone".into()))
+/// Flash: of the C source where it was compiled for the target; else the upper end of what it takes on a core such as the target's; else, where no
+/// kernel of ours runs, the weights.
+fn flash(target: &Target, result: &Snapshot, record: &RunRecord, last: &StageRow) -> Measured {
+    if let Some(measured) = compiled(record, |row| row.flash) {
+        return measured;
+    }
+    let estimated = target.core.and_then(|_| sinter_export::c::flash(result.program().ok()?).ok());
+    match estimated {
+        Some((low, high)) => (
+            high,
+            format!(
+                " at most, estimated ({} at least): weights, tables and code of kernels; the target's compiler is not here",
+                Bytes(low)
+            ),
+        ),
+        None => (last.flash, ", weights alone".into()),
+    }
 }
 
 /// RAM: of the accelerator where its compiler told, of the C source where it was compiled, else the activations.
@@ -47,7 +61,7 @@ pub(crate) fn verdicts(plan: &Plan, result: &Snapshot, record: &RunRecord) -> Re
         add("accuracy_drop", most.to_string(), format!("{lost}, {place}"), lost.share <= most.get() + 1e-9, sensitive(record));
     }
     if let Some(most) = budget.flash {
-        let (value, place) = flash(record, last);
+        let (value, place) = flash(&plan.target, result, record, last);
         let worst = layers(record, |l| l.parameters as f64, |l| format!("{} weights", l.parameters));
         add("flash", most.to_string(), format!("{}{place}", Bytes(value)), value <= most.0, worst);
     }
@@ -82,9 +96,9 @@ pub(crate) fn verdicts(plan: &Plan, result: &Snapshot, record: &RunRecord) -> Re
 }
 
 /// Whether the result fits the target's memories, to end a summary with; empty where they are not known.
-pub(crate) fn fit(target: &Target, record: &RunRecord) -> String {
+pub(crate) fn fit(target: &Target, result: &Snapshot, record: &RunRecord) -> String {
     let (Some(has_flash), Some(has_ram), Some(last)) = (target.flash, target.ram, record.last()) else { return String::new() };
-    let used = [("flash", has_flash.0, flash(record, last).0), ("RAM", has_ram.0, ram(record, last).0)];
+    let used = [("flash", has_flash.0, flash(target, result, record, last).0), ("RAM", has_ram.0, ram(record, last).0)];
     let over: Vec<String> = used
         .iter()
         .filter(|(_, have, need)| need > have)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use sinter_model::Bytes;
 use sinter_pipeline::Schema;
 
 /// Presses trained neural networks into small ones.
@@ -19,6 +20,9 @@ use sinter_pipeline::Schema;
     after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written), 3 done, but the budget is missed."
 )]
 pub struct Args {
+    /// The most that one tensor, sample or file may take: `16 GiB`. What would take more is refused before memory is taken.
+    #[arg(long, global = true, default_value = "8 GiB", value_name = "SIZE")]
+    pub memory: Bytes,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     signals::outlive_file_limits();
+    sinter_model::set_memory_limit(args.memory);
     if args.command.computes() {
         threads::stop_spinning();
         threads::share();

@@ -16,10 +16,11 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask WORD
 
-  setup [--cuda] [--data DIR] [--runtimes] [--browser]
+  setup [--cuda] [--data DIR] [--runtimes] [--browser] [--boards]
                                 fetch what is missing: libtorch, ONNX Runtime, Fashion-MNIST; with --runtimes also LiteRT, TensorFlow
                                 Lite Micro and Vela, with which a run measures the arena of its TFLite file; with --browser also
-                                Debian's Chromium, in which tests look at the pages (as root)
+                                Debian's Chromium, in which tests look at the pages (as root); with --boards also GCC for Cortex-M,
+                                with which flash is measured, and QEMU, in which tests run the C source on boards (as root)
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
   bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
@@ -32,6 +33,8 @@ cargo xtask WORD
   docs [--check]                write docs/reference.md and the schemas from the doc comments; with --check, fail where they are stale
   shape                         print circles of files and files that are too long; fail where there are any
   dist                          set up, then build an archive that runs after unpacking: target/dist/
+  fuzz [--minutes N | --cases N] [TARGET...]
+                                set up, then read files that were mutated (10,000 of each kind) and print what panicked, aborted or hung
   conformance                   set up, then run the ONNX project's own operator tests and print a table
 
 An exported LIBTORCH is taken as it is. `--data DIR` names a folder that holds the four Fashion-MNIST files.";
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         "docs" => setup::all(&setup::Options::default()).and_then(|()| docs::all(rest.iter().any(|a| a == "--check"))),
         "shape" => shape::check(),
         "dist" => dist::archive(),
+        "fuzz" => setup::all(&setup::Options::default()).and_then(|()| fuzz(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
         "verify-artifacts" => verify::artifacts(&rest),
         "validate-estimates" => setup_options(&rest).and_then(|o| verify::estimates(o.data.as_deref())),
@@ -76,6 +80,7 @@ fn setup_options(args: &[String]) -> Result<setup::Options, String> {
             "--cuda" => options.cuda = true,
             "--runtimes" => options.runtimes = true,
             "--browser" => options.browser = true,
+            "--boards" => options.boards = true,
             "--data" => options.data = Some(PathBuf::from(args.next().ok_or("--data wants a folder")?)),
             other => return Err(format!("`{other}` is not an option of setup\n\n{HELP}")),
         }
@@ -124,6 +129,13 @@ fn test(rest: &[String]) -> Result<(), String> {
 
 /// Threads that wait sleep soon; what tests and benchmarks start inherits it, as the program sets it for itself.
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+
+fn fuzz(rest: &[String]) -> Result<(), String> {
+    let root = repository::root();
+    shell::run(&cargo(), &["build", "--package", "sinter-fuzz"], &root)?;
+    let args: Vec<&str> = rest.iter().map(String::as_str).collect();
+    shell::run_with("target/debug/sinter-fuzz", &args, &root, &[("OMP_NUM_THREADS", "1"), SPIN])
+}
 
 fn conformance() -> Result<(), String> {
     let args = ["test", "--package", "sinter-tests", "--test", "conformance", "--", "--nocapture"];

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use sinter_estimate::Core;
+
 /// A compiled model: bytes that must lie in flash, and bytes of static memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildSize {
@@ -14,15 +16,15 @@ pub struct BuildSize {
     pub ram: u64,
 }
 
-/// Compilers in the order in which they are tried: for a Cortex-M4 first, for this machine else.
-const COMPILERS: [(&str, &str, &[&str], &str); 2] = [
-    ("arm-none-eabi-gcc", "arm-none-eabi-size", &["-mcpu=cortex-m4", "-mthumb"], "arm-none-eabi-gcc -Os, Cortex-M4"),
-    ("cc", "size", &[], "cc -Os, this machine"),
-];
-
-/// Compiles the source in `folder` and measures it. `None` where no compiler is installed; `Err` holds what a compiler said.
-pub fn measure(folder: &Path) -> Option<Result<BuildSize, String>> {
-    let (compiler, size, flags, name) = COMPILERS.into_iter().find(|c| answers(c.0) && answers(c.1))?;
+/// Compiles the source in `folder` for a core, or without one for this machine, and measures it. `None` where that compiler is not installed:
+/// another core's size says nothing. `Err` holds what a compiler said.
+pub fn measure(folder: &Path, core: Option<Core>) -> Option<Result<BuildSize, String>> {
+    let (compiler, size) = if core.is_some() { ("arm-none-eabi-gcc", "arm-none-eabi-size") } else { ("cc", "size") };
+    if !(answers(compiler) && answers(size)) {
+        return None;
+    }
+    let flags = core.map_or_else(Vec::new, |core| vec![format!("-mcpu={}", core.name()), "-mthumb".into()]);
+    let name = core.map_or_else(|| "cc -Os, this machine".to_string(), |core| format!("{compiler} -Os, {}", core.name()));
     let scratch = tempfile::tempdir().map_err(|e| e.to_string());
     Some(scratch.and_then(|scratch| {
         let object = scratch.path().join("model.o");
@@ -42,7 +44,7 @@ pub fn measure(folder: &Path) -> Option<Result<BuildSize, String>> {
         let numbers: Vec<u64> =
             table.lines().nth(1).unwrap_or("").split_whitespace().take(3).filter_map(|n| n.parse().ok()).collect();
         match numbers[..] {
-            [text, data, bss] => Ok(BuildSize { compiler: name.into(), flash: text + data, ram: data + bss }),
+            [text, data, bss] => Ok(BuildSize { compiler: name, flash: text + data, ram: data + bss }),
             _ => Err(format!("`{size}` printed {table:?}")),
         }
     }))

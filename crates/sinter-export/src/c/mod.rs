@@ -1,6 +1,7 @@
 //! A folder for a microcontroller: C99 source that runs the model by itself, and the TFLite file as an array for TensorFlow Lite Micro.
 
 mod build;
+mod size;
 
 use std::fmt::Write;
 
@@ -11,6 +12,7 @@ use crate::device::{LowerError, Memory, Program, Rounding, c_kernels, plan, run}
 use crate::tflite::operators;
 
 pub use build::{BuildSize, answers_its_test, measure};
+pub use size::flash;
 
 /// The files of the folder.
 #[derive(Debug, Clone)]

@@ -31,7 +31,7 @@ mod symbols;
 mod text;
 mod write;
 
-pub use read::unpack;
+pub use read::{unpack, with_checksum};
 pub use write::{Packed, pack};
 
 /// Why a packed file was not written or read.

@@ -77,6 +77,15 @@ impl Operator for Conv {
         )?])
     }
 
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let mut shape = self.window.padded_shape(&inputs.get(0)?.size());
+        // The result has no more positions than the padded image, but may have more channels.
+        if let (Some(channels), Some(out)) = (shape.get_mut(1), inputs.get(1)?.size().first()) {
+            *channels = (*channels).max(*out);
+        }
+        Ok(Some(shape))
+    }
+
     fn cost(&self, shapes: &IoShapes) -> Cost {
         let kernel: u64 = match shapes.inputs.get(1) {
             Some(Some(w)) => w[1..].iter().map(|&n| n as u64).product(),
@@ -285,6 +294,20 @@ impl Operator for ConvTranspose {
             y = y.f_narrow(axis, from.max(0), to - from)?;
         }
         Ok(vec![y])
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let (x, w) = (inputs.get(0)?.size(), inputs.get(1)?.size());
+        let rank = x.len().saturating_sub(2);
+        let steps = self.window.resolve_steps(&x[2.min(x.len())..], &w[2.min(w.len())..])?;
+        let mut shape = vec![x.first().copied().unwrap_or(1), w.get(1).copied().unwrap_or(1).saturating_mul(self.groups)];
+        for a in 0..rank {
+            let more = self.output_padding.as_ref().and_then(|p| p.get(a)).copied().unwrap_or(0).max(0);
+            let full = x[a + 2].saturating_mul(steps.strides[a]).saturating_add(w[a + 2].saturating_mul(steps.dilations[a]));
+            let wanted = self.output_shape.as_ref().and_then(|s| s.get(s.len().checked_sub(rank)? + a)).copied().unwrap_or(0);
+            shape.push(full.saturating_add(more).max(wanted));
+        }
+        Ok(Some(shape))
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {

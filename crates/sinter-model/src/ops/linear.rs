@@ -149,6 +149,20 @@ impl Operator for MatMul {
         Cost { macs: shapes.output_len(0) * inner, other: 0 }
     }
 
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let (a, b) = (inputs.get(0)?.size(), inputs.get(1)?.size());
+        let rank = a.len().max(b.len());
+        let mut shape = vec![1i64; rank];
+        for size in [&a, &b] {
+            let skip = rank - size.len();
+            shape[skip..].iter_mut().zip(size).for_each(|(all, n)| *all = (*all).max(*n));
+        }
+        if let (true, [.., rows, _], [.., inner, columns]) = (rank >= 2, &a[..], &b[..]) {
+            shape[rank - 2..].copy_from_slice(&[*rows, if self.transpose_b { *inner } else { *columns }]);
+        }
+        Ok(Some(shape))
+    }
+
     fn axes(&self, links: &mut AxisLinks) {
         let (a, b, y) = (Slot::In(0), Slot::In(1), Slot::Out(0));
         let (ra, rb, ry) = (links.shape(a).len(), links.shape(b).len(), links.shape(y).len());

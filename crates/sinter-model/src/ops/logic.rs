@@ -79,6 +79,10 @@ impl Operator for Logic {
         Ok(vec![result])
     }
 
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        Ok(Some(inputs.broadcast()))
+    }
+
     fn axes(&self, links: &mut AxisLinks) {
         for i in 0..links.shapes.inputs.len() {
             links.broadcast(i);

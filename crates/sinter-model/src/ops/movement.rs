@@ -32,8 +32,8 @@ enum Movement {
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
     let Some(kind) = own(KINDS, kind) else { return Ok(None) };
     let block = || match attributes.get_int("blocksize", 0)? {
-        n if n > 0 => Ok(n),
-        n => invalid!("blocksize={n} should be at least 1"),
+        n @ 1..=65_536 => Ok(n),
+        n => invalid!("blocksize={n} should be between 1 and 65536"),
     };
     Ok(Some(Arc::new(match kind {
         "Concat" => Movement::Concat { axis: attributes.get_int("axis", 0)? },
@@ -156,11 +156,12 @@ impl Operator for Movement {
                 let n = x.size()[axis as usize];
                 let sizes = match (inputs.ints(1)?.or_else(|| sizes.clone()), count) {
                     (Some(sizes), _) => sizes,
-                    (None, Some(count)) if *count > 0 => {
+                    (None, Some(count)) if *count > 0 && *count <= n.max(1) => {
                         let chunk = (n + count - 1) / count;
                         (0..*count).map(|i| chunk.min(n - i * chunk).max(0)).collect()
                     }
-                    _ => invalid!("neither split sizes nor their number is given"),
+                    (None, Some(count)) => invalid!("an axis of {n} can't be split into {count} parts"),
+                    (None, None) => invalid!("neither split sizes nor their number is given"),
                 };
                 return Ok(x.f_split_with_sizes(sizes, axis)?);
             }
@@ -179,6 +180,41 @@ impl Operator for Movement {
                 if *upper { x.f_triu(k)? } else { x.f_tril(k)? }
             }
         }])
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let size = inputs.get(0)?.size();
+        Ok(match self {
+            Self::Expand => inputs.ints(1)?.map(|mut shape| {
+                let skip = shape.len().saturating_sub(size.len());
+                shape.iter_mut().skip(skip).zip(&size).for_each(|(n, have)| *n = (*n).max(*have));
+                shape
+            }),
+            Self::Tile => {
+                let repeats = inputs.ints(1)?.unwrap_or_default();
+                let each = size.iter().zip(&repeats).map(|(n, times)| n.saturating_mul(*times));
+                Some(each.collect())
+            }
+            Self::Pad { pads, .. } => {
+                let pads = inputs.ints(1)?.or_else(|| pads.clone()).unwrap_or_default();
+                // However the axes are named: no axis grows by more than all pads together.
+                let more = pads.iter().fold(0i64, |sum, p| sum.saturating_add((*p).max(0)));
+                let named = inputs.opt(3).is_some();
+                let rank = size.len();
+                let grown = size.iter().enumerate().map(|(a, n)| match named {
+                    true => *n,
+                    false => n
+                        .saturating_add(pads.get(a).copied().unwrap_or(0).max(0))
+                        .saturating_add(pads.get(a + rank).copied().unwrap_or(0).max(0)),
+                });
+                let mut shape: Vec<i64> = grown.collect();
+                if let (true, Some(longest)) = (named, shape.iter_mut().max()) {
+                    *longest = longest.saturating_add(more);
+                }
+                Some(shape)
+            }
+            _ => None,
+        })
     }
 
     fn cost(&self, _shapes: &IoShapes) -> Cost {

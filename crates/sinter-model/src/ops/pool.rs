@@ -14,6 +14,9 @@ use crate::op::{Cost, Inputs, Mode, Operator};
 
 pub(super) const KINDS: &[&str] = &["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"];
 
+/// More than any window, step or padding has; products of two stay within 64 bits.
+const MOST: i64 = 1 << 31;
+
 /// A sliding window as the attributes state it: anything absent takes its default once the rank is known.
 #[derive(Debug)]
 pub struct Window {
@@ -57,15 +60,30 @@ impl Window {
             ceil: attributes.get_flag("ceil_mode", false)?,
         };
         for list in [&window.kernel, &window.strides, &window.dilations].into_iter().flatten() {
-            if list.iter().any(|&n| n < 1) {
-                invalid!("kernel_shape, strides and dilations should be at least 1, got {list:?}");
+            if list.iter().any(|n| !(1..=MOST).contains(n)) {
+                invalid!("kernel_shape, strides and dilations should be at least 1 and at most {MOST}, got {list:?}");
             }
+        }
+        if window.pads.iter().flatten().any(|p| !(-MOST..=MOST).contains(p)) {
+            invalid!("pads should be at most {MOST}, got {:?}", window.pads);
         }
         Ok(window)
     }
 
     pub(super) fn auto_pad(&self) -> Option<&str> {
         self.auto_pad.starts_with("SAME").then_some(self.auto_pad.as_str())
+    }
+
+    /// The shape of an image with its padding.
+    pub(super) fn padded_shape(&self, size: &[i64]) -> Vec<i64> {
+        let rank = size.len().saturating_sub(2);
+        let pads = self.pads.clone().unwrap_or_default();
+        let pad = |i: usize| pads.get(i).copied().unwrap_or(0).max(0);
+        let grown = |(a, n): (usize, &i64)| match a.checked_sub(2) {
+            Some(a) => n.saturating_add(pad(a)).saturating_add(pad(a + rank)),
+            None => *n,
+        };
+        size.iter().enumerate().map(grown).collect()
     }
 
     /// Strides, dilations and explicit pads; no output lengths and no automatic padding.
@@ -297,6 +315,10 @@ impl Operator for Pool {
                 Ok(vec![windows.f_sum_dim_intlist(&axes[..], false, x.kind())?.f_pow_tensor_scalar(1.0 / self.p)?])
             }
         }
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        Ok(Some(self.window.padded_shape(&inputs.get(0)?.size())))
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {

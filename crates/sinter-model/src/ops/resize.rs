@@ -128,6 +128,9 @@ impl Resize {
         // Antialiasing stretches the kernel when the axis shrinks.
         let stretch = if self.antialias { p.scale.min(1.0) } else { 1.0 };
         let reach = support / stretch;
+        if !x.is_finite() || reach > 1e6 {
+            invalid!("a scale of {} is out of reach", p.scale);
+        }
         let (from, to) = ((x - reach).ceil() as i64, (x + reach).floor() as i64);
         let taps = (from..=to).map(|i| (i, self.kernel(((i as f64) - x) * stretch)));
         Ok(taps.filter(|(_, w)| *w != 0.0).collect())
@@ -211,6 +214,18 @@ impl Operator for Resize {
             y = out.f_movedim_int(-1, plan.axis as i64)?;
         }
         Ok(vec![y.f_to_kind(kind)?])
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let mut shape = inputs.get(0)?.size();
+        for plan in self.plans(inputs)? {
+            if plan.new < 0 || !plan.scale.is_finite() || plan.scale <= 0.0 {
+                invalid!("axis {} can't be resized by {} to {}", plan.axis, plan.scale, plan.new);
+            }
+            crate::memory::elements(&[plan.new, plan.old], 8).map_err(|e| crate::OpError::Invalid(e.to_string()))?;
+            shape[plan.axis] = shape[plan.axis].max(plan.new);
+        }
+        Ok(Some(shape))
     }
 
     fn axes(&self, links: &mut AxisLinks) {

@@ -172,7 +172,11 @@ impl Select {
     }
 
     fn reverse_sequence(&self, x: &Tensor, lengths: &[i64]) -> OpResult<Tensor> {
-        let (batch, time) = (self.axis, self.time_axis);
+        let (batch, time) = (wrap_axis(self.axis, x.dim())?, wrap_axis(self.time_axis, x.dim())?);
+        if lengths.len() as i64 != x.size()[batch as usize] || lengths.iter().any(|n| !(0..=x.size()[time as usize]).contains(n))
+        {
+            invalid!("lengths {lengths:?} do not fit an input of shape {:?}", x.size());
+        }
         let steps = x.size()[time as usize];
         let mut parts = Vec::new();
         for (i, &n) in lengths.iter().enumerate() {
@@ -213,6 +217,23 @@ impl Operator for Select {
             "Slice" => self.slice(inputs)?,
             other => invalid!("`{other}` does not select"),
         }])
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        let x = inputs.get(0)?;
+        Ok(match self.kind {
+            "Gather" => {
+                let axis = wrap_axis(self.axis, x.dim())? as usize;
+                let size = x.size();
+                Some([&size[..axis], &inputs.get(1)?.size(), &size[axis + 1..]].concat())
+            }
+            "GatherND" => Some([&inputs.get(1)?.size()[..], &x.size()].concat()).filter(|_| x.dim() > 1),
+            "OneHot" => {
+                let depth = inputs.ints(1)?.and_then(|d| d.first().copied()).unwrap_or(0);
+                Some([&x.size()[..], &[depth]].concat())
+            }
+            _ => None,
+        })
     }
 
     fn cost(&self, _shapes: &IoShapes) -> Cost {

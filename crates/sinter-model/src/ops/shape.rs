@@ -168,7 +168,7 @@ impl Operator for Shaping {
                 let value = |t: &Tensor| t.f_reshape([-1])?.f_double_value(&[0]);
                 let (start, limit, delta) = (value(start)?, value(limit)?, value(delta)?);
                 let count = ((limit - start) / delta).ceil().max(0.0);
-                if !count.is_finite() || count > 1e9 {
+                if !count.is_finite() || count > 1e18 || crate::memory::elements(&[count as i64], 8).is_err() {
                     invalid!("a range from {start} to {limit} by {delta} is too long");
                 }
                 let steps = Tensor::f_arange(count as i64, (Kind::Double, tch::Device::Cpu))?;
@@ -212,6 +212,14 @@ impl Operator for Shaping {
                 y
             }
         }])
+    }
+
+    fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
+        Ok(match self {
+            Self::ConstantOfShape(_) => inputs.ints(0)?,
+            Self::EyeLike { .. } => Some(inputs.get(0)?.size()),
+            _ => None,
+        })
     }
 
     fn cost(&self, _shapes: &IoShapes) -> Cost {

@@ -79,14 +79,23 @@ impl Writer<'_> {
             row.note = Some(format!("not compiled: the model came from outside; {how}"));
             return row;
         }
-        match c::measure(place) {
+        match c::measure(place, self.plan.target.core) {
             Some(Ok(size)) => {
                 row.flash = Some(size.flash);
                 row.ram = Some(size.ram);
                 row.note = row.note.or(Some(size.compiler));
             }
             Some(Err(reason)) => row.note = row.note.or(Some(format!("did not compile: {reason}"))),
-            None => row.note = row.note.or(Some("not compiled: there is no C compiler here".into())),
+            None => {
+                let reason = match self.plan.target.core {
+                    Some(core) => format!(
+                        "not compiled: arm-none-eabi-gcc, for {}, is not here: `cargo xtask setup --boards` installs it",
+                        core.name()
+                    ),
+                    None => "not compiled: there is no C compiler here".into(),
+                };
+                row.note = row.note.or(Some(reason));
+            }
         }
         row
     }

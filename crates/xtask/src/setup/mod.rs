@@ -22,6 +22,8 @@ pub struct Options {
     pub runtimes: bool,
     /// Also Chromium, in which tests look at the pages.
     pub browser: bool,
+    /// Also GCC for Cortex-M and QEMU's boards.
+    pub boards: bool,
 }
 
 /// Sets up all that is missing.
@@ -33,6 +35,9 @@ pub fn all(options: &Options) -> Result<(), String> {
     if options.browser {
         browser()?;
     }
+    if options.boards {
+        boards()?;
+    }
     if options.runtimes { runtimes().map(drop) } else { Ok(()) }
 }
 
@@ -41,12 +46,26 @@ fn browser() -> Result<(), String> {
     if ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| shell::exists(name)) {
         return Ok(());
     }
-    let install = || shell::output("apt-get", &["install", "--yes", "--no-install-recommends", "chromium"], &root());
-    println!("installing Debian's chromium");
+    packages(&["chromium"]).map_err(|e| format!("{e}\nChromium is not to be had: install it, or name it in CHROMIUM"))
+}
+
+/// GCC for Cortex-M with its C library, and QEMU's boards, installed where they are missing.
+fn boards() -> Result<(), String> {
+    if ["arm-none-eabi-gcc", "qemu-system-arm"].iter().all(|name| shell::exists(name)) {
+        return Ok(());
+    }
+    packages(&["gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm"])
+}
+
+/// Installs packages of Debian, as root.
+fn packages(names: &[&str]) -> Result<(), String> {
+    let args = [&["install", "--yes", "--no-install-recommends"], names].concat();
+    let install = || shell::output("apt-get", &args, &root());
+    println!("installing Debian's {}", names.join(", "));
     if install().is_err() {
         // The list of packages may be missing or old.
         let _ = shell::output("apt-get", &["update"], &root());
-        install().map_err(|e| format!("{e}\nChromium is not to be had: install it, or name it in CHROMIUM"))?;
+        install()?;
     }
     Ok(())
 }
