@@ -135,6 +135,38 @@ fn boards_answer_as_the_reference() {
     }
 }
 
+/// A mask of -1e9, or of minus infinity, leaves the scores their steps.
+#[test]
+fn masks_do_not_wipe_scores_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = bars(folder.path(), 128, 32, CENTRED);
+    for value in [-1e4f32, -1e9, f32::MIN, f32::NEG_INFINITY] {
+        let mut s = Sketch::new(&[1, 12, 12]);
+        let mask: Vec<f32> = (0..144).map(|i| if i % 12 > i / 12 { value } else { 0.0 }).collect();
+        s.weight("w", &[1, 1, 3, 3]).constant("mask", Tensor::from_slice(&mask).reshape([1, 1, 12, 12]));
+        s.node("Conv", Attributes::new().ints("pads", &[1, 1, 1, 1]), &["x", "w"], "c");
+        s.node("Add", Attributes::new(), &["c", "mask"], "m").node("Softmax", Attributes::new().int("axis", -1), &["m"], "p");
+        s.node("Flatten", Attributes::new(), &["p"], "y");
+        let float = s.finish();
+        let program = lower(&quantized(float.copy(), &data)).unwrap();
+        let q = program.tensors[program.outputs[0]].quantization.clone().unwrap();
+        let runner = Runner::new(&float).unwrap();
+        let (mut off, mut all) = (0f64, 0f64);
+        for batch in data.test.batches(1, Order::Stored) {
+            let x = batch.unwrap().x;
+            let wanted = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
+            let got = run(&program, &integers(&program, &[x]).unwrap(), Rounding::Fixed).unwrap().remove(0);
+            for (wanted, got) in to_f32s(&wanted).unwrap().into_iter().zip(got) {
+                let got = (i64::from(got) - q.zero_point()) as f32 * q.scale(0);
+                off += f64::from(wanted - got).powi(2);
+                all += f64::from(wanted).powi(2);
+            }
+        }
+        let error = (off / all).sqrt();
+        assert!(error < 0.08, "a mask of {value}: {error}");
+    }
+}
+
 #[test]
 fn a_tflite_file_is_a_flatbuffer_of_its_kind() {
     let folder = tempfile::tempdir().unwrap();

@@ -143,7 +143,7 @@ fn quantized(text: &str, float: &Model, data: &Dataset, target: &Target) -> (Mod
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(std::env::var("SINTER_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8)))]
 
     #[test]
     fn extremes_are_right_or_told(

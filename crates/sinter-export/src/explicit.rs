@@ -82,14 +82,15 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     for (name, quantizer) in &model.activations {
         let at = |source| QdqError { name: name.clone(), source };
         let scale = store_scale(&mut out, name, quantizer, &[], integers_of(quantizer)).map_err(at)?;
-        let (q, real) = (format!("{name}.quantized"), format!("{name}.dequantized"));
+        let (q, real) = (format!("{name}.quantized"), dequantized(model, name));
         let mut nodes = Vec::new();
-        let mut source = name.clone();
+        let mut source = raw(model, name);
+        let raw = source.clone();
         if quantizer.bits() < 8 {
             // The integers of eight bits saturate later than the quantizer does.
             source = format!("{name}.clipped");
             let ends = store_ends(&mut out, name, quantizer).map_err(at)?;
-            let inputs = [vec![name.clone()], ends].concat();
+            let inputs = [vec![raw], ends].concat();
             nodes.push(Node::new(&source, "Clip", Attributes::new(), inputs, vec![source.clone()]).map_err(at)?);
         }
         let inputs = [vec![source], scale.clone()].concat();
@@ -111,6 +112,9 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
                     *name = new.clone();
                 }
             }
+            for name in &mut node.outputs {
+                *name = raw(model, name);
+            }
             nodes.push(node);
         }
         for name in &node.outputs {
@@ -120,6 +124,22 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     out.graph.nodes = nodes;
     drop_dead(&mut out);
     Ok(Explicit { model: out, four_bits })
+}
+
+/// The name under which a value is computed. An output of the graph keeps its name for what comes out of its quantizer, as the simulation has it.
+fn raw(model: &Model, name: &str) -> String {
+    let quantized_output = model.activations.contains_key(name) && model.graph.is_output(name) && !is_input(model, name);
+    if quantized_output { format!("{name}.raw") } else { name.to_string() }
+}
+
+/// The name of a quantized value as floats.
+pub fn dequantized(model: &Model, name: &str) -> String {
+    let output = model.graph.is_output(name) && !is_input(model, name);
+    if output { name.to_string() } else { format!("{name}.dequantized") }
+}
+
+fn is_input(model: &Model, name: &str) -> bool {
+    model.graph.inputs.iter().any(|i| i.name == name)
 }
 
 /// The type that holds a quantizer's integers of up to eight bits.

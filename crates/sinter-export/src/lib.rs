@@ -12,7 +12,7 @@ mod tflite;
 mod vela;
 
 pub use error::QdqError;
-pub use explicit::{Explicit, explicit};
+pub use explicit::{Explicit, dequantized, explicit};
 pub use micro::arena;
 #[doc(hidden)]
 pub use packed::with_checksum;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
-use sinter_export::{OnnxRuntime, explicit};
+use sinter_export::{OnnxRuntime, dequantized, explicit};
 use sinter_model::{Dim, ElementType, Mode, Model, ValueInfo, to_f32s};
 use sinter_onnx::Storage;
 use tch::{Kind, Tensor};
@@ -122,7 +122,7 @@ pub(super) fn first_that_differs(model: &Model, split: &Split, scratch: &Path) -
     let outputs = seen.iter().map(|(name, value)| {
         let dims = value.size().into_iter().enumerate();
         let shape = dims.map(|(axis, n)| if axis == 0 { Dim::Free("batch".into()) } else { Dim::Fixed(n) }).collect();
-        ValueInfo { name: format!("{name}.dequantized"), element: ElementType::Float, shape }
+        ValueInfo { name: dequantized(model, name), element: ElementType::Float, shape }
     });
     shown.graph.outputs = outputs.collect();
     let file = scratch.join("shown.onnx");
