@@ -76,7 +76,7 @@ fn the_c_source_answers_as_the_reference() {
         for (name, content) in &source.files {
             std::fs::write(place.join(name), content).unwrap();
         }
-        let flags = "CFLAGS=-O1 -Werror -fsanitize=undefined -fno-sanitize-recover=all";
+        let flags = "CFLAGS=-O1 -Werror -fsanitize=undefined,address -fno-sanitize-recover=all";
         let made = Command::new("make").current_dir(&place).args(["test", flags]).output().unwrap();
         let said = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success() && said.contains("answered exactly"), "{said}");
