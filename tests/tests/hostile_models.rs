@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use sinter_model::panics_caught;
 use sinter_onnx::proto::{
-    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto, TensorShapeProto,
-    TensorType, TypeProto, ValueInfoProto,
+    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto,
+    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
 };
 use sinter_onnx::{Options, load};
 
@@ -36,11 +36,23 @@ fn longs(name: &str, values: &[i64]) -> TensorProto {
 }
 
 fn floats(name: &str, dims: &[i64], count: usize) -> TensorProto {
-    TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, raw_data: Some(vec![0; 4 * count]), ..TensorProto::default() }
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: Some(vec![0; 4 * count]),
+        ..TensorProto::default()
+    }
 }
 
 fn model(input: &[i64], initializer: Vec<TensorProto>, node: Vec<NodeProto>) -> ModelProto {
-    let graph = GraphProto { node, initializer, input: vec![value("x", input)], output: vec![value("y", &[-1, 1])], ..GraphProto::default() };
+    let graph = GraphProto {
+        node,
+        initializer,
+        input: vec![value("x", input)],
+        output: vec![value("y", &[-1, 1])],
+        ..GraphProto::default()
+    };
     let opset = OperatorSetId { domain: String::new(), version: 18 };
     ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() }
 }
@@ -79,7 +91,20 @@ fn sizes_that_nobody_has_are_refused_before_memory_is_taken() {
         ("one that overflows", with(floats("a", &[4, 1 << 32, 1 << 32], 4)), "--memory"),
         ("one below zero", with(floats("a", &[-4], 4)), "negative"),
         ("one cut short", with(floats("a", &[4], 3)), "its shape [4] wants 16"),
-        ("parts without end", model(&[-1, 4], vec![], vec![node("Split", &["x"], &["y"], vec![AttributeProto { name: "num_outputs".into(), r#type: 2, i: HUGE, ..AttributeProto::default() }])]), "can't be split"),
+        (
+            "parts without end",
+            model(
+                &[-1, 4],
+                vec![],
+                vec![node(
+                    "Split",
+                    &["x"],
+                    &["y"],
+                    vec![AttributeProto { name: "num_outputs".into(), r#type: 2, i: HUGE, ..AttributeProto::default() }],
+                )],
+            ),
+            "can't be split",
+        ),
     ] {
         let said = said(folder.path(), &model);
         assert!(said.contains(wanted), "{name}: {said}");
@@ -96,10 +121,23 @@ fn graphs_that_are_none_are_refused() {
         ("a node that reads itself", graph(vec![node("Add", &["x", "y"], &["y"], vec![])]), "can never run"),
         ("a result twice", graph(vec![relu("x", "y"), relu("x", "y")]), "more than one"),
         ("a result that is the input", graph(vec![relu("x", "x"), relu("x", "y")]), "more than one"),
-        ("a stored tensor twice", model(&[-1, 4], vec![floats("a", &[4], 4), floats("a", &[4], 4)], vec![node("Add", &["x", "a"], &["y"], vec![])]), "more than one"),
+        (
+            "a stored tensor twice",
+            model(&[-1, 4], vec![floats("a", &[4], 4), floats("a", &[4], 4)], vec![node("Add", &["x", "a"], &["y"], vec![])]),
+            "more than one",
+        ),
         ("a product of one", model(&[-1, 4], vec![], vec![node("MatMul", &["x"], &["y"], vec![])]), "missing"),
         ("no result", graph(vec![node("Relu", &["x"], &[], vec![]), relu("x", "y")]), "has no name"),
-        ("a text for a number", graph(vec![node("Softmax", &["x"], &["y"], vec![AttributeProto { name: "axis".into(), r#type: 3, s: b"one".to_vec(), ..AttributeProto::default() }])]), "should be an integer"),
+        (
+            "a text for a number",
+            graph(vec![node(
+                "Softmax",
+                &["x"],
+                &["y"],
+                vec![AttributeProto { name: "axis".into(), r#type: 3, s: b"one".to_vec(), ..AttributeProto::default() }],
+            )]),
+            "should be an integer",
+        ),
     ] {
         let said = said(folder.path(), &model);
         assert!(said.contains(wanted), "{name}: {said}");
@@ -125,7 +163,14 @@ fn external_data_stays_in_the_folder() {
     let says = |location: &str, offset: &str| {
         let entry = |key: &str, value: &str| StringStringEntry { key: key.into(), value: value.into() };
         let external_data = vec![entry("location", location), entry("offset", offset)];
-        let tensor = TensorProto { name: "a".into(), dims: vec![4], data_type: 1, data_location: 1, external_data, ..TensorProto::default() };
+        let tensor = TensorProto {
+            name: "a".into(),
+            dims: vec![4],
+            data_type: 1,
+            data_location: 1,
+            external_data,
+            ..TensorProto::default()
+        };
         said(&at, &model(&[-1, 4], vec![tensor], vec![node("Add", &["x", "a"], &["y"], vec![])]))
     };
     assert_eq!((says("data.bin", "16"), says("near", "0")), (String::new(), String::new()));

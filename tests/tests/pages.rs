@@ -123,6 +123,19 @@ fn record(name: &str, layers: usize, seed: u64) -> RunRecord {
             bytes: 99,
             ..ArtifactRow::default()
         }],
+        certificate: Some(sinter_report::CertificateTable {
+            summary: "no sum of 2 layers can wrap (20 bits would do); 1 of 5 values may saturate".into(),
+            layers: (0..layers.min(6))
+                .map(|i| sinter_report::CertificateRow {
+                    layer: layer(i),
+                    low: -345_678,
+                    high: 456_789,
+                    bits: 20,
+                    rounding: (i > 0).then(|| format!("{HOSTILE}: 3 of 12345 sums, 1 steps at most")),
+                })
+                .collect(),
+            notes: vec![HOSTILE.into()],
+        }),
         measured: vec![MeasuredRow {
             artifact: "artifacts/model.onnx".into(),
             runtime: "ONNX Runtime".into(),

@@ -5,7 +5,7 @@ use sinter_exec::ExecError;
 use sinter_model::{ModelError, OpError};
 use sinter_task::TaskError;
 
-use crate::gather::NotFinite;
+use crate::not_finite::NotFinite;
 
 /// Why statistics could not be gathered.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 use crate::Progress;
 use crate::columns::ColumnStatistics;
 use crate::error::CalibrateError;
+use crate::not_finite::NotFinite;
 use crate::observer::{Observer, Watch};
 use crate::relevant::Relevant;
 
@@ -50,23 +51,6 @@ pub struct Statistics {
     pub means: BTreeMap<String, Tensor>,
     /// By weight; those that are not one matrix have none.
     pub columns: BTreeMap<String, ColumnStatistics>,
-}
-
-/// Where a value is not finite though the sample is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotFinite {
-    /// The value.
-    pub value: String,
-    /// What computes it: `Exp /attention/exp`.
-    pub node: String,
-    /// The first sample that shows it, counted from 0 among those looked at.
-    pub sample: usize,
-}
-
-impl std::fmt::Display for NotFinite {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "value `{}`, computed by {}, at sample {} of those looked at", self.value, self.node, self.sample)
-    }
 }
 
 /// Errors on NaN, tells of infinities once a value; `first` is where the batch begins among the samples.

@@ -9,8 +9,10 @@ mod fold;
 mod import;
 #[allow(missing_docs, reason = "names are those of onnx.proto3, which documents them")]
 pub mod proto;
+mod reader;
 mod spell;
 mod tensor;
+mod upgrade;
 mod widen;
 
 pub use error::{OnnxError, Unsupported};

@@ -3,8 +3,11 @@
 use sinter_model::{Attribute, Attributes, Node, OpResult};
 use tch::Tensor;
 
-/// The nodes that stand for one, and the tensors that they need. A node that ONNX knows stands for itself.
-pub(crate) fn spell(node: &Node) -> OpResult<(Vec<Node>, Vec<(String, Tensor)>)> {
+/// Nodes, and the tensors that they need.
+type Spelled = (Vec<Node>, Vec<(String, Tensor)>);
+
+/// What stands for a node. One that ONNX knows stands for itself.
+pub(crate) fn spell(node: &Node) -> OpResult<Spelled> {
     let asks = |name: &str| node.attributes.get_int(name, 0).unwrap_or(0);
     match node.kind() {
         "MatMul" if asks("transB") != 0 => turned(node),
@@ -14,7 +17,7 @@ pub(crate) fn spell(node: &Node) -> OpResult<(Vec<Node>, Vec<(String, Tensor)>)>
 }
 
 /// A product with a stored matrix that is read the other way round.
-fn turned(node: &Node) -> OpResult<(Vec<Node>, Vec<(String, Tensor)>)> {
+fn turned(node: &Node) -> OpResult<Spelled> {
     let mut inputs = node.inputs.clone();
     let matrix = format!("{}.turned", node.outputs[0]);
     let stored = std::mem::replace(&mut inputs[1], matrix.clone());
@@ -24,7 +27,7 @@ fn turned(node: &Node) -> OpResult<(Vec<Node>, Vec<(String, Tensor)>)> {
 }
 
 /// A layer normalisation that counts features which are gone: they are put back as zeros, and cut off behind it.
-fn padded(node: &Node, removed: i64) -> OpResult<(Vec<Node>, Vec<(String, Tensor)>)> {
+fn padded(node: &Node, removed: i64) -> OpResult<Spelled> {
     let output = &node.outputs[0];
     let part = |what: &str| format!("{output}.{what}");
     let tensors = vec![

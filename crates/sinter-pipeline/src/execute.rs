@@ -248,6 +248,7 @@ impl Run<'_> {
         record.artifacts = artefacts.files;
         record.measured = artefacts.measured;
         record.npu = artefacts.npu;
+        record.certificate = artefacts.certificate;
         record.budget = judge::verdicts(plan, &result, &record)?;
         for row in &record.budget {
             (self.events)(Event::Verdict { text: judge::line(row), met: row.met });

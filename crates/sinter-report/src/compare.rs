@@ -8,8 +8,9 @@ use sinter_model::{Bytes, Joules, Macs, write_whole};
 
 use crate::charts::of_comparison;
 use crate::error::ReportError;
-use crate::page::{count, figure, frame, scroll, stage_text};
+use crate::page::{count, figure, frame, stage_text};
 use crate::record::{RunRecord, StageRow};
+use crate::scroll::scroll;
 
 /// How deep runs are looked for in a folder: `reports/NAME/HASH`.
 const DEPTH: usize = 3;

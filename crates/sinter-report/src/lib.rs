@@ -2,16 +2,22 @@
 //!
 //! Everything is drawn from a [`RunRecord`], which `run.json` holds: an old run can be drawn again without running it.
 
+mod certificate;
+mod certified;
 mod chart;
 mod charts;
 mod compare;
+mod dense;
 mod error;
 mod markdown;
+mod metric_field;
 mod page;
 mod record;
+mod scroll;
 mod style;
 mod tables;
 
+pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
 pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;

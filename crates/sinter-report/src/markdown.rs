@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sinter_model::{Bytes, Joules, Macs};
 
 use crate::charts::change;
-use crate::page::dense;
+use crate::dense::dense;
 use crate::record::RunRecord;
 
 /// A run in a few tables.

@@ -3,9 +3,12 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sinter_model::{Bytes, Joules, Macs, Seconds};
 
+use crate::certified::certificate;
 use crate::chart::Chart;
 use crate::charts::{change, recalls, worst_hit};
+use crate::dense::dense;
 use crate::record::{LayerRow, NpuRow, RunRecord, StageRow};
+use crate::scroll::scroll;
 use crate::style::{CSS, SCRIPT};
 
 /// The frame that every page shares.
@@ -39,11 +42,6 @@ fn accessible(chart: &Chart) -> String {
     chart.svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1)
 }
 
-/// A table that scrolls within itself where it is too wide.
-pub(crate) fn scroll(label: &str, table: &Markup) -> Markup {
-    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (table) } }
-}
-
 pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
     let shown = |names: &[&str]| html! { @for chart in charts.iter().filter(|c| names.contains(&c.name)) { (figure(chart)) } };
     let body = html! {
@@ -70,6 +68,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 (shown(&["energy"]))
             }
             (measured(record))
+                (certificate(record))
             section {
                 h2 { "Layers" }
                 (scroll("Layers", &layers(record)))
@@ -365,18 +364,6 @@ fn files(record: &RunRecord) -> Markup {
         }
     };
     html! { section { h2 { "Files" } (scroll("Files", &table)) @if let Some(why) = dense(record) { p.small { (why) } } } }
-}
-
-/// Why ONNX files of a pruned or clustered model are no smaller.
-pub(crate) fn dense(record: &RunRecord) -> Option<&'static str> {
-    let last = record.last()?;
-    let shared = record.layers.iter().any(|l| l.stage_index == last.index && l.encoding.contains("centroids"));
-    let zeros = (last.nonzero as f64) < 0.9 * last.parameters as f64;
-    let onnx = record.artifacts.iter().any(|a| a.path.ends_with("model.onnx"));
-    (onnx && (zeros || shared)).then_some(
-        "ONNX and TFLite files are dense: a zero takes as many bytes there as any other number, and weights that share a value are stored one \
-         by one. What pruning and clustering save is in the packed file, model.sinter.",
-    )
 }
 
 fn reproduce(record: &RunRecord) -> Markup {

@@ -5,35 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sinter_task::Metric;
 
+use crate::certificate::CertificateTable;
 use crate::error::ReportError;
-
-/// A metric as its name, which scripts look for, and beside it what else there is to know.
-mod metric {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use sinter_task::Metric;
-
-    #[derive(Serialize)]
-    struct Stored<'a> {
-        metric: &'a str,
-        metric_facts: &'a Metric,
-    }
-
-    pub fn serialize<S: Serializer>(metric: &Metric, serializer: S) -> Result<S::Ok, S::Error> {
-        Stored { metric: &metric.name, metric_facts: metric }.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metric, D::Error> {
-        // Older records hold the name alone, or all facts under `metric`.
-        #[derive(Deserialize)]
-        struct Either {
-            metric: serde_json::Value,
-            #[serde(default)]
-            metric_facts: Option<Metric>,
-        }
-        let found = Either::deserialize(deserializer)?;
-        found.metric_facts.map_or_else(|| serde_json::from_value(found.metric).map_err(serde::de::Error::custom), Ok)
-    }
-}
 
 /// Everything that a run leaves to tell; `run.json` is this as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -63,7 +36,7 @@ pub struct RunRecord {
     /// The answer in one line.
     pub summary: String,
     /// What quality is measured by: `metric` holds its name, `metric_facts` how its values are written and compared.
-    #[serde(flatten, with = "metric")]
+    #[serde(flatten, with = "crate::metric_field")]
     pub metric: Metric,
     /// The model as it came, then one a stage.
     pub stages: Vec<StageRow>,
@@ -79,6 +52,9 @@ pub struct RunRecord {
     pub budget: Vec<BudgetRow>,
     /// What was left.
     pub artifacts: Vec<ArtifactRow>,
+    /// What holds of the integer model for every input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateTable>,
     /// What real runtimes made of it.
     pub measured: Vec<MeasuredRow>,
     /// Names of the classes.

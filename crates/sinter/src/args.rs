@@ -67,6 +67,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what holds of a quantized ONNX file for every input: whether sums wrap, where kernels round otherwise, what may saturate. Exit code 1 where
+    /// a sum can wrap.
+    Certify {
+        /// An ONNX file with QuantizeLinear and DequantizeLinear, whoever made it, or a packed file (.sinter).
+        model: PathBuf,
+        /// The range of each element of the inputs. Default: what the quantizers of the inputs hold.
+        #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], allow_negative_numbers = true)]
+        inputs: Option<Vec<f64>>,
+        /// Print the whole certificate as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Draw the report of an old run again.
     Report {
         /// The run's folder.

@@ -57,6 +57,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let found = inspect(&model, target.as_ref()).map_err(wrong)?;
             say(&if json { serde_json::to_string_pretty(&found).map_err(failed)? } else { found.to_string() })
         }
+        Command::Certify { model, inputs, json } => certify_file(&model, inputs.as_deref(), json),
         Command::Report { run } => {
             let record = RunRecord::read(&run).map_err(wrong)?;
             write_report(&record, &run).map_err(failed)?;
@@ -75,6 +76,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
             made.map_err(|e| failed(format!("{}: {e}", folder.display())))?;
             say(&folder.display().to_string())
         }
+    }
+}
+
+fn certify_file(path: &Path, inputs: Option<&[f64]>, json: bool) -> Result<(), Failure> {
+    let told = |e: &dyn std::fmt::Display| wrong(format!("{}: {e}", path.display()));
+    let inputs = match inputs {
+        Some(&[low, high]) if low.is_finite() && high.is_finite() && low < high => Some((low, high)),
+        Some(_) => return Err(wrong("--inputs wants two finite numbers, the smaller first")),
+        None => None,
+    };
+    let packed = path.extension().is_some_and(|e| e == "sinter");
+    let model = if packed {
+        let bytes = std::fs::read(path).map_err(|e| told(&e))?;
+        unpack(&bytes).map_err(|e| told(&e))?
+    } else {
+        let read = sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|e| told(&e))?;
+        sinter_certify::absorb(&read).map_err(|e| told(&e))?
+    };
+    let certificate = sinter_certify::certify(&model, inputs).map_err(|e| told(&e))?;
+    if json {
+        say(&serde_json::to_string_pretty(&certificate).map_err(failed)?)?;
+    } else {
+        say(&certificate.to_string())?;
+    }
+    match certificate.never_wraps() {
+        true => Ok(()),
+        false => Err(Failure { text: "error: sums can wrap".into(), code: 1 }),
     }
 }
 

@@ -33,6 +33,7 @@ cargo xtask WORD
   docs [--check]                write docs/reference.md and the schemas from the doc comments; with --check, fail where they are stale
   shape                         print circles of files and files that are too long; fail where there are any
   dist                          set up, then build an archive that runs after unpacking: target/dist/
+  deny                          install cargo-deny, then check licences and sources of all crates, and that none is there that must not be
   fuzz [--minutes N | --cases N] [TARGET...]
                                 set up, then read files that were mutated (10,000 of each kind) and print what panicked, aborted or hung
   conformance                   set up, then run the ONNX project's own operator tests and print a table
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         "docs" => setup::all(&setup::Options::default()).and_then(|()| docs::all(rest.iter().any(|a| a == "--check"))),
         "shape" => shape::check(),
         "dist" => dist::archive(),
+        "deny" => deny(),
         "fuzz" => setup::all(&setup::Options::default()).and_then(|()| fuzz(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),
         "verify-artifacts" => verify::artifacts(&rest),
@@ -129,6 +131,21 @@ fn test(rest: &[String]) -> Result<(), String> {
 
 /// Threads that wait sleep soon; what tests and benchmarks start inherits it, as the program sets it for itself.
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+
+/// The version of cargo-deny; it is kept in `.cache/tools`.
+const CARGO_DENY: &str = "0.18.9";
+
+fn deny() -> Result<(), String> {
+    let root = repository::root();
+    let program = root.join(".cache/tools/bin/cargo-deny");
+    if !program.is_file() {
+        let place = root.join(".cache/tools").display().to_string();
+        // A tool that runs for a second: how fast it is does not matter, how long it builds does.
+        let args = ["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--root", &place];
+        shell::run(&cargo(), &args, &root)?;
+    }
+    shell::run(&program.display().to_string(), &["--log-level", "error", "check", "licenses", "bans", "sources"], &root)
+}
 
 fn fuzz(rest: &[String]) -> Result<(), String> {
     let root = repository::root();

@@ -1,6 +1,7 @@
 //! What a run leaves in `artifacts/`, and what real runtimes make of it.
 
 mod agreement;
+mod certificate;
 mod devices;
 mod onnx;
 
@@ -11,7 +12,7 @@ use sinter_exec::ExecError;
 use sinter_export::{QdqError, RuntimeError, device::LowerError};
 use sinter_model::{OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
-use sinter_report::{ArtifactRow, MeasuredRow, NpuRow};
+use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow};
 use sinter_train::{Event, Events};
 
 use crate::config::Export;
@@ -47,6 +48,19 @@ pub enum ArtefactError {
         reason: String,
         /// Where the file is.
         kept: Option<PathBuf>,
+    },
+    /// Integer kernels would give nonsense for some input.
+    #[error(
+        "a sum of layer `{layer}` can leave 32 bits (channel {channel}: {sum}) for some input, and would wrap: leave the layer in float \
+         (`layers: [{{ match: {layer}, weights: none, activations: none }}]`), or give its weight fewer bits"
+    )]
+    Wraps {
+        /// The layer.
+        layer: String,
+        /// Its output channel.
+        channel: usize,
+        /// The sum.
+        sum: i64,
     },
     /// The model did not run.
     #[error(transparent)]
@@ -97,6 +111,8 @@ impl ArtefactError {
 pub(crate) struct Artefacts {
     pub files: Vec<ArtifactRow>,
     pub measured: Vec<MeasuredRow>,
+    /// What holds for every input.
+    pub certificate: Option<CertificateTable>,
     /// What Vela says of the TFLite file, for targets that it compiles for.
     pub npu: Option<NpuRow>,
 }
@@ -129,6 +145,9 @@ pub(crate) fn write(
 ) -> Result<Artefacts, Unwritten> {
     let measured = (&measured[plan.training_stages()], &measured[measured.len() - 1]);
     let mut writer = Writer { plan, float, result, measured, folder, execute, events, arena: None, done: Artefacts::default() };
+    if plan.config.export.iter().any(|e| *e != Export::Packed) {
+        writer.certify().map_err(|source| Unwritten { file: "artifacts/certificate.json", source })?;
+    }
     for export in &plan.config.export {
         let (file, written) = match export {
             Export::Packed => ("artifacts/model.sinter", writer.packed()),

@@ -2,7 +2,7 @@
 
 use sinter_model::{Model, OpResult};
 use sinter_train::StageError;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
 use crate::bridges::{Bridge, apply, bridges, largest};
@@ -72,7 +72,11 @@ fn equalize(model: &mut Model, bridges: &[&Bridge]) -> Result<(), StageError> {
                     read = read.f_maximum(&largest(&value, reader.axis)?)?;
                 }
                 let alive = alive(&written)?.f_logical_and(&alive(&read)?)?;
-                let ratio = written.f_div(&read)?.f_sqrt()?.f_where_self(&alive, &written.f_ones_like()?)?.f_detach()?;
+                let ratio = written.f_div(&read)?.f_sqrt()?.f_where_self(&alive, &written.f_ones_like()?)?;
+                // A dead channel goes with the others: what reads it stays as large beside them as it was.
+                let count = alive.f_sum(Kind::Double)?.f_clamp_min(1.0)?;
+                let middle = ratio.f_log()?.f_sum(Kind::Double)?.f_div(&count)?.f_exp()?.f_to_kind(ratio.kind())?;
+                let ratio = ratio.f_where_self(&alive, &middle.f_expand_as(&ratio)?)?.f_detach()?;
                 let before = match &*so_far {
                     Some(before) => before.shallow_clone(),
                     None => ratio.f_ones_like()?,

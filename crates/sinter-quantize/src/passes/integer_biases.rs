@@ -60,8 +60,12 @@ fn tell_of_pairs(state: &State) -> Result<(), StageError> {
 /// The most steps of its scale that a bias may take: as much again is left for the products that join it.
 const MOST_STEPS: f64 = (1 << 30) as f64;
 
+/// Steps that a bias takes beside weights that are all zero, whose scale may be anything.
+const FINE_STEPS: f64 = (1 << 20) as f64;
+
 /// Enlarges the scales of a weight that is next to nothing beside its bias until the bias fits 32 bits; returns how many. The coarser steps
-/// of the weight cost nothing that the output could show: a whole row of them is some 10^-5 steps of an output that holds the bias.
+/// of the weight cost nothing that the output could show: a whole row of them is some 10^-5 steps of an output that holds the bias. Where all
+/// weights of a scale are zero the bias alone is left to tell, and gets a scale that tells it.
 fn make_room(model: &mut Model, layer: &Layer) -> OpResult<usize> {
     let Some(bias) = &layer.bias else { return Ok(0) };
     let Some(input) = model.activations.get(&model.graph.nodes[layer.node].inputs[0]) else { return Ok(0) };
@@ -77,13 +81,30 @@ fn make_room(model: &mut Model, layer: &Layer) -> OpResult<usize> {
         1 => biases.iter().fold(0f32, |most, b| most.max(b.abs())),
         _ => biases.get(i % biases.len().max(1)).map_or(0.0, |b| b.abs()),
     };
+    let value = weight.effective()?.f_detach()?;
+    let rows = match params.granularity() {
+        Granularity::Channel(axis) => value.f_movedim_int(axis as i64, 0)?.f_reshape([value.size()[axis], -1])?,
+        _ => value.f_reshape([1, -1])?,
+    };
+    let tops = to_f32s(&rows.f_abs()?.f_amax(1, false)?)?;
+    let latent = weight.latent().f_abs()?.f_max()?.f_double_value(&[])?;
     let wanted = |(i, scale): (usize, &f32)| {
         let least = f64::from(largest(i)) / (input * MOST_STEPS);
-        if f64::from(*scale) < least { QuantParams::storable(least as f32) } else { *scale }
+        if f64::from(*scale) < least {
+            return QuantParams::storable(least as f32);
+        }
+        let fine = f64::from(largest(i)) / (input * FINE_STEPS);
+        match tops.get(i) {
+            // What rounded to zero must not begin to clip.
+            Some(0.0) if fine > 0.0 && fine < f64::from(*scale) => {
+                QuantParams::storable(fine.max(latent / 127.0).max(1e-37) as f32).min(*scale)
+            }
+            _ => *scale,
+        }
     };
     let scales: Vec<f32> = params.scales().iter().enumerate().map(wanted).collect();
-    let grown = scales.iter().zip(params.scales()).filter(|(new, old)| new != old).count();
-    if grown > 0 {
+    let grown = scales.iter().zip(params.scales()).filter(|(new, old)| new > old).count();
+    if scales != params.scales() {
         let zeros = params.zero_points().to_vec();
         let params = QuantParams::new(params.bits(), params.levels(), params.granularity(), scales, zeros)?;
         let Some(weight) = model.weights.get_mut(&layer.weight) else { return Ok(0) };

@@ -1,0 +1,143 @@
+//! What holds of an integer model for every input, from its weights and the range of its inputs alone, without samples: whether sums wrap, where
+//! kernels round differently, where values can saturate, and how far it can be from the float model.
+
+mod absorb;
+mod bounds;
+mod distance;
+mod error;
+mod integers;
+mod layers;
+mod requantize;
+mod search;
+mod sums;
+
+use serde::{Deserialize, Serialize};
+use sinter_model::Model;
+
+pub use absorb::absorb;
+pub use error::CertifyError;
+pub use requantize::Requantization;
+pub use search::Found;
+pub use sums::Sums;
+
+/// A certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The inputs that it speaks of: every element lies in this range.
+    pub inputs: (f64, f64),
+    /// One a layer that integer kernels compute.
+    pub layers: Vec<LayerCertificate>,
+    /// One a quantized value.
+    pub ranges: Vec<Range>,
+    /// One an output of a small model.
+    pub distance: Vec<Distance>,
+    /// What could not be said, and why.
+    pub unknown: Vec<String>,
+}
+
+/// What holds of one layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerCertificate {
+    /// Its name.
+    pub layer: String,
+    /// Its operator.
+    pub kind: String,
+    /// Its accumulators.
+    pub sums: Sums,
+    /// How they become eight bits; `None` where its results are floats.
+    pub requantization: Option<Requantization>,
+}
+
+/// Where a value can lie.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Range {
+    /// The value.
+    pub value: String,
+    /// The least and the greatest that any input can give it, before it is quantized.
+    pub reaches: (f64, f64),
+    /// What its quantizer holds.
+    pub holds: (f64, f64),
+    /// Whether some input may saturate it. Bounds are sound, not tight: `false` is certain.
+    pub saturates: bool,
+}
+
+/// How far an output can be from that of the float twin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Distance {
+    /// The output.
+    pub output: String,
+    /// No input gives more; `None` where the bound would be of no use.
+    pub at_most: Option<f64>,
+    /// An input gives as much.
+    pub at_least: f64,
+    /// The largest magnitude of the float output that was met, to compare with.
+    pub size: f64,
+}
+
+impl Certificate {
+    /// Whether no sum can wrap.
+    pub fn never_wraps(&self) -> bool {
+        self.layers.iter().all(|l| l.sums.fits())
+    }
+
+    /// One line.
+    pub fn summary(&self) -> String {
+        let wraps: Vec<&str> = self.layers.iter().filter(|l| !l.sums.fits()).map(|l| l.layer.as_str()).collect();
+        let bits = self.layers.iter().map(|l| l.sums.bits).max().unwrap_or(0);
+        let wrap = match wraps.is_empty() {
+            true => format!("no sum of {} layers can wrap ({bits} bits would do)", self.layers.len()),
+            false => format!("sums can wrap in {}", wraps.join(", ")),
+        };
+        let saturates = self.ranges.iter().filter(|r| r.saturates).count();
+        let distance = self.distance.iter().map(|d| match d.at_most {
+            Some(most) => format!("; `{}` is at most {most:.4} from the float model, and {:.4} somewhere", d.output, d.at_least),
+            None => format!("; `{}` is {:.4} from the float model somewhere; no useful bound", d.output, d.at_least),
+        });
+        format!("{wrap}; {saturates} of {} values may saturate{}", self.ranges.len(), distance.collect::<String>())
+    }
+}
+
+impl std::fmt::Display for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", self.summary())?;
+        writeln!(f, "inputs from {:.6} to {:.6}", self.inputs.0, self.inputs.1)?;
+        for layer in &self.layers {
+            let Sums { low, high, bits, .. } = layer.sums;
+            writeln!(f, "  {} `{}`: sums from {low} to {high}, {bits} bits", layer.kind, layer.layer)?;
+            if let Some(wrap) = &layer.sums.wraps {
+                writeln!(f, "    WRAPS: channel {} reaches {}", wrap.channel, wrap.sum)?;
+            }
+            let Some(rounding) = &layer.requantization else { continue };
+            if !rounding.representable {
+                writeln!(f, "    a factor has no multiplier of 31 bits")?;
+            }
+            for other in rounding.differ.iter().filter(|d| d.sums > 0) {
+                writeln!(
+                    f,
+                    "    {}: another result at {} of {} sums, {} steps at most",
+                    other.kernel, other.sums, rounding.sums, other.steps
+                )?;
+            }
+        }
+        for range in self.ranges.iter().filter(|r| r.saturates) {
+            let ((low, high), (least, most)) = (range.reaches, range.holds);
+            writeln!(f, "  `{}` may saturate: reaches {low:.4} to {high:.4}, holds {least:.4} to {most:.4}", range.value)?;
+        }
+        self.unknown.iter().try_for_each(|note| writeln!(f, "  unknown: {note}"))
+    }
+}
+
+/// Certifies a quantized model for inputs of which every element lies in `inputs`, by default what the quantizers of its inputs hold. For a small one
+/// it also tells how far it can be from its float twin: the same graph before its values and weights were rounded to integers. Errors on a model that
+/// does not run.
+pub fn certify(model: &Model, inputs: Option<(f64, f64)>) -> Result<Certificate, CertifyError> {
+    let inputs = match inputs {
+        Some(given) => given,
+        None => bounds::of_inputs(model)?,
+    };
+    let mut unknown = Vec::new();
+    let layers = layers::of_layers(model, &mut unknown)?;
+    let ranges = bounds::ranges(model, inputs, &mut unknown)?;
+    let distance = distance::of_outputs(model, inputs, &mut unknown)?;
+    Ok(Certificate { inputs, layers, ranges, distance, unknown })
+}
