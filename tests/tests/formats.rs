@@ -24,6 +24,11 @@ fn packed_files_are_read() {
     let old = OnnxRuntime::open(&fixture("formats/packed-2.onnx")).unwrap().run(&x).unwrap();
     let folder = tempfile::tempdir().unwrap();
     explicit(&model).unwrap().save(&folder.path().join("again.onnx")).unwrap();
+    // Of that version the file left its output unquantized where the model has a quantizer there.
+    let old = match model.activations.get(&model.graph.outputs[0].name) {
+        Some(quantizer) => quantizer.apply(&old).unwrap(),
+        None => old,
+    };
     assert_eq!(OnnxRuntime::open(&folder.path().join("again.onnx")).unwrap().run(&x).unwrap(), old);
     let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().swap_remove(0);
     // Kernels of some processors saturate sums of two products; on the whole the simulation answers as they do.

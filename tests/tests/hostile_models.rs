@@ -127,7 +127,7 @@ fn graphs_that_are_none_are_refused() {
             "more than one",
         ),
         ("a product of one", model(&[-1, 4], vec![], vec![node("MatMul", &["x"], &["y"], vec![])]), "missing"),
-        ("no result", graph(vec![node("Relu", &["x"], &[], vec![]), relu("x", "y")]), "has no name"),
+        ("no result", graph(vec![node("Relu", &["x"], &[], vec![]), relu("x", "y")]), "has a name"),
         (
             "a text for a number",
             graph(vec![node(

@@ -167,8 +167,8 @@ impl Reader<'_> {
     }
 
     fn node(&mut self, name: &str, proto: &NodeProto) -> Result<Node, String> {
-        if proto.output.first().is_none_or(String::is_empty) {
-            return Err("its first result has no name".into());
+        if proto.output.iter().all(String::is_empty) {
+            return Err("none of its results has a name".into());
         }
         if !proto.domain.is_empty() && proto.domain != "ai.onnx" {
             return Err(format!("operator domain `{}` is not supported", proto.domain));

@@ -52,6 +52,9 @@ pub struct FitConfig {
     pub distill: Option<DistillFrom>,
 }
 
+/// More than anybody trains for; steps are counted in products of this.
+const MOST_EPOCHS: usize = 1_000_000;
+
 /// Samples of a step from which their mean and variance tell those of all.
 pub const ENOUGH: i64 = 16;
 
@@ -163,6 +166,13 @@ impl FitConfig {
         }
         if self.batch_size == 0 {
             return Err(StageError::config(&at("batch_size"), "batch_size must be at least 1"));
+        }
+        if self.epochs > MOST_EPOCHS {
+            return Err(StageError::config(&at("epochs"), format!("epochs must be at most {MOST_EPOCHS}, not {}", self.epochs)));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            let reason = format!("weight_decay must be finite and at least 0, not {}", self.weight_decay);
+            return Err(StageError::config(&at("weight_decay"), reason));
         }
         for (name, value) in [("label_smoothing", self.label_smoothing), ("momentum", self.momentum)] {
             if !(0.0..1.0).contains(&value) {
