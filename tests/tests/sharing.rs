@@ -24,9 +24,11 @@ fn data(shape: &[i64]) -> Dataset {
 fn models() -> Vec<(&'static str, Vec<i64>, Model)> {
     let none = Attributes::new;
     let mut all = Vec::new();
-    for (name, kind, attributes) in
-        [("MatMul twice", "MatMul", none()), ("Gemm twice", "Gemm", none()), ("Gemm twice, transposed", "Gemm", none().int("transB", 1))]
-    {
+    for (name, kind, attributes) in [
+        ("MatMul twice", "MatMul", none()),
+        ("Gemm twice", "Gemm", none()),
+        ("Gemm twice, transposed", "Gemm", none().int("transB", 1)),
+    ] {
         let mut s = Sketch::new(&[8]);
         s.weight("w", &[8, 8]).node(kind, attributes.clone(), &["x", "w"], "a").node("Relu", none(), &["a"], "r");
         s.node(kind, attributes, &["r", "w"], "y");
@@ -111,7 +113,8 @@ fn transposes_and_other_names_are_read_as_one() {
         assert_eq!(read.parameters(), 128, "of rank {rank}: {:?}", read.weights.keys());
         assert_eq!(read.uses("w").len(), 3);
         let x = Tensor::randn([&[5], &shape[..]].concat(), (Kind::Float, Device::Cpu));
-        let run = |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
+        let run =
+            |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
         assert!((run(&float) - run(&read)).abs().max().double_value(&[]) < 1e-5);
         sinter_onnx::save(&read, &path, sinter_onnx::Storage::Inside).unwrap();
         let theirs = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
