@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sinter_model::{Boundary, Granularity, Levels, Model, Node, QuantParams, Quantizer, Role, Weight, to_f32s, to_i64s};
+use sinter_model::{
+    Attributes, Boundary, Granularity, Levels, Model, Node, QuantParams, Quantizer, Role, Weight, to_f32s, to_i64s,
+};
 use tch::Kind;
 
 use crate::error::CertifyError;
@@ -18,7 +20,7 @@ pub fn absorb(model: &Model) -> Result<Model, CertifyError> {
         match node.op.boundary() {
             Some(Boundary::Dequantize) => {
                 let (from, to) = (&node.inputs[0], &node.outputs[0]);
-                let quantizer = quantizer(model, node)?;
+                let quantizer = quantizer(model, node, model.weights.get(from))?;
                 if let Some(stored) = model.weights.get(from) {
                     let integers = stored.effective()?;
                     let value = quantizer.dequantize(&integers.f_to_kind(Kind::Int64)?)?;
@@ -35,10 +37,29 @@ pub fn absorb(model: &Model) -> Result<Model, CertifyError> {
                     );
                     return Err(CertifyError::Nothing(reason));
                 };
-                let value = source.inputs[0].clone();
-                out.activations.insert(value.clone(), quantizer);
-                renamed.insert(to.clone(), value);
                 pairs += 1;
+                let value = source.inputs[0].clone();
+                let (theirs, ours) = (parameters(model, source)?, parameters(model, node)?);
+                if !theirs.agree(&ours) {
+                    let reason = format!("`{}` and `{}` differ in their scales or zero points", source.name, node.name);
+                    return Err(CertifyError::Nothing(reason));
+                }
+                // A weight that the file rounds as it runs.
+                if let Some(stored) = model.weights.get(&value) {
+                    let mut weight = Weight::new(Role::Parameter, stored.effective()?.f_detach()?);
+                    weight.quantize(self::quantizer(model, node, Some(stored))?)?;
+                    out.weights.insert(to.clone(), weight);
+                    continue;
+                }
+                let raw = read_raw(model, &value) || out.activations.contains_key(&value);
+                if raw {
+                    // Others read the value as it is, or rounded otherwise: what is rounded here is a value of its own.
+                    out.activations.insert(to.clone(), quantizer);
+                    kept.push(Node::new(to, "Identity", Attributes::new(), vec![value], vec![to.clone()])?);
+                } else {
+                    out.activations.insert(value.clone(), quantizer);
+                    renamed.insert(to.clone(), value);
+                }
             }
             Some(Boundary::Quantize) => {}
             Some(Boundary::DynamicQuantize) => {
@@ -66,24 +87,50 @@ pub fn absorb(model: &Model) -> Result<Model, CertifyError> {
     Ok(out)
 }
 
-/// The parameters of a DequantizeLinear.
-fn quantizer(model: &Model, node: &Node) -> Result<Quantizer, CertifyError> {
+/// Whether anything reads a value before it is quantized.
+fn read_raw(model: &Model, value: &str) -> bool {
+    let reads = |n: &Node| n.op.boundary() != Some(Boundary::Quantize) && n.inputs.iter().any(|i| i == value);
+    model.graph.outputs.iter().any(|o| o.name == value) || model.graph.nodes.iter().any(reads)
+}
+
+/// What a node of either kind rounds by.
+struct Parameters {
+    scales: Vec<f32>,
+    zeros: Vec<i64>,
+    /// The type of its zero points, where it has some.
+    kind: Option<Kind>,
+}
+
+impl Parameters {
+    fn agree(&self, other: &Self) -> bool {
+        let kinds = self.kind.zip(other.kind).is_none_or(|(a, b)| a == b);
+        kinds && self.scales == other.scales && self.zeros == other.zeros
+    }
+}
+
+/// The stored parameters of a node.
+fn parameters(model: &Model, node: &Node) -> Result<Parameters, CertifyError> {
     let computed = |name: &str| CertifyError::Nothing(format!("`{}`: its {name} is computed, not stored", node.name));
-    let stored = |i: usize| node.inputs.get(i).filter(|n| !n.is_empty()).and_then(|n| model.weights.get(n));
-    let scale = stored(1).ok_or_else(|| computed("scale"))?.effective()?;
-    let zero = stored(2).map(|w| w.effective()).transpose()?;
-    let kind = zero.as_ref().map_or(Kind::Uint8, tch::Tensor::kind);
-    let integers = model.weights.get(&node.inputs[0]).map(|w| w.latent().kind()).unwrap_or(kind);
-    let (bits, levels) = match integers {
+    let named = |i: usize| node.inputs.get(i).filter(|n| !n.is_empty());
+    let scale = named(1).and_then(|n| model.weights.get(n)).ok_or_else(|| computed("scale"))?.effective()?;
+    let scales = to_f32s(&scale)?;
+    let Some(zero) = named(2) else { return Ok(Parameters { zeros: vec![0; scales.len()], scales, kind: None }) };
+    let zero = model.weights.get(zero).ok_or_else(|| computed("zero point"))?.effective()?;
+    Ok(Parameters { scales, zeros: to_i64s(&zero)?, kind: Some(zero.kind()) })
+}
+
+/// The quantizer of a DequantizeLinear, of the stored tensor that goes in, if one does.
+fn quantizer(model: &Model, node: &Node, stored: Option<&Weight>) -> Result<Quantizer, CertifyError> {
+    let Parameters { scales, zeros, kind } = parameters(model, node)?;
+    let integers = stored.map(|w| w.latent().kind()).filter(|k| !matches!(k, Kind::Float | Kind::Double | Kind::Half));
+    let (bits, levels) = match integers.or(kind).unwrap_or(Kind::Uint8) {
         Kind::Uint8 => (8, Levels::Unsigned),
         Kind::Int8 => (8, Levels::Signed),
         Kind::Int => (32, Levels::Symmetric),
         other => return Err(CertifyError::Nothing(format!("`{}`: integers of {other:?}", node.name))),
     };
-    let (scales, zeros) = (to_f32s(&scale)?, zero.as_ref().map(to_i64s).transpose()?);
-    let zeros = zeros.unwrap_or_else(|| vec![0; scales.len()]);
     let axis = node.attributes.get_int("axis", 1)?;
-    let rank = model.weights.get(&node.inputs[0]).map_or(1, |w| w.size().len() as i64);
+    let rank = stored.map_or(1, |w| w.size().len() as i64);
     let granularity = match scales.len() {
         1 => Granularity::Tensor,
         _ => Granularity::Channel(if axis < 0 { axis + rank } else { axis }.max(0) as usize),

@@ -41,6 +41,28 @@ impl Affine {
         Ok(self.generators.f_abs()?.f_sum_dim_intlist([0i64].as_slice(), true, Kind::Double)?.f_add(&self.radius)?)
     }
 
+    /// The form, if its symbols still have the first axis to themselves: an operator that moved the batch, or that mixed it with other axes, took
+    /// them for data.
+    pub fn apart(self, symbols: i64) -> Option<Self> {
+        let (centre, generators) = (self.centre.size(), self.generators.size());
+        let apart = centre.first() == Some(&1) && generators.first() == Some(&symbols) && centre[1..] == generators[1..];
+        apart.then_some(self)
+    }
+
+    /// With another of the same symbols, times a sign; `None` where one is broadcast along the symbols.
+    pub fn plus(&self, other: &Self, sign: f64) -> OpResult<Option<Self>> {
+        let symbols = self.generators.size()[0];
+        if self.centre.dim() != other.centre.dim() || other.generators.size()[0] != symbols {
+            return Ok(None);
+        }
+        let sum = Self {
+            centre: self.centre.f_add(&other.centre.f_mul_scalar(sign)?)?,
+            generators: self.generators.f_add(&other.generators.f_mul_scalar(sign)?)?,
+            radius: self.radius.f_add(&other.radius)?,
+        };
+        Ok(sum.apart(symbols))
+    }
+
     pub fn copy(&self) -> Self {
         Self {
             centre: self.centre.shallow_clone(),
@@ -96,7 +118,7 @@ pub(crate) fn input_zone(shape: &[i64], (low, high): (f64, f64)) -> OpResult<Zon
     let options = (Kind::Double, Device::Cpu);
     let full = |v: f64| Tensor::f_full(shape, v, options);
     let count: i64 = shape.iter().product();
-    let affine = (count <= SYMBOLS).then(|| -> OpResult<Affine> {
+    let affine = (count <= SYMBOLS && shape.first() == Some(&1)).then(|| -> OpResult<Affine> {
         let generators = Tensor::f_eye(count, options)?.f_mul_scalar(0.5 * (high - low))?;
         let shape = [&[count], &shape[1..]].concat();
         Ok(Affine { centre: full(0.5 * (low + high))?, generators: generators.f_reshape(shape)?, radius: full(0.0)? })
@@ -162,7 +184,8 @@ pub(crate) fn acts(node: &Node, model: &Model) -> Acts {
         {
             Acts::Linear
         }
-        "Relu" | "Clip" | "Sigmoid" | "Tanh" | "HardSigmoid" | "MaxPool" | "GlobalMaxPool" if others_stored => Acts::Monotone,
+        "Relu" | "Clip" | "Sigmoid" | "Tanh" | "MaxPool" | "GlobalMaxPool" if others_stored => Acts::Monotone,
+        "HardSigmoid" if non_negative("alpha", 0.2) => Acts::Monotone,
         "LeakyRelu" if non_negative("alpha", 0.01) => Acts::Monotone,
         "Softmax" => Acts::Unit,
         "Add" => Acts::Sum(1.0),
@@ -186,8 +209,9 @@ pub(crate) fn spread(node: &Node, model: &Model, radius: &Tensor) -> OpResult<Te
 
 /// A linear operator without what it adds.
 pub(crate) fn slope(node: &Node, model: &Model, x: &Tensor) -> OpResult<Tensor> {
-    let nothing = run(node, model, &x.f_zeros_like()?.f_narrow(0, 0, 1)?)?;
-    Ok(run(node, model, x)?.f_sub(&nothing)?)
+    let nothing = run(node, model, &x.f_zeros_like()?)?;
+    // What is padded with infinity adds nothing either.
+    Ok(run(node, model, x)?.f_sub(&nothing)?.f_nan_to_num(0.0, f64::INFINITY, f64::NEG_INFINITY)?)
 }
 
 /// Where a node's first result can lie; `None` where nothing is known.
@@ -215,20 +239,19 @@ pub(crate) fn through(node: &Node, model: &Model, zones: &BTreeMap<String, Zone>
         let all = |pick: &dyn Fn(&Zone) -> Tensor| forward(node, &parts.iter().map(|z| Some(pick(z))).collect::<Vec<_>>());
         return Ok(Some(Zone::interval(all(&|z| z.low.shallow_clone())?, all(&|z| z.high.shallow_clone())?)));
     }
-    let Some(x) = zones.get(&node.inputs[0]) else { return Ok(None) };
+    let Some(x) = node.inputs.first().and_then(|name| zones.get(name)) else { return Ok(None) };
     let (middle, radius) = x.middle()?;
     Ok(match acts {
         Acts::Product | Acts::Linear => {
             let reach = |r: &Tensor| if acts == Acts::Product { spread(node, model, r) } else { slope(node, model, r) };
             let (centre, around) = (run(node, model, &middle)?, reach(&radius)?);
-            let affine = match &x.affine {
-                Some(form) => Some(Affine {
-                    centre: run(node, model, &form.centre)?,
-                    generators: slope(node, model, &form.generators)?,
-                    radius: reach(&form.radius)?,
-                }),
-                None => None,
+            let along = |form: &Affine| -> OpResult<Option<Affine>> {
+                let symbols = form.generators.size()[0];
+                let Ok(generators) = slope(node, model, &form.generators) else { return Ok(None) };
+                let form = Affine { centre: run(node, model, &form.centre)?, generators, radius: reach(&form.radius)? };
+                Ok(form.apart(symbols))
             };
+            let affine = x.affine.as_ref().map(along).transpose()?.flatten();
             Some(Zone::refined(centre.f_sub(&around)?, centre.f_add(&around)?, affine)?)
         }
         Acts::Monotone => {
@@ -271,11 +294,7 @@ fn two(acts: Acts, a: &Zone, b: &Zone) -> OpResult<Zone> {
     let (b_low, b_high) = if sign > 0.0 { (&b.low, &b.high) } else { (&b.high, &b.low) };
     let (low, high) = (a.low.f_add(&b_low.f_mul_scalar(sign)?)?, a.high.f_add(&b_high.f_mul_scalar(sign)?)?);
     let affine = match (&a.affine, &b.affine) {
-        (Some(a), Some(b)) => Some(Affine {
-            centre: a.centre.f_add(&b.centre.f_mul_scalar(sign)?)?,
-            generators: a.generators.f_add(&b.generators.f_mul_scalar(sign)?)?,
-            radius: a.radius.f_add(&b.radius)?,
-        }),
+        (Some(a), Some(b)) => a.plus(b, sign)?,
         _ => None,
     };
     Zone::refined(low, high, affine)
@@ -284,8 +303,9 @@ fn two(acts: Acts, a: &Zone, b: &Zone) -> OpResult<Zone> {
 /// Whether a value only moves what another quantizer has rounded already.
 pub(crate) fn moves(model: &Model, node: &Node, quantizer: &Quantizer) -> bool {
     let same = |other: &Quantizer| matches!((other.params(), quantizer.params()), (Ok(a), Ok(b)) if a == b);
-    let keeps = node.op.quantization().params != ParamsOf::Own || matches!(node.kind(), "MaxPool" | "GlobalMaxPool");
-    keeps && model.activations.get(&node.inputs[0]).is_some_and(same)
+    // An average shares its input's parameters in TensorFlow Lite, and rounds again.
+    let keeps = node.op.quantization().params == ParamsOf::Input || matches!(node.kind(), "MaxPool" | "GlobalMaxPool");
+    keeps && node.inputs.first().and_then(|name| model.activations.get(name)).is_some_and(same)
 }
 
 /// The zone of a value behind its quantizer: rounded, and within what it holds.
@@ -327,7 +347,8 @@ pub(crate) fn ranges(model: &Model, inputs: (f64, f64), unknown: &mut Vec<String
                 let (least, most) = params.ends();
                 let half = 0.5 * f64::from(params.scale(0));
                 let holds = (f64::from(least), f64::from(most));
-                let saturates = reaches.0 < holds.0 - half || reaches.1 > holds.1 + half;
+                // What is no number may be anything.
+                let saturates = !(reaches.0 >= holds.0 - half && reaches.1 <= holds.1 + half);
                 found.push(Range { value: name.to_string(), reaches, holds, saturates });
                 quantized(&zone, quantizer, ROUNDS)?
             }
@@ -337,7 +358,10 @@ pub(crate) fn ranges(model: &Model, inputs: (f64, f64), unknown: &mut Vec<String
         Ok(())
     };
     for info in &model.graph.inputs {
-        put(&info.name, input_zone(&info.concrete(1), inputs)?, false, &mut zones)?;
+        let mut zone = input_zone(&info.concrete(1), inputs)?;
+        // Symbols of two inputs would be taken for the same.
+        zone.affine = zone.affine.filter(|_| model.graph.inputs.len() == 1);
+        put(&info.name, zone, false, &mut zones)?;
     }
     for node in &model.graph.nodes {
         let Some(output) = node.outputs.first() else { continue };

@@ -28,7 +28,7 @@ impl Errors {
 
     /// A box around zero.
     fn within(most: &Tensor, symbols: i64) -> OpResult<Self> {
-        let shape = [&[symbols], &most.size()[1..]].concat();
+        let shape: Vec<i64> = [symbols].into_iter().chain(most.size().into_iter().skip(1)).collect();
         let generators = Tensor::f_zeros(shape, (Kind::Double, most.device()))?;
         Ok(Self(Affine { centre: most.f_zeros_like()?, generators, radius: most.shallow_clone() }))
     }
@@ -59,7 +59,11 @@ pub(crate) fn of_outputs(model: &Model, inputs: (f64, f64), unknown: &mut Vec<St
         return Ok(vec![]);
     }
     let twin = twin(model);
-    let found = search(model, &twin, inputs)?;
+    let mut found = search(model, &twin, inputs)?;
+    if found.is_empty() {
+        unknown.push("how far outputs are somewhere: inputs are tried only for one float input whose batch is free".into());
+        found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
+    }
     let bounds = bounds(model, &twin, inputs)?;
     let mut distances = Vec::new();
     for (output, Found { apart, size, .. }) in model.graph.outputs.iter().zip(found) {
@@ -78,19 +82,14 @@ pub(crate) fn of_outputs(model: &Model, inputs: (f64, f64), unknown: &mut Vec<St
 fn bounds(model: &Model, twin: &Model, inputs: (f64, f64)) -> Result<BTreeMap<String, (f64, f64)>, CertifyError> {
     let mut zones: BTreeMap<String, Zone> = BTreeMap::new();
     let mut errors: BTreeMap<String, Errors> = BTreeMap::new();
-    let mut symbols = 0;
-    for info in &model.graph.inputs {
-        let zone = input_zone(&info.concrete(1), inputs)?;
-        let Some(form) = &zone.affine else { return Ok(BTreeMap::new()) };
-        symbols = form.generators.size()[0];
-        let none = Errors::within(&zone.low.f_zeros_like()?, 2 * symbols)?;
-        let error = rounded(model, &info.name, &zone, none, Some(symbols))?;
-        zones.insert(info.name.clone(), zone);
-        errors.insert(info.name.clone(), error);
-    }
-    if model.graph.inputs.len() != 1 {
-        return Ok(BTreeMap::new());
-    }
+    let [info] = &model.graph.inputs[..] else { return Ok(BTreeMap::new()) };
+    let zone = input_zone(&info.concrete(1), inputs)?;
+    let Some(form) = &zone.affine else { return Ok(BTreeMap::new()) };
+    let symbols = form.generators.size()[0];
+    let none = Errors::within(&zone.low.f_zeros_like()?, 2 * symbols)?;
+    let error = rounded(model, &info.name, &zone, none, Some(symbols))?;
+    zones.insert(info.name.clone(), zone);
+    errors.insert(info.name.clone(), error);
     for node in &model.graph.nodes {
         let Some(output) = node.outputs.first() else { continue };
         let (Some(zone), Some(error)) = (through(node, twin, &zones)?, follow(node, model, twin, &zones, &errors, symbols)?)
@@ -147,7 +146,7 @@ fn follow(
     errors: &BTreeMap<String, Errors>,
     symbols: i64,
 ) -> OpResult<Option<Errors>> {
-    let none = |like: &Tensor| Errors::within(&like.f_zeros_like()?, 2 * symbols);
+    let rank = node.inputs.iter().filter_map(|name| zones.get(name)).map(|zone| zone.low.dim()).max().unwrap_or(1);
     let of = |i: usize| -> OpResult<Option<(Tensor, Errors)>> {
         let name = &node.inputs[i];
         if let (Some(zone), Some(error)) = (zones.get(name), errors.get(name)) {
@@ -155,24 +154,20 @@ fn follow(
         }
         // A stored summand may be rounded too.
         let (Some(ours), Some(real)) = (stored(model, name)?, stored(twin, name)?) else { return Ok(None) };
-        let mut error = none(&real.f_unsqueeze(0)?)?;
+        let shape = [vec![1; rank.saturating_sub(real.dim())], real.size()].concat();
+        let (ours, real) = (ours.f_reshape(&shape)?, real.f_reshape(&shape)?);
+        let mut error = Errors::within(&real.f_zeros_like()?, 2 * symbols)?;
         error.0.centre = real.f_sub(&ours)?;
-        error.0.radius = error.0.centre.f_zeros_like()?;
-        error.0.generators = Tensor::f_zeros(
-            [&[2 * symbols][..], &vec![1; real.dim().saturating_sub(1)]].concat(),
-            (Kind::Double, real.device()),
-        )?;
         Ok(Some((real.f_abs()?, error)))
     };
     let acts = acts(node, model);
     if matches!(acts, Acts::Sum(_) | Acts::Times) {
         let (Some((a, Errors(x))), Some((b, Errors(y)))) = (of(0)?, of(1)?) else { return Ok(None) };
         if let Acts::Sum(sign) = acts {
-            return Ok(Some(Errors(Affine {
-                centre: x.centre.f_add(&y.centre.f_mul_scalar(sign)?)?,
-                generators: x.generators.f_add(&y.generators.f_mul_scalar(sign)?)?,
-                radius: x.radius.f_add(&y.radius)?,
-            })));
+            if let Some(sum) = x.plus(&y, sign)? {
+                return Ok(Some(Errors(sum)));
+            }
+            return Ok(Some(Errors::within(&Errors(x).most()?.f_add(&Errors(y).most()?)?, 2 * symbols)?));
         }
         let (x, y) = (Errors(x).most()?, Errors(y).most()?);
         // xy - x'y' = x (y - y') + y' (x - x').
@@ -185,21 +180,27 @@ fn follow(
         let all = forward(node, &each.into_iter().map(Some).collect::<Vec<_>>())?;
         return Ok(Some(Errors::within(&all, 2 * symbols)?));
     }
-    let (Some(zone), Some(error)) = (zones.get(&node.inputs[0]), errors.get(&node.inputs[0])) else { return Ok(None) };
+    let first = node.inputs.first().and_then(|name| Some((zones.get(name)?, errors.get(name)?)));
+    let Some((zone, error)) = first else { return Ok(None) };
     let form = &error.0;
     Ok(match acts {
-        Acts::Linear => Some(Errors(Affine {
-            centre: slope(node, model, &form.centre)?,
-            generators: slope(node, model, &form.generators)?,
-            radius: slope(node, model, &form.radius)?,
-        })),
+        Acts::Linear => {
+            let along = slope(node, model, &form.generators).ok().map(|generators| -> OpResult<Option<Affine>> {
+                let (centre, radius) = (slope(node, model, &form.centre)?, slope(node, model, &form.radius)?);
+                Ok(Affine { centre, generators, radius }.apart(2 * symbols))
+            });
+            Some(match along.transpose()?.flatten() {
+                Some(form) => Errors(form),
+                None => Errors::within(&slope(node, model, &error.most()?)?, 2 * symbols)?,
+            })
+        }
         Acts::Product => {
             // Without symbols what the value is counts as a box.
             let x = match &zone.affine {
                 Some(form) => form.copy(),
                 None => {
                     let (centre, radius) = zone.middle()?;
-                    let shape = [&[symbols], &centre.size()[1..]].concat();
+                    let shape: Vec<i64> = [symbols].into_iter().chain(centre.size().into_iter().skip(1)).collect();
                     Affine { generators: Tensor::f_zeros(shape, (Kind::Double, centre.device()))?, centre, radius }
                 }
             };
@@ -216,13 +217,23 @@ fn follow(
             };
             let zero = x.centre.f_zeros_like()?;
             let biases = run(node, twin, &zero)?.f_sub(&run(node, model, &zero)?)?;
-            let moved = slope(node, model, &form.generators)?;
-            let by_inputs = moved.f_narrow(0, 0, symbols)?.f_add(&with(&x.generators, &change)?)?;
-            Some(Errors(Affine {
-                centre: slope(node, model, &form.centre)?.f_add(&with(&x.centre, &change)?)?.f_add(&biases)?,
-                generators: Tensor::f_cat(&[&by_inputs, &moved.f_narrow(0, symbols, symbols)?], 0)?,
-                radius: spread(node, model, &form.radius)?.f_add(&with(&x.radius, &change.f_abs()?)?.f_abs()?)?,
-            }))
+            let along = || -> OpResult<Affine> {
+                let moved = slope(node, model, &form.generators)?;
+                let by_inputs = moved.f_narrow(0, 0, symbols)?.f_add(&with(&x.generators, &change)?)?;
+                Ok(Affine {
+                    centre: slope(node, model, &form.centre)?.f_add(&with(&x.centre, &change)?)?.f_add(&biases)?,
+                    generators: Tensor::f_cat(&[&by_inputs, &moved.f_narrow(0, symbols, symbols)?], 0)?,
+                    radius: spread(node, model, &form.radius)?.f_add(&with(&x.radius, &change.f_abs()?)?.f_abs()?)?,
+                })
+            };
+            Some(match along().ok().and_then(|form| form.apart(2 * symbols)) {
+                Some(form) => Errors(form),
+                None => {
+                    let by_weights = with(&zone.magnitude()?, &change.f_abs()?)?.f_abs()?;
+                    let most = spread(node, model, &error.most()?)?.f_add(&by_weights)?.f_add(&biases.f_abs()?)?;
+                    Errors::within(&most, 2 * symbols)?
+                }
+            })
         }
         Acts::Monotone => {
             if matches!(node.kind(), "MaxPool" | "GlobalMaxPool") {

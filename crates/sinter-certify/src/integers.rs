@@ -41,7 +41,11 @@ pub(crate) fn integers(model: &Model, layer: &Layer, node: &Node) -> Result<Resu
     let (count, fan_in) = (rows.size()[0] as usize, rows.size()[1] as usize);
     let flat = to_i64s(&rows)?;
     let weights: Vec<Vec<i64>> = flat.chunks(fan_in.max(1)).map(<[i64]>::to_vec).collect();
-    let biases = match node.inputs.get(2).filter(|b| !b.is_empty()).and_then(|b| model.weights.get(b)) {
+    let bias = node.inputs.get(2).filter(|b| !b.is_empty());
+    if bias.is_some_and(|name| !model.weights.contains_key(name)) {
+        return Ok(Err("its bias is computed"));
+    }
+    let biases = match bias.and_then(|name| model.weights.get(name)) {
         Some(bias) => to_f32s(&bias.effective()?.f_detach()?)?,
         None => vec![],
     };

@@ -1,6 +1,8 @@
 //! Every layer that integer kernels compute.
 
-use sinter_model::Model;
+use std::collections::BTreeSet;
+
+use sinter_model::{IntegerKernel, Model};
 
 use crate::LayerCertificate;
 use crate::error::CertifyError;
@@ -11,9 +13,11 @@ use crate::sums::sums;
 /// Looks at every layer that integer kernels compute.
 pub(crate) fn of_layers(model: &Model, unknown: &mut Vec<String>) -> Result<Vec<LayerCertificate>, CertifyError> {
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
     for layer in model.layers() {
         for (index, _) in model.uses(&layer.weight) {
             let node = &model.graph.nodes[index];
+            seen.insert(index);
             match integers(model, &layer, node)? {
                 Ok(integers) => {
                     let sums = sums(&integers);
@@ -23,6 +27,11 @@ pub(crate) fn of_layers(model: &Model, unknown: &mut Vec<String>) -> Result<Vec<
                 }
                 Err(why) => unknown.push(format!("layer `{}`: {why}", node.name)),
             }
+        }
+    }
+    for (index, node) in model.graph.nodes.iter().enumerate() {
+        if matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. })) && !seen.contains(&index) {
+            unknown.push(format!("the sums of {} `{}`: both of its factors are computed", node.kind(), node.name));
         }
     }
     Ok(found)

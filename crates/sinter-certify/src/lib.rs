@@ -23,8 +23,8 @@ pub use sums::Sums;
 /// A certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Certificate {
-    /// The inputs that it speaks of: every element lies in this range.
-    pub inputs: (f64, f64),
+    /// The inputs that it speaks of: every element lies in this range; `None` where none is known, and then only sums are spoken of.
+    pub inputs: Option<(f64, f64)>,
     /// One a layer that integer kernels compute.
     pub layers: Vec<LayerCertificate>,
     /// One a quantized value.
@@ -100,7 +100,9 @@ impl Certificate {
 impl std::fmt::Display for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.summary())?;
-        writeln!(f, "inputs from {:.6} to {:.6}", self.inputs.0, self.inputs.1)?;
+        if let Some((low, high)) = self.inputs {
+            writeln!(f, "inputs from {low:.6} to {high:.6}")?;
+        }
         for layer in &self.layers {
             let Sums { low, high, bits, .. } = layer.sums;
             writeln!(f, "  {} `{}`: sums from {low} to {high}, {bits} bits", layer.kind, layer.layer)?;
@@ -131,13 +133,21 @@ impl std::fmt::Display for Certificate {
 /// it also tells how far it can be from its float twin: the same graph before its values and weights were rounded to integers. Errors on a model that
 /// does not run.
 pub fn certify(model: &Model, inputs: Option<(f64, f64)>) -> Result<Certificate, CertifyError> {
-    let inputs = match inputs {
-        Some(given) => given,
-        None => bounds::of_inputs(model)?,
-    };
     let mut unknown = Vec::new();
+    // Sums need no more than the quantizers: what fails behind them leaves them standing.
     let layers = layers::of_layers(model, &mut unknown)?;
-    let ranges = bounds::ranges(model, inputs, &mut unknown)?;
-    let distance = distance::of_outputs(model, inputs, &mut unknown)?;
+    let inputs = inputs.map_or_else(|| bounds::of_inputs(model), Ok);
+    let inputs = inputs.map_err(|e| unknown.push(format!("ranges and distances: {e}"))).ok();
+    let (mut ranges, mut distance) = (vec![], vec![]);
+    if let Some(inputs) = inputs {
+        ranges = bounds::ranges(model, inputs, &mut unknown).unwrap_or_else(|e| {
+            unknown.push(format!("the ranges: {e}"));
+            vec![]
+        });
+        distance = distance::of_outputs(model, inputs, &mut unknown).unwrap_or_else(|e| {
+            unknown.push(format!("the distance from float: {e}"));
+            vec![]
+        });
+    }
     Ok(Certificate { inputs, layers, ranges, distance, unknown })
 }

@@ -64,14 +64,19 @@ fn single(multiplier: Multiplier, sum: i64) -> i64 {
         return 0;
     }
     let product = i128::from(sum) * i128::from(multiplier.multiplier);
-    ((product + (1i128 << (shift - 1))) >> shift) as i64
+    let scaled = match shift {
+        1.. => (product + (1i128 << (shift - 1).min(120))) >> shift.min(121),
+        _ => product << (-shift).min(32),
+    };
+    scaled.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// As CMSIS-NN's `arm_nn_requantize` has it: the high half of the doubled product with halves upward, then a shift with halves away from zero.
 fn cmsis(multiplier: Multiplier, sum: i64) -> i64 {
-    let wide = (sum << multiplier.shift.max(0)).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+    let left = i128::from(sum) << multiplier.shift.clamp(0, 62);
+    let wide = left.clamp(i32::MIN.into(), i32::MAX.into()) as i64;
     let high = (wide * i64::from(multiplier.multiplier) + (1 << 30)) >> 31;
-    let right = (-multiplier.shift).max(0);
+    let right = (-multiplier.shift).clamp(0, 62);
     let mask = (1i64 << right) - 1;
     let threshold = (mask >> 1) + i64::from(high < 0);
     (high >> right) + i64::from((high & mask) > threshold)

@@ -25,7 +25,7 @@ pub struct Sums {
 pub struct Wrap {
     /// The output channel.
     pub channel: usize,
-    /// The sum.
+    /// The sum, with its bias or, where that joins last and mends it, without.
     pub sum: i64,
     /// The integers that give it: 0 for the lowest, 1 for the highest.
     pub inputs: String,
@@ -49,7 +49,7 @@ pub(crate) fn sums(layer: &Integers) -> Sums {
         }
         found.low = found.low.min(low + bias);
         found.high = found.high.max(high + bias);
-        for (sum, up) in [(low + bias, false), (high + bias, true)] {
+        for (sum, up) in [(low, false), (high, true), (low + bias, false), (high + bias, true)] {
             if found.wraps.is_none() && i32::try_from(sum).is_err() {
                 let inputs = weights.iter().map(|&w| if (w > 0) == up { '1' } else { '0' }).collect();
                 found.wraps = Some(Wrap { channel, sum, inputs });

@@ -41,6 +41,11 @@ impl<'a> Lowering<'a> {
         Self { model, values: model.graph.nodes.iter().filter_map(quantized).collect(), readers: model.graph.consumers() }
     }
 
+    /// Whether a value stands for integers that were quantized by their own range.
+    pub fn is_quantized(&self, value: &str) -> bool {
+        self.values.contains_key(value)
+    }
+
     /// The nodes that stand for `node`, their stored tensors put into `out`; `None` when it is no layer that integers can compute.
     pub fn layer(&self, node: &Node, out: &mut Model) -> Result<Option<Vec<Node>>, QdqError> {
         let (Some(x), Some(weight)) = (node.inputs.first(), node.inputs.get(1)) else { return Ok(None) };

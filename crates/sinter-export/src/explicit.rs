@@ -35,7 +35,8 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     let mut renamed: BTreeMap<String, String> = BTreeMap::new();
     let mut four_bits = BTreeSet::new();
     let mut head = Vec::new();
-    let quantized_inputs = weights_with_quantized_inputs(model);
+    let dynamic = Lowering::new(model);
+    let quantized_inputs = weights_with_quantized_inputs(model, &dynamic);
     for (name, weight) in &model.weights {
         let at = |source| QdqError { name: name.clone(), source };
         let value = weight.effective().map_err(at)?;
@@ -104,7 +105,6 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     for input in &model.graph.inputs {
         nodes.extend(pairs.remove(input.name.as_str()).into_iter().flatten());
     }
-    let dynamic = Lowering::new(model);
     for node in &model.graph.nodes {
         for mut node in dynamic.layer(node, &mut out)?.unwrap_or_else(|| vec![node.clone()]) {
             for name in &mut node.inputs {
@@ -148,9 +148,11 @@ fn integers_of(quantizer: &Quantizer) -> Kind {
 }
 
 /// The weights of layers that read a value in integers.
-fn weights_with_quantized_inputs(model: &Model) -> BTreeSet<&str> {
-    let layers = model.layers().into_iter().map(|l| &model.graph.nodes[l.node]);
-    let quantized = layers.filter(|node| node.inputs.first().is_some_and(|x| model.activations.contains_key(x)));
+fn weights_with_quantized_inputs<'a>(model: &'a Model, dynamic: &Lowering) -> BTreeSet<&'a str> {
+    let quantized = model.graph.nodes.iter().filter(|node| {
+        let input = node.inputs.first();
+        input.is_some_and(|x| model.activations.contains_key(x) || dynamic.is_quantized(x))
+    });
     quantized.flat_map(|node| node.inputs[1..].iter().map(String::as_str)).collect()
 }
 

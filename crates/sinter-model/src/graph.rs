@@ -13,8 +13,8 @@ use crate::guard::guarded;
 use crate::memory::elements;
 use crate::op::{Inputs, Mode, Operator};
 
-/// What an element of a value takes at most.
-const BYTES: u64 = 8;
+/// What an element of most values takes.
+const BYTES: u64 = 4;
 
 /// One dimension of an input or output: a fixed length, or a name for a length that the caller chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use crate::error::OnnxError;
 /// Reshape whose target depends on the batch alone gets -1 there.
 pub fn fold(model: &mut Model) -> Result<(), OnnxError> {
     forward_identities(model);
+    part_statistics(model);
     fold_constants(model, &tied(model))?;
     fold_shapes(model)?;
     tie(model)?;
@@ -45,7 +46,8 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
         return Ok(());
     }
     let shapes = sinter_exec::shapes(model)?;
-    for (product, add, bias) in pairs.into_iter().rev() {
+    let mut gone = BTreeSet::new();
+    for (product, add, bias) in pairs {
         let node = &model.graph.nodes[product];
         if shapes.get(&node.inputs[0]).is_none_or(|s| s.len() != 2) {
             continue;
@@ -60,8 +62,10 @@ fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
         let Some(kind) = node.op.with_bias() else { continue };
         let joined = Node::new(&node.name, kind, node.attributes.clone(), inputs, outputs).map_err(fail)?;
         model.graph.nodes[product] = joined;
-        model.graph.nodes.remove(add);
+        gone.insert(add);
     }
+    let mut at = 0..;
+    model.graph.nodes.retain(|_| at.next().is_none_or(|i| !gone.contains(&i)));
     Ok(())
 }
 
@@ -84,6 +88,29 @@ fn forward_identities(model: &mut Model) {
     for input in model.graph.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
         if let Some(source) = names.get(input) {
             input.clone_from(source);
+        }
+    }
+}
+
+/// Gives each batch normalisation statistics of its own: exporters merge tensors of equal values, and a scale must not follow a running variance.
+fn part_statistics(model: &mut Model) {
+    for i in 0..model.graph.nodes.len() {
+        if model.graph.nodes[i].op.batch_norm().is_none() {
+            continue;
+        }
+        for slot in [3, 4] {
+            let Some(name) = model.graph.nodes[i].inputs.get(slot).cloned() else { continue };
+            let others = |(at, node): (usize, &Node)| {
+                node.inputs.iter().enumerate().filter(|(s, input)| **input == name && (at, *s) != (i, slot)).count()
+            };
+            let shared = model.graph.nodes.iter().enumerate().map(others).sum::<usize>() > 0;
+            let Some(value) = model.weights.get_mut(&name).filter(|_| shared) else { continue };
+            let own = Weight::new(Role::Statistic, value.latent().copy());
+            // What is left reads it as what it was before it was taken for a statistic.
+            value.role = Role::Parameter;
+            let new = model.free_name(&format!("{name}.statistic"));
+            model.weights.insert(new.clone(), own);
+            model.graph.nodes[i].inputs[slot] = new;
         }
     }
 }

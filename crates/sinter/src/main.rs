@@ -8,6 +8,7 @@ mod signals;
 mod terminal;
 mod threads;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", failure.text);
+            // A reader that is gone does not change what happened.
+            let _gone = writeln!(std::io::stderr(), "{}", failure.text);
             ExitCode::from(failure.code)
         }
     }

@@ -1,5 +1,6 @@
 //! What the program does when it is told to stop, and when a file may grow no more.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,8 +28,13 @@ pub fn say_what_is_kept(out: PathBuf) {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let cache = out.join(".cache");
-            eprintln!("\nstopped: every stage that was done is kept in {}; the same command goes on behind it", cache.display());
-            std::process::exit(128 + signal);
+            let kept = cache.display();
+            // Whoever reads may be gone, and threads of libraries still compute: nothing here may wait for either.
+            let _gone = writeln!(
+                std::io::stderr(),
+                "\nstopped: every stage that was done is kept in {kept}; the same command goes on behind it"
+            );
+            signal_hook::low_level::exit(128 + signal);
         }
     });
 }

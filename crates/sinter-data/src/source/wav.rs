@@ -38,9 +38,15 @@ const HEADER: u64 = 1 << 16;
 
 /// Errors on a file of another rate or kind.
 fn header(place: &Place, rate: u32) -> Result<(), DataError> {
+    let spec = |bytes: &[u8]| hound::WavReader::new(bytes).map(|reader| reader.spec());
     let bytes = place.start(HEADER)?;
-    let reader = hound::WavReader::new(&bytes[..]).map_err(|e| DataError::format(&place.path(), e))?;
-    takes(reader.spec(), rate).map_err(|reason| DataError::format(&place.path(), reason))
+    let found = match spec(&bytes) {
+        // Pictures and lyrics may stand in front.
+        Err(_) if bytes.len() as u64 == HEADER => spec(&place.bytes()?),
+        other => other,
+    };
+    takes(found.map_err(|e| DataError::format(&place.path(), e))?, rate)
+        .map_err(|reason| DataError::format(&place.path(), reason))
 }
 
 /// Why recordings of such a kind can't be read, if so.

@@ -78,12 +78,14 @@ impl Operator for Conv {
     }
 
     fn largest(&self, inputs: &Inputs) -> OpResult<Option<Vec<i64>>> {
-        let mut shape = self.window.padded_shape(&inputs.get(0)?.size());
-        // The result has no more positions than the padded image, but may have more channels.
-        if let (Some(channels), Some(out)) = (shape.get_mut(1), inputs.get(1)?.size().first()) {
-            *channels = (*channels).max(*out);
+        let (x, w) = (inputs.get(0)?.size(), inputs.get(1)?.size());
+        if x.len() < 3 || w.len() != x.len() {
+            return Ok(None);
         }
-        Ok(Some(shape))
+        let padded = self.window.padded_shape(&x);
+        let out = [&[x[0], w[0]][..], &self.window.resolve(&x[2..], &w[2..])?.out].concat();
+        let size = |shape: &[i64]| shape.iter().fold(1i64, |all, &n| all.saturating_mul(n));
+        Ok(Some(if size(&out) > size(&padded) { out } else { padded }))
     }
 
     fn cost(&self, shapes: &IoShapes) -> Cost {

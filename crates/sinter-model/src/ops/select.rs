@@ -227,7 +227,12 @@ impl Operator for Select {
                 let size = x.size();
                 Some([&size[..axis], &inputs.get(1)?.size(), &size[axis + 1..]].concat())
             }
-            "GatherND" => Some([&inputs.get(1)?.size()[..], &x.size()].concat()).filter(|_| x.dim() > 1),
+            "GatherND" => {
+                let (size, index) = (x.size(), inputs.get(1)?.size());
+                let Some((&k, lead)) = index.split_last() else { return Ok(None) };
+                let from = (self.batch_dims.max(0) as usize).saturating_add(k.max(0) as usize).min(size.len());
+                Some([lead, &size[from..]].concat())
+            }
             "OneHot" => {
                 let depth = inputs.ints(1)?.and_then(|d| d.first().copied()).unwrap_or(0);
                 Some([&x.size()[..], &[depth]].concat())

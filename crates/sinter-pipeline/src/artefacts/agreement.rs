@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sinter_data::{Order, Split};
+use sinter_data::{Dataset, Order, Split, Task};
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, dequantized, explicit};
 use sinter_model::{Dim, ElementType, Mode, Model, ValueInfo, to_f32s};
@@ -40,9 +40,11 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// Runs both over samples of a split.
-    pub fn measure(model: &Model, split: &Split, seed: u64, runtime: &mut OnnxRuntime) -> Result<Self, ArtefactError> {
-        let split = split.sample(SAMPLES, seed);
-        let mut found = Self { labelled: split.is_labelled(), ..Self::default() };
+    pub fn measure(model: &Model, data: &Dataset, seed: u64, runtime: &mut OnnxRuntime) -> Result<Self, ArtefactError> {
+        let split = data.test.sample(SAMPLES, seed);
+        // An anomaly's flag is no class that an output names.
+        let labelled = data.task == Task::Classify && split.is_labelled();
+        let mut found = Self { labelled, ..Self::default() };
         let runner = tch::no_grad(|| Runner::new(model))?;
         for batch in split.batches(BATCH, Order::Stored) {
             let batch = batch?;
@@ -63,7 +65,7 @@ impl Agreement {
         let (a, b) = (a.f_argmax(1, false)?, b.f_argmax(1, false)?);
         self.samples += n.max(0) as u64;
         self.equal += count(a.f_eq_tensor(&b)?)?;
-        if let Some(labels) = labels {
+        if let Some(labels) = labels.filter(|_| self.labelled) {
             let (a, b) = (a.f_eq_tensor(labels)?, b.f_eq_tensor(labels)?);
             self.alone.0 += count(a.f_logical_and(&b.f_logical_not()?)?)?;
             self.alone.1 += count(b.f_logical_and(&a.f_logical_not()?)?)?;
@@ -78,16 +80,20 @@ impl Agreement {
 
     /// Whether the two differ by more than the noise of these samples; `apart` is how much of the metric lies between them.
     pub fn is_broken(&self, apart: f64) -> bool {
-        if apart.abs() > SHARE {
+        // Of few samples two may fall otherwise.
+        let few = if self.equal().is_some() { 2.0 / self.samples as f64 } else { 0.0 };
+        let within = |value: f64, most: f64| value <= most;
+        // What is no number is within nothing.
+        if !within(apart.abs(), SHARE.max(few)) || !self.squares.0.is_finite() {
             return true;
         }
         match self.equal() {
             // McNemar's test with continuity correction (McNemar, 1947; Edwards, 1948).
             Some(equal) => {
                 let (a, b) = (self.alone.0 as f64, self.alone.1 as f64);
-                equal < EQUAL || ((a - b).abs() - 1.0).max(0.0).powi(2) > CHI_SQUARED * (a + b)
+                equal < EQUAL.min(1.0 - few) || ((a - b).abs() - 1.0).max(0.0).powi(2) > CHI_SQUARED * (a + b)
             }
-            None => self.squares.0 > APART * APART * self.squares.1,
+            None => !within(self.squares.0, APART * APART * self.squares.1),
         }
     }
 
@@ -175,6 +181,9 @@ mod tests {
         // Without labels it is the outputs that count.
         let near = vec![[1.01, 0.0]; 1000];
         assert!(!of(&same, &near, None).is_broken(0.0) && of(&same, &vec![[1.1, 0.0]; 1000], None).is_broken(0.0));
+        assert!(of(&same, &vec![[f32::NAN, 0.0]; 1000], None).is_broken(0.0) && of(&same, &same, None).is_broken(f64::NAN));
+        // One of thirty is no sign.
+        assert!(!of(&same[..30], &some(0..1)[..30], Some(&[0; 30])).is_broken(1.0 / 30.0));
         assert_eq!(of(&same, &near, None).text(), "outputs lie 1.00 % apart on 1000 samples");
     }
 }

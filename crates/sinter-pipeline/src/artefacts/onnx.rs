@@ -65,10 +65,12 @@ impl Writer<'_> {
         };
         let mut predict = |x: &tch::Tensor| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
         let (metric, float) = (plan.config.metric.as_ref(), Some(self.float.model));
-        let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float)
-            .map_err(|e| set_aside(file, e.to_string()))?;
+        let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float).map_err(|e| match e {
+            TaskError::Data(e) => e.into(),
+            e => set_aside(file, e.to_string()),
+        })?;
         row.value = Some(quality.value);
-        let agreement = Agreement::measure(of, &plan.data.test, plan.config.seed, &mut runtime)?;
+        let agreement = Agreement::measure(of, &plan.data, plan.config.seed, &mut runtime)?;
         row.equal = agreement.equal();
         let apart = quality.metric.degradation(row.simulated, quality.value).share;
         if agreement.is_broken(apart) {

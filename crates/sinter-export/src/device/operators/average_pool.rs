@@ -27,7 +27,14 @@ fn lower(l: &mut Lowering, node: &Node) -> Result<(), LowerError> {
     let image = image::read(l, node, if have.is_some() { Want::Integer } else { Want::Float })?;
     let kernel = Window::parse(&node.attributes)?.kernel;
     let out = l.shape(output)?;
-    let whole = kernel.as_ref().is_none_or(|k| *k == spatial) && out[2..].iter().all(|&n| n == 1);
+    let bare = match &kernel {
+        Some(kernel) => {
+            let window = Window::parse(&node.attributes)?.resolve(&spatial, kernel)?;
+            window.begin.iter().chain(&window.end).all(|p| *p == 0)
+        }
+        None => true,
+    };
+    let whole = bare && kernel.as_ref().is_none_or(|k| *k == spatial) && out[2..].iter().all(|&n| n == 1);
     // Over all positions and to another scale an average is a mean.
     if let Some(wanted) = l.quantizer(output)?.filter(|q| whole && have.is_some() && have.as_ref() != Some(q)) {
         let axes = l.int32s(&[1, 2], &[2]);
