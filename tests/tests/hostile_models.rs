@@ -5,34 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use sinter_fixtures::protos::{ints, longs, value};
 use sinter_model::panics_caught;
-use sinter_onnx::proto::{
-    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto,
-    TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
-};
+use sinter_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry, TensorProto};
 use sinter_onnx::{Options, load};
-
-fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims.iter().map(|&n| match n {
-        -1 => Dimension { dim_value: None, dim_param: Some("batch".into()) },
-        n => Dimension { dim_value: Some(n), dim_param: None },
-    });
-    let tensor = TensorType { elem_type: 1, shape: Some(TensorShapeProto { dim: dim.collect() }) };
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
-}
 
 fn node(kind: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
     let names = |all: &[&str]| all.iter().map(|n| n.to_string()).collect();
     NodeProto { op_type: kind.into(), input: names(inputs), output: names(outputs), attribute, ..NodeProto::default() }
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: 7, ints: values.to_vec(), ..AttributeProto::default() }
-}
-
-fn longs(name: &str, values: &[i64]) -> TensorProto {
-    let raw_data = Some(values.iter().flat_map(|v| v.to_le_bytes()).collect());
-    TensorProto { name: name.into(), dims: vec![values.len() as i64], data_type: 7, raw_data, ..TensorProto::default() }
 }
 
 fn floats(name: &str, dims: &[i64], count: usize) -> TensorProto {

@@ -5,48 +5,13 @@ use std::path::Path;
 use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
+use sinter_fixtures::protos::{float, floats, int, ints, longs, text, value};
 use sinter_model::Mode;
 use sinter_onnx::proto::{
-    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
-    TypeProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorType, TypeProto, ValueInfoProto,
 };
 use sinter_onnx::{Options, Storage, load, save};
 use tch::{Device, Kind, Tensor};
-
-fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims.iter().map(|&n| match n {
-        -1 => Dimension { dim_value: None, dim_param: Some("batch".into()) },
-        n => Dimension { dim_value: Some(n), dim_param: None },
-    });
-    let tensor = TensorType { elem_type: 1, shape: Some(TensorShapeProto { dim: dim.collect() }) };
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
-}
-
-fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: 2, i, ..AttributeProto::default() }
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: 7, ints: values.to_vec(), ..AttributeProto::default() }
-}
-
-fn float(name: &str, f: f32) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: 1, f, ..AttributeProto::default() }
-}
-
-fn text(name: &str, s: &str) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: 3, s: s.as_bytes().to_vec(), ..AttributeProto::default() }
-}
-
-fn longs(name: &str, values: &[i64]) -> TensorProto {
-    let raw_data = Some(values.iter().flat_map(|v| v.to_le_bytes()).collect());
-    TensorProto { name: name.into(), dims: vec![values.len() as i64], data_type: 7, raw_data, ..TensorProto::default() }
-}
-
-fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
-    let raw_data = Some(values.iter().flat_map(|v| v.to_le_bytes()).collect());
-    TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, raw_data, ..TensorProto::default() }
-}
 
 /// One node over `x` of `[batch, 4, 6, 6]` with stored tensors; its first result is the output.
 struct Case {

@@ -20,7 +20,7 @@ pub fn absorb(model: &Model) -> Result<Model, CertifyError> {
         match node.op.boundary() {
             Some(Boundary::Dequantize) => {
                 let (from, to) = (&node.inputs[0], &node.outputs[0]);
-                let quantizer = quantizer(model, node, model.weights.get(from))?;
+                let quantizer = quantizer_of(model, node, model.weights.get(from))?;
                 if let Some(stored) = model.weights.get(from) {
                     let integers = stored.effective()?;
                     let value = quantizer.dequantize(&integers.f_to_kind(Kind::Int64)?)?;
@@ -47,7 +47,7 @@ pub fn absorb(model: &Model) -> Result<Model, CertifyError> {
                 // A weight that the file rounds as it runs.
                 if let Some(stored) = model.weights.get(&value) {
                     let mut weight = Weight::new(Role::Parameter, stored.effective()?.f_detach()?);
-                    weight.quantize(self::quantizer(model, node, Some(stored))?)?;
+                    weight.quantize(quantizer_of(model, node, Some(stored))?)?;
                     out.weights.insert(to.clone(), weight);
                     continue;
                 }
@@ -120,7 +120,7 @@ fn parameters(model: &Model, node: &Node) -> Result<Parameters, CertifyError> {
 }
 
 /// The quantizer of a DequantizeLinear, of the stored tensor that goes in, if one does.
-fn quantizer(model: &Model, node: &Node, stored: Option<&Weight>) -> Result<Quantizer, CertifyError> {
+fn quantizer_of(model: &Model, node: &Node, stored: Option<&Weight>) -> Result<Quantizer, CertifyError> {
     let Parameters { scales, zeros, kind } = parameters(model, node)?;
     let integers = stored.map(|w| w.latent().kind()).filter(|k| !matches!(k, Kind::Float | Kind::Double | Kind::Half));
     let (bits, levels) = match integers.or(kind).unwrap_or(Kind::Uint8) {
