@@ -152,6 +152,8 @@ pub(crate) fn forward(node: &Node, inputs: &[Option<Tensor>]) -> OpResult<Tensor
 pub(crate) enum Acts {
     /// A sum with a stored weight.
     Product,
+    /// Each element times a stored number of either sign, and another added.
+    Scale,
     /// Linear, and no coefficient is below zero.
     Linear,
     /// Never falls where its input rises, and never rises faster.
@@ -184,6 +186,7 @@ pub(crate) fn acts(node: &Node, model: &Model) -> Acts {
         {
             Acts::Linear
         }
+        "BatchNormalization" if others_stored => Acts::Scale,
         "Relu" | "Clip" | "Sigmoid" | "Tanh" | "MaxPool" | "GlobalMaxPool" if others_stored => Acts::Monotone,
         "HardSigmoid" if non_negative("alpha", 0.2) => Acts::Monotone,
         "LeakyRelu" if non_negative("alpha", 0.01) => Acts::Monotone,
@@ -242,8 +245,12 @@ pub(crate) fn through(node: &Node, model: &Model, zones: &BTreeMap<String, Zone>
     let Some(x) = node.inputs.first().and_then(|name| zones.get(name)) else { return Ok(None) };
     let (middle, radius) = x.middle()?;
     Ok(match acts {
-        Acts::Product | Acts::Linear => {
-            let reach = |r: &Tensor| if acts == Acts::Product { spread(node, model, r) } else { slope(node, model, r) };
+        Acts::Product | Acts::Scale | Acts::Linear => {
+            let reach = |r: &Tensor| match acts {
+                Acts::Product => spread(node, model, r),
+                Acts::Scale => Ok(slope(node, model, r)?.f_abs()?),
+                _ => slope(node, model, r),
+            };
             let (centre, around) = (run(node, model, &middle)?, reach(&radius)?);
             let along = |form: &Affine| -> OpResult<Option<Affine>> {
                 let symbols = form.generators.size()[0];
@@ -309,7 +316,7 @@ pub(crate) fn moves(model: &Model, node: &Node, quantizer: &Quantizer) -> bool {
 }
 
 /// The zone of a value behind its quantizer: rounded, and within what it holds.
-fn quantized(zone: &Zone, quantizer: &Quantizer, rounds: f64) -> OpResult<Zone> {
+pub(crate) fn quantized(zone: &Zone, quantizer: &Quantizer, rounds: f64) -> OpResult<Zone> {
     let params = quantizer.params()?;
     let ((least, most), step) = (params.ends(), f64::from(params.scale(0)));
     let end = |t: &Tensor, by: f64| -> OpResult<Tensor> {

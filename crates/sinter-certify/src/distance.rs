@@ -7,8 +7,11 @@ use sinter_model::{Model, Node, OpResult};
 use tch::{Kind, Tensor};
 
 use crate::Distance;
-use crate::bounds::{Acts, Affine, ROUNDS, Zone, acts, forward, input_zone, moves, run, slope, spread, stored, through};
+use crate::bounds::{
+    Acts, Affine, ROUNDS, Zone, acts, forward, input_zone, moves, quantized, run, slope, spread, stored, through,
+};
 use crate::error::CertifyError;
+use crate::reference::{Pair, Reference};
 use crate::search::{Found, search};
 
 /// What float32 may add, as a share of the values.
@@ -16,6 +19,9 @@ const SLACK: f64 = 1e-5;
 
 /// Multiply-accumulates of a model for which inputs are searched and errors followed; larger ones take minutes.
 const SMALL: u64 = 4_000_000;
+
+/// A bound of so many times what outputs were seen to be is of no use.
+const BEYOND: f64 = 10.0;
 
 /// The errors of a value: float less integer. Symbols: those of the inputs, then as many for how each was rounded.
 struct Errors(Affine);
@@ -44,6 +50,14 @@ impl Errors {
         }))
     }
 
+    /// Where both sides can lie: the real one in `zone`, the other less the error.
+    fn behind(&self, zone: &Zone) -> OpResult<(Tensor, Tensor)> {
+        let reach = self.0.reach()?;
+        let low = zone.low.f_minimum(&zone.low.f_sub(&self.0.centre)?.f_sub(&reach)?)?;
+        let high = zone.high.f_maximum(&zone.high.f_sub(&self.0.centre)?.f_add(&reach)?)?;
+        Ok((low, high))
+    }
+
     /// Times a slope between 0 and 1 that is known where `sure` has one, and open elsewhere.
     fn sloped(&self, least: &Tensor, greatest: &Tensor) -> OpResult<Self> {
         let (middle, half) = (least.f_add(greatest)?.f_mul_scalar(0.5)?, greatest.f_sub(least)?.f_mul_scalar(0.5)?);
@@ -55,27 +69,25 @@ impl Errors {
     }
 }
 
-/// The twin: weights as they were before they were rounded to integers, and no quantizer on values.
-fn twin(model: &Model) -> Model {
-    let mut twin = model.copy();
-    twin.weights.values_mut().for_each(|w| w.drop_quantizer());
-    twin.activations.clear();
-    twin
-}
-
 /// Bounds each output, and looks for inputs that come near.
-pub(crate) fn of_outputs(model: &Model, inputs: (f64, f64), unknown: &mut Vec<String>) -> Result<Vec<Distance>, CertifyError> {
+pub(crate) fn of_outputs(
+    model: &Model,
+    reference: &Reference,
+    inputs: (f64, f64),
+    unknown: &mut Vec<String>,
+) -> Result<Vec<Distance>, CertifyError> {
     if sinter_exec::macs(model)? > SMALL {
-        unknown.push("the distance from float: the model is too large for that".into());
+        unknown.push(format!("the distance from {}: the model is too large for that", reference.text()));
         return Ok(vec![]);
     }
-    let twin = twin(model);
-    let mut found = search(model, &twin, inputs)?;
+    let pair = Pair::new(model, reference)?;
+    let model = &pair.model;
+    let mut found = search(model, &pair.runnable()?, inputs)?;
     if found.is_empty() {
         unknown.push("how far outputs are somewhere: inputs are tried only for one float input whose batch is free".into());
         found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
     }
-    let bounds = bounds(model, &twin, inputs)?;
+    let bounds = bounds(&pair, inputs)?;
     let mut distances = Vec::new();
     for (output, Found { apart, size, .. }) in model.graph.outputs.iter().zip(found) {
         let bound = bounds.get(&output.name).copied();
@@ -83,14 +95,15 @@ pub(crate) fn of_outputs(model: &Model, inputs: (f64, f64), unknown: &mut Vec<St
             unknown.push(format!("the distance of `{}`: an operator on the way is not bounded", output.name));
         }
         // Beyond the size of what it speaks of a bound says nothing.
-        let at_most = bound.map(|(most, _)| most).filter(|most| most.is_finite() && *most < bound.map_or(0.0, |b| b.1));
+        let at_most = bound.filter(|(most, width)| *most < width.min(BEYOND * size)).map(|(most, _)| most);
         distances.push(Distance { output: output.name.clone(), at_most, at_least: apart, size });
     }
     Ok(distances)
 }
 
 /// The largest error of each output, and how far the output itself reaches.
-fn bounds(model: &Model, twin: &Model, inputs: (f64, f64)) -> Result<BTreeMap<String, (f64, f64)>, CertifyError> {
+fn bounds(pair: &Pair, inputs: (f64, f64)) -> Result<BTreeMap<String, (f64, f64)>, CertifyError> {
+    let Pair { model, twin, .. } = pair;
     let mut zones: BTreeMap<String, Zone> = BTreeMap::new();
     let mut errors: BTreeMap<String, Errors> = BTreeMap::new();
     let [info] = &model.graph.inputs[..] else { return Ok(BTreeMap::new()) };
@@ -98,7 +111,7 @@ fn bounds(model: &Model, twin: &Model, inputs: (f64, f64)) -> Result<BTreeMap<St
     let Some(form) = &zone.affine else { return Ok(BTreeMap::new()) };
     let symbols = form.generators.size()[0];
     let none = Errors::within(&zone.low.f_zeros_like()?, 2 * symbols)?;
-    let error = rounded(model, &info.name, &zone, none, Some(symbols))?;
+    let (zone, error) = rounded(pair, &info.name, zone, none, Some(symbols))?;
     zones.insert(info.name.clone(), zone);
     errors.insert(info.name.clone(), error);
     for node in &model.graph.nodes {
@@ -108,7 +121,7 @@ fn bounds(model: &Model, twin: &Model, inputs: (f64, f64)) -> Result<BTreeMap<St
             continue;
         };
         let moved = model.activations.get(output).is_some_and(|q| moves(model, node, q));
-        let error = if moved { error } else { rounded(model, output, &zone, error, None)? };
+        let (zone, error) = if moved { (zone, error) } else { rounded(pair, output, zone, error, None)? };
         zones.insert(output.clone(), zone);
         errors.insert(output.clone(), error);
     }
@@ -124,11 +137,22 @@ fn bounds(model: &Model, twin: &Model, inputs: (f64, f64)) -> Result<BTreeMap<St
     Ok(found)
 }
 
-/// The errors behind a value's quantizer: rounding, and what is cut off at its ends.
-fn rounded(model: &Model, name: &str, zone: &Zone, error: Errors, own: Option<i64>) -> OpResult<Errors> {
-    let Some(quantizer) = model.activations.get(name) else { return Ok(error) };
+/// A value and its errors behind its quantizer: rounding, and what is cut off at its ends.
+fn rounded(pair: &Pair, name: &str, zone: Zone, error: Errors, own: Option<i64>) -> OpResult<(Zone, Errors)> {
+    let Some(quantizer) = pair.model.activations.get(name) else { return Ok((zone, error)) };
     let params = quantizer.params()?;
     let ((least, most), step) = (params.ends(), f64::from(params.scale(0)));
+    let (zone, error) = match pair.clips {
+        // Both sides are cut off alike: what they differ by grows no more than it did.
+        true => {
+            let (low, high) = error.behind(&zone)?;
+            let inside = low.f_ge(f64::from(least))?.f_logical_and(&high.f_le(f64::from(most))?)?.f_to_kind(Kind::Double)?;
+            let outside = high.f_le(f64::from(least))?.f_logical_or(&low.f_ge(f64::from(most))?)?;
+            let error = error.sloped(&inside, &outside.f_logical_not()?.f_to_kind(Kind::Double)?)?;
+            (quantized(&zone, quantizer, 0.0)?, error)
+        }
+        false => (zone, error),
+    };
     let (Errors(form), reach) = (&error, error.0.reach()?);
     // The integer side is the float side less the error.
     let high = zone.high.f_sub(&form.centre)?.f_add(&reach)?;
@@ -147,7 +171,8 @@ fn rounded(model: &Model, name: &str, zone: &Zone, error: Errors, own: Option<i6
     }
     let error = Errors(Affine { centre: form.centre.f_add(&over)?.f_sub(&under)?, generators, radius });
     // Neither side leaves its own ends.
-    error.inside(&zone.low.f_sub_scalar(f64::from(most))?, &zone.high.f_sub_scalar(f64::from(least))?)
+    let error = error.inside(&zone.low.f_sub_scalar(f64::from(most))?, &zone.high.f_sub_scalar(f64::from(least))?)?;
+    Ok((zone, error))
 }
 
 /// The errors of a node's first result before its own quantizer; `None` where they are not known.
@@ -197,14 +222,23 @@ fn follow(
     let Some((zone, error)) = first else { return Ok(None) };
     let form = &error.0;
     Ok(match acts {
-        Acts::Linear => {
+        Acts::Linear | Acts::Scale => {
+            let same = |name: &String| -> OpResult<bool> {
+                Ok(match (stored(model, name)?, stored(twin, name)?) {
+                    (Some(ours), Some(real)) => ours.equal(&real),
+                    (ours, real) => ours.is_none() && real.is_none(),
+                })
+            };
+            if !node.inputs[1..].iter().map(same).collect::<OpResult<Vec<_>>>()?.into_iter().all(|same| same) {
+                return Ok(None);
+            }
             let along = slope(node, model, &form.generators).ok().map(|generators| -> OpResult<Option<Affine>> {
-                let (centre, radius) = (slope(node, model, &form.centre)?, slope(node, model, &form.radius)?);
+                let (centre, radius) = (slope(node, model, &form.centre)?, slope(node, model, &form.radius)?.f_abs()?);
                 Ok(Affine { centre, generators, radius }.apart(2 * symbols))
             });
             Some(match along.transpose()?.flatten() {
                 Some(form) => Errors(form),
-                None => Errors::within(&slope(node, model, &error.most()?)?, 2 * symbols)?,
+                None => Errors::within(&slope(node, model, &error.most()?)?.f_abs()?, 2 * symbols)?,
             })
         }
         Acts::Product => {
@@ -255,9 +289,7 @@ fn follow(
             let (zero, one) = (zone.low.f_zeros_like()?, zone.low.f_ones_like()?);
             let (least, greatest) = match node.kind() {
                 "Relu" => {
-                    let reach = form.reach()?;
-                    let low = zone.low.f_minimum(&zone.low.f_sub(&form.centre)?.f_sub(&reach)?)?;
-                    let high = zone.high.f_maximum(&zone.high.f_sub(&form.centre)?.f_add(&reach)?)?;
+                    let (low, high) = error.behind(zone)?;
                     (low.f_gt(0.0)?.f_to_kind(Kind::Double)?, high.f_gt(0.0)?.f_to_kind(Kind::Double)?)
                 }
                 "Sigmoid" => (zero, one.f_mul_scalar(0.25)?),
@@ -320,12 +352,15 @@ mod tests {
         fn bounds_hold_what_searches_find(seed in 0i64..10_000, convolution in any::<bool>(), bits in 4u8..9) {
             let model = network(seed, convolution, bits);
             let inputs = (-1.0, 1.0);
-            let twin = twin(&model);
-            let bounds = bounds(&model, &twin, inputs).unwrap();
-            let found = search(&model, &twin, inputs).unwrap();
-            let (most, _) = bounds[&model.graph.outputs[0].name];
-            prop_assert!(found[0].apart <= most, "{} found, {} bounded", found[0].apart, most);
-            prop_assert!(most < 30.0 * found[0].apart + 0.1, "{} found, {} bounded", found[0].apart, most);
+            for reference in [Reference::Trained, Reference::Unrounded] {
+                let pair = Pair::new(&model, &reference).unwrap();
+                let bounds = bounds(&pair, inputs).unwrap();
+                let found = search(&model, &pair.runnable().unwrap(), inputs).unwrap();
+                let (most, _) = bounds[&model.graph.outputs[0].name];
+                let told = format!("{reference:?}: {} found, {most} bounded", found[0].apart);
+                prop_assert!(found[0].apart <= most, "{told}");
+                prop_assert!(most < 30.0 * found[0].apart + 0.1, "{told}");
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod distance;
 mod error;
 mod integers;
 mod layers;
+mod reference;
 mod requantize;
 mod search;
 mod sums;
@@ -14,8 +15,11 @@ mod sums;
 use serde::{Deserialize, Serialize};
 use sinter_model::Model;
 
+use reference::Pair;
+
 pub use absorb::absorb;
 pub use error::CertifyError;
+pub use reference::Reference;
 pub use requantize::Requantization;
 pub use search::Found;
 pub use sums::Sums;
@@ -29,6 +33,8 @@ pub struct Certificate {
     pub layers: Vec<LayerCertificate>,
     /// One a quantized value.
     pub ranges: Vec<Range>,
+    /// What `distance` is from.
+    pub reference: String,
     /// One an output of a small model.
     pub distance: Vec<Distance>,
     /// What could not be said, and why.
@@ -61,7 +67,7 @@ pub struct Range {
     pub saturates: bool,
 }
 
-/// How far an output can be from that of the float twin.
+/// How far an output can be from the reference.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Distance {
     /// The output.
@@ -70,7 +76,7 @@ pub struct Distance {
     pub at_most: Option<f64>,
     /// An input gives as much.
     pub at_least: f64,
-    /// The largest magnitude of the float output that was met, to compare with.
+    /// The largest magnitude of the reference's output that was met, to compare with.
     pub size: f64,
 }
 
@@ -89,9 +95,21 @@ impl Certificate {
             false => format!("sums can wrap in {}", wraps.join(", ")),
         };
         let saturates = self.ranges.iter().filter(|r| r.saturates).count();
+        let from = &self.reference;
         let distance = self.distance.iter().map(|d| match d.at_most {
-            Some(most) => format!("; `{}` is at most {most:.4} from the float model, and {:.4} somewhere", d.output, d.at_least),
-            None => format!("; `{}` is {:.4} from the float model somewhere; no useful bound", d.output, d.at_least),
+            Some(most) => format!(
+                "; `{}` is at most {} from {from}, and {} somewhere, where outputs reach {}",
+                d.output,
+                digits(most),
+                digits(d.at_least),
+                digits(d.size)
+            ),
+            None => format!(
+                "; `{}` is {} from {from} somewhere, where outputs reach {}; no useful bound",
+                d.output,
+                digits(d.at_least),
+                digits(d.size)
+            ),
         });
         format!("{wrap}; {saturates} of {} values may saturate{}", self.ranges.len(), distance.collect::<String>())
     }
@@ -101,7 +119,7 @@ impl std::fmt::Display for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.summary())?;
         if let Some((low, high)) = self.inputs {
-            writeln!(f, "inputs from {low:.6} to {high:.6}")?;
+            writeln!(f, "inputs from {} to {}", digits(low), digits(high))?;
         }
         for layer in &self.layers {
             let Sums { low, high, bits, .. } = layer.sums;
@@ -123,17 +141,33 @@ impl std::fmt::Display for Certificate {
         }
         for range in self.ranges.iter().filter(|r| r.saturates) {
             let ((low, high), (least, most)) = (range.reaches, range.holds);
-            writeln!(f, "  `{}` may saturate: reaches {low:.4} to {high:.4}, holds {least:.4} to {most:.4}", range.value)?;
+            let [low, high, least, most] = [low, high, least, most].map(digits);
+            writeln!(f, "  `{}` may saturate: reaches {low} to {high}, holds {least} to {most}", range.value)?;
         }
         self.unknown.iter().try_for_each(|note| writeln!(f, "  unknown: {note}"))
     }
 }
 
+/// Four significant digits; with an exponent where the number is very large or very small.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        v if v == 0.0 || !v.is_finite() => format!("{value}"),
+        v if (1e-3..1e6).contains(&v) => {
+            let before = v.log10().floor() as i32 + 1;
+            format!("{value:.*}", (4 - before).max(0) as usize)
+        }
+        _ => format!("{value:.3e}"),
+    }
+}
+
 /// Certifies a quantized model for inputs of which every element lies in `inputs`, by default what the quantizers of its inputs hold. For a small one
-/// it also tells how far it can be from its float twin: the same graph before its values and weights were rounded to integers. Errors on a model that
-/// does not run.
-pub fn certify(model: &Model, inputs: Option<(f64, f64)>) -> Result<Certificate, CertifyError> {
+/// it also tells how far it can be from a reference. Errors on a model that does not run.
+pub fn certify(model: &Model, inputs: Option<(f64, f64)>, reference: &Reference) -> Result<Certificate, CertifyError> {
     let mut unknown = Vec::new();
+    if let Reference::Float(_) = reference {
+        // Another graph is an error of who gave it.
+        Pair::new(model, reference)?;
+    }
     // Sums need no more than the quantizers: what fails behind them leaves them standing.
     let layers = layers::of_layers(model, &mut unknown)?;
     let inputs = inputs.map_or_else(|| bounds::of_inputs(model), Ok);
@@ -144,10 +178,21 @@ pub fn certify(model: &Model, inputs: Option<(f64, f64)>) -> Result<Certificate,
             unknown.push(format!("the ranges: {e}"));
             vec![]
         });
-        distance = distance::of_outputs(model, inputs, &mut unknown).unwrap_or_else(|e| {
-            unknown.push(format!("the distance from float: {e}"));
+        distance = distance::of_outputs(model, reference, inputs, &mut unknown).unwrap_or_else(|e| {
+            unknown.push(format!("the distance from {}: {e}", reference.text()));
             vec![]
         });
     }
-    Ok(Certificate { inputs, layers, ranges, distance, unknown })
+    Ok(Certificate { inputs, layers, ranges, reference: reference.text().into(), distance, unknown })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn numbers_have_four_digits_whatever_their_size() {
+        let of = [0.0, 1.0, -0.5, 306_080_864.0, 12345.6, 3.18544, 0.012_345_6, 1.5e-7, f64::INFINITY].map(digits);
+        assert_eq!(of, ["0", "1.000", "-0.5000", "3.061e8", "12346", "3.185", "0.01235", "1.500e-7", "inf"]);
+    }
 }

@@ -18,11 +18,11 @@ pub fn fold(model: &mut Model) -> Result<(), OnnxError> {
     tie(model)?;
     fold_constants(model, &BTreeMap::new())?;
     drop_dead(model);
-    join_biases(model)
+    Ok(())
 }
 
 /// A product of matrices and the vector that is added to it are one Gemm: the bias then belongs to its layer, and integer kernels add it.
-fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
+pub(crate) fn join_biases(model: &mut Model) -> Result<(), OnnxError> {
     let consumers = model.graph.consumers();
     let vector = |name: &String, columns: i64| {
         let value = model.weights.get(name).filter(|w| w.role != Role::Statistic && w.latent().kind() == tch::Kind::Float);

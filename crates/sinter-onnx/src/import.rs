@@ -22,6 +22,8 @@ use crate::widen::widen;
 pub struct Options {
     /// Lengths of free dimensions by name. The first dimension of an input needs none: it is the batch.
     pub dims: BTreeMap<String, i64>,
+    /// Leaves a product and the addition of its bias as two nodes where the file has two: for comparing one graph with another.
+    pub apart: bool,
 }
 
 /// A model as it was read, and what of it is not as the file has it.
@@ -63,6 +65,9 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     sinter_exec::shapes(&model)?;
     free_the_batch(&mut model);
     fold::fold(&mut model)?;
+    if !options.apart {
+        fold::join_biases(&mut model)?;
+    }
     sinter_exec::shapes(&model)?;
     Ok(Loaded { model, notes })
 }
@@ -89,7 +94,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
         let name = sparse.values.as_ref().map_or_else(String::new, |v| v.name.clone());
         return Err(OnnxError::Tensor { name, reason: "sparse initializers are not supported".into() });
     }
-    let mut reader = Reader { opset: opset.unwrap_or(0), folder, model: Model::default() };
+    let mut reader = Reader { opset: opset.unwrap_or(0), folder, model: Model::default(), dequantized: BTreeMap::new() };
     reader.initializers(&graph)?;
     reader.inputs_and_outputs(&graph, options)?;
     reader.nodes(&graph)?;
@@ -159,27 +164,32 @@ impl Reader<'_> {
                 name => name.to_string(),
             };
             match self.node(&name, proto) {
-                Ok(node) => self.model.graph.nodes.push(node),
+                Ok(nodes) => self.model.graph.nodes.extend(nodes),
                 Err(reason) => unsupported.push(Unsupported { node: name, kind: proto.op_type.clone(), reason }),
             }
         }
         if unsupported.is_empty() { Ok(()) } else { Err(OnnxError::Unsupported(unsupported)) }
     }
 
-    fn node(&mut self, name: &str, proto: &NodeProto) -> Result<Node, String> {
+    /// The node, or those that an operator of integers means.
+    fn node(&mut self, name: &str, proto: &NodeProto) -> Result<Vec<Node>, String> {
         if proto.output.iter().all(String::is_empty) {
             return Err("none of its results has a name".into());
-        }
-        if !proto.domain.is_empty() && proto.domain != "ai.onnx" {
-            return Err(format!("operator domain `{}` is not supported", proto.domain));
         }
         let mut attributes = Attributes::new();
         for attribute in &proto.attribute {
             attributes.0.insert(attribute.name.clone(), self.attribute(attribute)?);
         }
+        if let Some(nodes) = self.restate_integers(name, proto, &attributes)? {
+            return Ok(nodes);
+        }
+        if !proto.domain.is_empty() && proto.domain != "ai.onnx" {
+            return Err(format!("operator domain `{}` is not supported", proto.domain));
+        }
         let mut inputs = proto.input.clone();
         self.upgrade(name, proto, &mut attributes, &mut inputs)?;
-        Node::new(name, &proto.op_type, attributes, inputs, proto.output.clone()).map_err(|e| e.to_string())
+        let node = Node::new(name, &proto.op_type, attributes, inputs, proto.output.clone()).map_err(|e| e.to_string())?;
+        Ok(vec![node])
     }
 
     fn attribute(&self, proto: &AttributeProto) -> Result<Attribute, String> {

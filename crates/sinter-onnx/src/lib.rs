@@ -7,6 +7,7 @@ mod error;
 mod export;
 mod fold;
 mod import;
+mod integer_ops;
 #[allow(missing_docs, reason = "names are those of onnx.proto3, which documents them")]
 pub mod proto;
 mod reader;

@@ -1,5 +1,6 @@
 //! A model as it is put together from a file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sinter_model::Model;
@@ -9,4 +10,6 @@ pub(crate) struct Reader<'a> {
     pub opset: i64,
     pub folder: Option<&'a Path>,
     pub model: Model,
+    /// The real value of each operand of integers: by its name, scale, zero point and axis.
+    pub dequantized: BTreeMap<(String, String, String, i64), String>,
 }

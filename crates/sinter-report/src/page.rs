@@ -269,15 +269,14 @@ fn measured(record: &RunRecord) -> Markup {
     }
     let table = html! {
         table {
-            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric.name) ", measured" } th.n { "simulated" } th.n { "Equal predictions" } th.n { "Median latency" } th.n { "95th percentile" } th.n { "Peak memory" } } }
+            thead { tr { th { "Artefact" } th { "Runtime" } th.n { (record.metric.name) ", measured" } th.n { "simulated" } th.n { "Equal predictions" } th.n { "Latency" } th.n { "Peak memory" } } }
             tbody { @for m in &record.measured { tr {
                 td { (m.artifact) }
                 td { (m.runtime) }
                 td.n { @match m.value { Some(v) => (record.metric.text(v)), None => "not measured" } }
                 td.n { (record.metric.text(m.simulated)) }
                 td.n { (m.equal.map_or("–".into(), |e| format!("{:.2} %", e * 100.0))) }
-                td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) }
-                td.n { (m.latency_p95.map_or("–".into(), |t| format!("{t:.3} ms"))) }
+                td.n { (m.latency_median.map_or("–".into(), |t| format!("{t:.3} ms"))) @if let Some(t) = m.latency_p95 { br; small { (format!("95 %: {t:.3} ms")) } } }
                 td.n { (m.peak_memory.map_or("–".into(), |n| Bytes(n).to_string())) }
             } } }
         }
@@ -287,7 +286,7 @@ fn measured(record: &RunRecord) -> Markup {
             h2 { "Measured in real runtimes" }
             (scroll("Measured in real runtimes", &table))
             @for note in record.measured.iter().filter_map(|m| m.note.as_ref()) { p.small { (note) } }
-            p.small { "Latency is of one sample on one thread of this machine; peak memory is what opening the file and one inference added to the process." (slower(record)) }
+            p.small { "Latency is of one sample on one thread of this machine: the median, and what 95 % stay below; peak memory is what opening the file and one inference added to the process." (slower(record)) }
         }
     }
 }

@@ -70,11 +70,15 @@ pub enum Command {
     /// Say what holds of a quantized ONNX file for every input: whether sums wrap, where kernels round otherwise, what may saturate. Exit code 1 where
     /// a sum can wrap.
     Certify {
-        /// An ONNX file with QuantizeLinear and DequantizeLinear, whoever made it, or a packed file (.sinter).
+        /// A quantized ONNX file, of QuantizeLinear and DequantizeLinear or of integer operators (QLinearConv, ...), whoever made it; or a packed file
+        /// (.sinter).
         model: PathBuf,
         /// The range of each element of the inputs. Default: what the quantizers of the inputs hold.
-        #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], allow_negative_numbers = true)]
+        #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], allow_hyphen_values = true)]
         inputs: Option<Vec<f64>>,
+        /// The float ONNX file that was quantized: how far the quantized one can be from it. Default: how far rounding alone can lead.
+        #[arg(long)]
+        float: Option<PathBuf>,
         /// Print the whole certificate as JSON.
         #[arg(long)]
         json: bool,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use miette::{GraphicalReportHandler, GraphicalTheme};
+use sinter_certify::Reference;
 use sinter_export::{explicit, unpack};
 use sinter_pipeline::{ConfigError, Plan, RunOptions, Store, inspect, read_target, schema};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let found = inspect(&model, target.as_ref()).map_err(wrong)?;
             say(&if json { serde_json::to_string_pretty(&found).map_err(failed)? } else { found.to_string() })
         }
-        Command::Certify { model, inputs, json } => certify_file(&model, inputs.as_deref(), json),
+        Command::Certify { model, inputs, float, json } => certify_file(&model, inputs.as_deref(), float.as_deref(), json),
         Command::Report { run } => {
             let record = RunRecord::read(&run).map_err(wrong)?;
             write_report(&record, &run).map_err(failed)?;
@@ -79,7 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn certify_file(path: &Path, inputs: Option<&[f64]>, json: bool) -> Result<(), Failure> {
+fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json: bool) -> Result<(), Failure> {
     let told = |e: &dyn std::fmt::Display| wrong(format!("{}: {e}", path.display()));
     let inputs = match inputs {
         Some(&[low, high]) if low.is_finite() && high.is_finite() && low < high => Some((low, high)),
@@ -94,7 +95,14 @@ fn certify_file(path: &Path, inputs: Option<&[f64]>, json: bool) -> Result<(), F
         let read = sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|e| told(&e))?;
         sinter_certify::absorb(&read).map_err(|e| told(&e))?
     };
-    let certificate = sinter_certify::certify(&model, inputs).map_err(|e| told(&e))?;
+    let reference = match float {
+        Some(float) => {
+            let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, ..Default::default() });
+            Reference::Float(Box::new(read.map_err(|e| wrong(format!("{}: {e}", float.display())))?))
+        }
+        None => Reference::Unrounded,
+    };
+    let certificate = sinter_certify::certify(&model, inputs, &reference).map_err(|e| told(&e))?;
     if json {
         say(&serde_json::to_string_pretty(&certificate).map_err(failed)?)?;
     } else {

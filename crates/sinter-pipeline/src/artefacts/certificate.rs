@@ -1,6 +1,6 @@
 //! What holds of the integer model for every input; a model whose sums can wrap is not exported.
 
-use sinter_certify::{Certificate, certify};
+use sinter_certify::{Certificate, Reference, certify};
 use sinter_model::write_whole;
 use sinter_report::{CertificateRow, CertificateTable};
 use sinter_train::Event;
@@ -14,7 +14,7 @@ impl Writer<'_> {
         if model.activations.is_empty() {
             return Ok(());
         }
-        let certificate = match certify(model, None) {
+        let certificate = match certify(model, None, &Reference::Trained) {
             Ok(certificate) => certificate,
             Err(error) => {
                 (self.events)(Event::Note { text: format!("not certified: {error}") });

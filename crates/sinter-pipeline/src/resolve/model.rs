@@ -33,7 +33,7 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             if classes.is_some() {
                 return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
             }
-            let options = sinter_onnx::Options { dims: dims.clone() };
+            let options = sinter_onnx::Options { dims: dims.clone(), ..Default::default() };
             let path = folder.join(onnx);
             sinter_onnx::read(&path, &options).map_err(|e| {
                 let message = match &e {
