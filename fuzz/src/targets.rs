@@ -29,6 +29,7 @@ impl std::fmt::Debug for Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "onnx", seeds: onnx_seeds, mutate: crate::onnx::mutate, run: onnx },
+    Target { name: "tflite", seeds: tflite_seeds, mutate: plain, run: tflite },
     Target { name: "packed", seeds: packed_seeds, mutate: plain, run: packed },
     Target { name: "npz", seeds: npz_seeds, mutate: plain, run: |bytes, at| data(bytes, at, "x.npz", "numpy: { path: x.npz }") },
     Target { name: "npy", seeds: npy_seeds, mutate: plain, run: |bytes, at| data(bytes, at, "x.npy", "numpy: { path: x.npy }") },
@@ -86,6 +87,17 @@ fn onnx(bytes: &[u8], at: &Path) {
         let _macs = sinter_exec::macs(&model);
         let _packed = sinter_export::pack(&model);
         let _program = sinter_export::device::lower(&model);
+    }
+}
+
+fn tflite_seeds() -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(fixture("tflite")).into_iter().flatten().flatten();
+    entries.filter(|e| e.path().extension().is_some_and(|x| x == "tflite")).filter_map(|e| std::fs::read(e.path()).ok()).collect()
+}
+
+fn tflite(bytes: &[u8], _at: &Path) {
+    if let Ok(model) = sinter_tflite::import(bytes) {
+        let _certificate = sinter_certify::certify(&model, None, &sinter_certify::Reference::Unrounded);
     }
 }
 

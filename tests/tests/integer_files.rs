@@ -227,3 +227,18 @@ fn sums_of_integer_operators_are_exact() {
     let sums = &certificate.layers[0].sums;
     assert_eq!((sums.low, sums.high), (low, high), "{certificate}");
 }
+
+/// What wraps is known to wrap, and nothing is said of what lies behind.
+#[test]
+fn behind_a_sum_that_wraps_nothing_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let mut case = cases().swap_remove(6);
+    // The bias alone leaves little: 2^31 - 1 less the largest sum of the weights.
+    case.stored.iter_mut().filter(|t| t.name == "b").for_each(|t| *t = words("b", &[i32::MAX - 10, 0, 0]));
+    write(&path, &case, &[]);
+    let absorbed = absorb(&load(&path, &Options::default()).unwrap()).unwrap();
+    let certificate = certify(&absorbed, None, &Reference::Unrounded).unwrap();
+    assert!(!certificate.never_wraps() && certificate.ranges.is_empty() && certificate.distance.is_empty(), "{certificate}");
+    assert!(certificate.to_string().contains("WRAPS"), "{certificate}");
+}

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use sinter_model::{Inputs, IntegerKernel, Mode, Model, Node, OpError, OpResult, ParamsOf, Quantizer};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::Range;
 use crate::error::CertifyError;
+use crate::inputs::input_zone;
 
-/// Inputs of more elements have no symbols: what is left are intervals.
-const SYMBOLS: i64 = 1024;
 /// What float32 may be off, as a share of a value.
 const SLACK: f64 = 1e-5;
 /// A kernel's result is at most so many steps from the sum that it rounds: two roundings, the second after a shift.
@@ -97,33 +96,6 @@ impl Zone {
     pub fn magnitude(&self) -> OpResult<Tensor> {
         Ok(self.low.f_abs()?.f_maximum(&self.high.f_abs()?)?)
     }
-}
-
-/// What the quantizers of the model's inputs hold.
-pub(crate) fn of_inputs(model: &Model) -> Result<(f64, f64), CertifyError> {
-    let quantizers = model.graph.inputs.iter().map(|i| model.activations.get(&i.name));
-    let Some(quantizers) = quantizers.collect::<Option<Vec<_>>>() else {
-        return Err(CertifyError::Nothing("an input is not quantized: say in which range its elements lie".into()));
-    };
-    let mut all = (f64::INFINITY, f64::NEG_INFINITY);
-    for quantizer in quantizers {
-        let (low, high) = quantizer.params()?.ends();
-        all = (all.0.min(low.into()), all.1.max(high.into()));
-    }
-    Ok(all)
-}
-
-/// The box of an input.
-pub(crate) fn input_zone(shape: &[i64], (low, high): (f64, f64)) -> OpResult<Zone> {
-    let options = (Kind::Double, Device::Cpu);
-    let full = |v: f64| Tensor::f_full(shape, v, options);
-    let count: i64 = shape.iter().product();
-    let affine = (count <= SYMBOLS && shape.first() == Some(&1)).then(|| -> OpResult<Affine> {
-        let generators = Tensor::f_eye(count, options)?.f_mul_scalar(0.5 * (high - low))?;
-        let shape = [&[count], &shape[1..]].concat();
-        Ok(Affine { centre: full(0.5 * (low + high))?, generators: generators.f_reshape(shape)?, radius: full(0.0)? })
-    });
-    Ok(Zone { low: full(low)?, high: full(high)?, affine: affine.transpose()? })
 }
 
 /// Stored tensors in float64; integers as they are.

@@ -7,10 +7,9 @@ use sinter_model::{Model, Node, OpResult};
 use tch::{Kind, Tensor};
 
 use crate::Distance;
-use crate::bounds::{
-    Acts, Affine, ROUNDS, Zone, acts, forward, input_zone, moves, quantized, run, slope, spread, stored, through,
-};
+use crate::bounds::{Acts, Affine, ROUNDS, Zone, acts, forward, moves, quantized, run, slope, spread, stored, through};
 use crate::error::CertifyError;
+use crate::inputs::input_zone;
 use crate::reference::{Pair, Reference};
 use crate::search::{Found, search};
 
@@ -21,7 +20,7 @@ const SLACK: f64 = 1e-5;
 const SMALL: u64 = 4_000_000;
 
 /// A bound of so many times what outputs were seen to be is of no use.
-const BEYOND: f64 = 10.0;
+const BEYOND: f64 = 30.0;
 
 /// The errors of a value: float less integer. Symbols: those of the inputs, then as many for how each was rounded.
 struct Errors(Affine);

@@ -21,7 +21,8 @@ pub(crate) fn of_layers(model: &Model, unknown: &mut Vec<String>) -> Result<Vec<
             match integers(model, &layer, node)? {
                 Ok(integers) => {
                     let sums = sums(&integers);
-                    let output = Output::of(model, node)?;
+                    // How a sum that wraps is rounded is no question.
+                    let output = if sums.fits() { Output::of(model, node)? } else { None };
                     let requantization = output.map(|o| requantization(&integers, &o));
                     found.push(LayerCertificate { layer: node.name.clone(), kind: node.kind().into(), sums, requantization });
                 }

@@ -5,6 +5,7 @@ mod absorb;
 mod bounds;
 mod distance;
 mod error;
+mod inputs;
 mod integers;
 mod layers;
 mod reference;
@@ -170,10 +171,14 @@ pub fn certify(model: &Model, inputs: Option<(f64, f64)>, reference: &Reference)
     }
     // Sums need no more than the quantizers: what fails behind them leaves them standing.
     let layers = layers::of_layers(model, &mut unknown)?;
-    let inputs = inputs.map_or_else(|| bounds::of_inputs(model), Ok);
+    let inputs = inputs.map_or_else(|| inputs::of_inputs(model), Ok);
     let inputs = inputs.map_err(|e| unknown.push(format!("ranges and distances: {e}"))).ok();
     let (mut ranges, mut distance) = (vec![], vec![]);
-    if let Some(inputs) = inputs {
+    let wraps = layers.iter().any(|l| !l.sums.fits());
+    if wraps {
+        unknown.push("ranges and distances: a sum can wrap, and behind it nothing holds".into());
+    }
+    if let Some(inputs) = inputs.filter(|_| !wraps) {
         ranges = bounds::ranges(model, inputs, &mut unknown).unwrap_or_else(|e| {
             unknown.push(format!("the ranges: {e}"));
             vec![]

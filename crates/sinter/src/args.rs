@@ -67,11 +67,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say what holds of a quantized ONNX file for every input: whether sums wrap, where kernels round otherwise, what may saturate. Exit code 1 where
+    /// Say what holds of a quantized ONNX or TFLite file for every input: whether sums wrap, where kernels round otherwise, what may saturate. Exit code 1 where
     /// a sum can wrap.
     Certify {
-        /// A quantized ONNX file, of QuantizeLinear and DequantizeLinear or of integer operators (QLinearConv, ...), whoever made it; or a packed file
-        /// (.sinter).
+        /// A quantized ONNX file, of QuantizeLinear and DequantizeLinear or of integer operators (QLinearConv, ...), or a TFLite file, whoever
+        /// made it; or a packed file (.sinter).
         model: PathBuf,
         /// The range of each element of the inputs. Default: what the quantizers of the inputs hold.
         #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], allow_hyphen_values = true)]

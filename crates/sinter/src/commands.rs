@@ -87,14 +87,28 @@ fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json:
         Some(_) => return Err(wrong("--inputs wants two finite numbers, the smaller first")),
         None => None,
     };
-    let packed = path.extension().is_some_and(|e| e == "sinter");
-    let model = if packed {
-        let bytes = std::fs::read(path).map_err(|e| told(&e))?;
-        unpack(&bytes).map_err(|e| told(&e))?
-    } else {
-        let read = sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|e| told(&e))?;
-        sinter_certify::absorb(&read).map_err(|e| told(&e))?
+    let model = match path.extension().and_then(|e| e.to_str()) {
+        Some("sinter") => {
+            let bytes = std::fs::read(path).map_err(|e| told(&e))?;
+            unpack(&bytes).map_err(|e| told(&e))?
+        }
+        Some("tflite") if float.is_some() => {
+            return Err(wrong(
+                "--float compares ONNX files: leave it out for a TFLite file, or certify the ONNX file of the same run",
+            ));
+        }
+        Some("tflite") => sinter_tflite::load(path).map_err(|e| told(&e))?,
+        _ => {
+            let read = sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|e| told(&e))?;
+            sinter_certify::absorb(&read).map_err(|e| told(&e))?
+        }
     };
+    if model.activations.is_empty() {
+        return Err(told(
+            &"no value of the model is quantized: only what computes with integers can be certified. A pipeline with \
+                          `quantize: { activations: int8 }` writes such a file, and a certificate with it",
+        ));
+    }
     let reference = match float {
         Some(float) => {
             let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, ..Default::default() });

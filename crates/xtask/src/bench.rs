@@ -9,7 +9,7 @@ use crate::{SPIN, build, python, shell};
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// `kernels`, `quantize`, `mnist`, `fashion`, `cifar`; all without a word.
+    /// `kernels`, `quantize`, `certify`, `mnist`, `fashion`, `cifar`; all without a word.
     pub words: Vec<String>,
     /// A folder with `mnist/`, `cifar10-images.tar`, `kws01.npz`, `ic_resnet8.onnx` and `kws_ds_cnn.onnx` (the models here or under
     /// `../models`).
@@ -38,7 +38,7 @@ const CIFAR: [&str; 6] = [
     "bench/pipelines/resnet8-w2a2.yaml",
 ];
 
-const WORDS: [&str; 5] = ["kernels", "quantize", "mnist", "fashion", "cifar"];
+const WORDS: [&str; 6] = ["kernels", "quantize", "certify", "mnist", "fashion", "cifar"];
 
 /// Builds, installs the peers and runs the benchmarks.
 pub fn all(options: &Options) -> Result<(), String> {
@@ -68,6 +68,11 @@ pub fn all(options: &Options) -> Result<(), String> {
             data(options, name, &places)?;
         }
         bench(&["quantize", "--sinter", "target/release/sinter", "--scratch", "target/bench", "--data", ".cache"])?;
+    }
+    if wants("certify") {
+        // Their versions exclude those of the other peers.
+        let python = python::environment(".cache/bench-certify", "bench/requirements-certify.txt")?;
+        shell::run(&python, &["-W", "ignore", "bench/certify.py", "target/release/sinter", "target/bench/certify"], &root())?;
     }
     let run = ["pipelines", "--sinter", "target/release/sinter", "--out", "reports/bench"];
     if wants("mnist") {
