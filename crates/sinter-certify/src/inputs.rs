@@ -3,8 +3,8 @@
 use sinter_model::{Model, OpResult, Quantizer};
 use tch::{Device, Kind, Tensor};
 
-use crate::bounds::{Affine, Zone};
 use crate::error::CertifyError;
+use crate::zone::{Affine, Zone};
 
 /// Inputs of more elements have no symbols: what is left are intervals.
 const SYMBOLS: i64 = 1024;

@@ -12,6 +12,7 @@ mod reference;
 mod requantize;
 mod search;
 mod sums;
+mod zone;
 
 use serde::{Deserialize, Serialize};
 use sinter_model::Model;

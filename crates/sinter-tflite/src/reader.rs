@@ -1,34 +1,14 @@
-//! From TFLite bytes to a model: every value of integers becomes a real one with a quantizer.
+//! A model as it is put together: every value of integers becomes a real one with a quantizer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use sinter_model::{
-    Attributes, Bytes, Dim, ElementType, Granularity, Levels, Model, Node, QuantParams, Quantizer, Role, ValueInfo, Weight,
-    elements, guarded, memory_limit,
+    Attributes, Dim, ElementType, Granularity, Levels, Model, Node, QuantParams, Quantizer, Role, ValueInfo, Weight, elements,
 };
 use tch::{Kind, Tensor};
 
 use crate::error::TfliteError;
-use crate::{operators, schema};
-
-/// Reads a file. Values keep TensorFlow's order of axes, channels last; convolutions and pools stand between transpositions, their weights in ONNX's
-/// order. The batch is free where inputs are of one sample. Errors on graphs with state or control flow, and on operators that are not read.
-pub fn load(path: &Path) -> Result<Model, TfliteError> {
-    let read = |source| TfliteError::Read { path: path.to_path_buf(), source };
-    let (bytes, limit) = (Bytes(std::fs::metadata(path).map_err(read)?.len()), memory_limit());
-    if bytes.0 > limit.0 {
-        return Err(TfliteError::Large { bytes, limit });
-    }
-    let mut model = import(&std::fs::read(path).map_err(read)?)?;
-    model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    Ok(model)
-}
-
-/// The same from bytes.
-pub fn import(bytes: &[u8]) -> Result<Model, TfliteError> {
-    guarded(|| Reader::new(bytes)?.model()).unwrap_or_else(|said| Err(TfliteError::Decode(said)))
-}
+use crate::schema;
 
 /// A tensor of the file.
 pub(crate) struct Info<'a> {
@@ -49,17 +29,17 @@ impl Info<'_> {
 /// A model as it is put together.
 pub(crate) struct Reader<'a> {
     pub tensors: Vec<Info<'a>>,
-    codes: Vec<(i32, Option<&'a str>)>,
-    graph: schema::Subgraph<'a>,
-    model: Model,
+    pub codes: Vec<(i32, Option<&'a str>)>,
+    pub graph: schema::Subgraph<'a>,
+    pub model: Model,
     /// Values with their channels in the second place, by tensor.
     channels_first: BTreeMap<usize, String>,
     /// Tensors that something gave.
-    given: BTreeSet<usize>,
+    pub given: BTreeSet<usize>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Result<Self, TfliteError> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, TfliteError> {
         let file = schema::model(bytes).map_err(TfliteError::Decode)?;
         if file.version() != Some(3) {
             return Err(TfliteError::Unsupported(format!("schema version {} is not read, only 3", file.version().unwrap_or(0))));
@@ -90,37 +70,8 @@ impl<'a> Reader<'a> {
         Ok(Self { tensors, codes, graph, model, channels_first: BTreeMap::new(), given: BTreeSet::new() })
     }
 
-    fn model(mut self) -> Result<Model, TfliteError> {
-        let list = |values: Option<flatbuffers::Vector<'a, i32>>| values.into_iter().flatten().collect::<Vec<i32>>();
-        let (inputs, outputs) = (list(self.graph.inputs()), list(self.graph.outputs()));
-        for &input in &inputs {
-            let at = self.index(input)?;
-            let value = self.end(at)?;
-            self.model.graph.inputs.push(value);
-            self.given.insert(at);
-        }
-        for (index, operator) in self.graph.operators().into_iter().flatten().enumerate() {
-            let (code, custom) = self.codes.get(operator.code().unwrap_or(0) as usize).copied().unwrap_or((-1, None));
-            let told = |reason| {
-                let kind = custom.map_or_else(|| operators::name(code), |c| format!("custom operator `{c}`"));
-                TfliteError::Operator { index, kind, reason }
-            };
-            operators::read(&mut self, code, &operator).map_err(|e| told(e.to_string()))?;
-        }
-        for &output in &outputs {
-            let at = self.index(output)?;
-            let value = self.end(at)?;
-            if !self.given.contains(&at) {
-                return Err(TfliteError::Tensor { name: value.name, reason: "nothing gives this output".into() });
-            }
-            self.model.graph.outputs.push(value);
-        }
-        self.model.drop_unused();
-        Ok(self.model)
-    }
-
     /// An input or output of the graph.
-    fn end(&self, at: usize) -> Result<ValueInfo, TfliteError> {
+    pub(crate) fn end(&self, at: usize) -> Result<ValueInfo, TfliteError> {
         let info = &self.tensors[at];
         let element = match (&info.params, info.kind) {
             (Some(_), _) | (None, Kind::Float) => ElementType::Float,
