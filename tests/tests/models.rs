@@ -332,20 +332,6 @@ fn no_layer_is_emptied_by_global_pruning() {
 }
 
 #[test]
-fn a_model_exported_for_one_sample_is_batched() {
-    use sinter_model::Dim;
-    let mut model = build(ZooModel::Lenet5);
-    model.graph.inputs[0].shape[0] = Dim::Fixed(1);
-    model.graph.outputs[0].shape[0] = Dim::Fixed(1);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("one.onnx");
-    save(&model, &path, Storage::Inside).unwrap();
-    let back = load(&path, &Options::default()).unwrap();
-    assert!(back.graph.inputs[0].is_batched());
-    assert_eq!(predict(&back, &samples(&back, 5)).size(), [5, 10]);
-}
-
-#[test]
 fn clustering_after_quantizing_keeps_both() {
     let model = build(ZooModel::Lenet5);
     let (quantize, cluster): (QuantizeConfig, sinter_cluster::ClusterConfig) = (parse("{}"), parse("{ centroids: 12 }"));

@@ -20,9 +20,6 @@ const SLACK: f64 = 1e-5;
 /// Multiply-accumulates of a model for which inputs are searched and errors followed; larger ones take minutes.
 const SMALL: u64 = 4_000_000;
 
-/// A bound of so many times what outputs were seen to be is of no use.
-const BEYOND: f64 = 30.0;
-
 /// The errors of a value: float less integer. Symbols: those of the inputs, then as many for how each was rounded.
 struct Errors(Affine);
 
@@ -94,15 +91,14 @@ pub(crate) fn of_outputs(
         if bound.is_none() {
             unknown.push(format!("the distance of `{}`: an operator on the way is not bounded", output.name));
         }
-        // Beyond the size of what it speaks of a bound says nothing.
-        let at_most = bound.filter(|(most, width)| *most < width.min(BEYOND * size)).map(|(most, _)| most);
+        let at_most = bound.filter(|most| most.is_finite());
         distances.push(Distance { output: output.name.clone(), at_most, at_least: apart, size });
     }
     Ok(distances)
 }
 
-/// The largest error of each output, and how far the output itself reaches.
-fn bounds(pair: &Pair, inputs: (f64, f64)) -> Result<BTreeMap<String, (f64, f64)>, CertifyError> {
+/// The largest error of each output.
+fn bounds(pair: &Pair, inputs: (f64, f64)) -> Result<BTreeMap<String, f64>, CertifyError> {
     let Pair { model, twin, .. } = pair;
     let mut zones: BTreeMap<String, Zone> = BTreeMap::new();
     let mut errors: BTreeMap<String, Errors> = BTreeMap::new();
@@ -129,9 +125,7 @@ fn bounds(pair: &Pair, inputs: (f64, f64)) -> Result<BTreeMap<String, (f64, f64)
     for output in &model.graph.outputs {
         if let (Some(zone), Some(error)) = (zones.get(&output.name), errors.get(&output.name)) {
             let top = |t: Tensor| t.f_max()?.f_double_value(&[]);
-            let size = top(zone.magnitude()?)?;
-            let width = top(zone.high.f_sub(&zone.low)?)?;
-            found.insert(output.name.clone(), (top(error.most()?)? + SLACK * size, width));
+            found.insert(output.name.clone(), top(error.most()?)? + SLACK * top(zone.magnitude()?)?);
         }
     }
     Ok(found)
@@ -352,12 +346,16 @@ mod tests {
         fn bounds_hold_what_searches_find(seed in 0i64..10_000, convolution in any::<bool>(), bits in 4u8..9) {
             let model = network(seed, convolution, bits);
             let inputs = (-1.0, 1.0);
-            for reference in [Reference::Trained, Reference::Unrounded] {
+            let mut float = model.copy();
+            float.activations.clear();
+            float.weights.values_mut().for_each(|w| w.drop_quantizer());
+            let float = Reference::Float { model: Box::new(float), name: "the float model".into() };
+            for reference in [float, Reference::Unrounded] {
                 let pair = Pair::new(&model, &reference).unwrap();
                 let bounds = bounds(&pair, inputs).unwrap();
                 let found = search(&model, &pair.runnable().unwrap(), inputs).unwrap();
-                let (most, _) = bounds[&model.graph.outputs[0].name];
-                let told = format!("{reference:?}: {} found, {most} bounded", found[0].apart);
+                let most = bounds[&model.graph.outputs[0].name];
+                let told = format!("from {}: {} found, {most} bounded", reference.text(), found[0].apart);
                 prop_assert!(found[0].apart <= most, "{told}");
                 // What saturates on one side alone is large and found; what rounding adds up to is rarely met.
                 let of_use = most < 30.0 * found[0].apart + 0.1 || matches!(reference, Reference::Unrounded);

@@ -17,8 +17,6 @@ mod zone;
 use serde::{Deserialize, Serialize};
 use sinter_model::Model;
 
-use reference::Pair;
-
 pub use absorb::absorb;
 pub use error::CertifyError;
 pub use reference::Reference;
@@ -74,13 +72,16 @@ pub struct Range {
 pub struct Distance {
     /// The output.
     pub output: String,
-    /// No input gives more; `None` where the bound would be of no use.
+    /// No input gives more; `None` where an operator on the way is not bounded.
     pub at_most: Option<f64>,
     /// An input gives as much.
     pub at_least: f64,
     /// The largest magnitude of the reference's output that was met, to compare with.
     pub size: f64,
 }
+
+/// A bound of so many times what outputs were seen to be is of no use to a reader.
+const BEYOND: f64 = 30.0;
 
 impl Certificate {
     /// Whether no sum can wrap.
@@ -98,7 +99,7 @@ impl Certificate {
         };
         let saturates = self.ranges.iter().filter(|r| r.saturates).count();
         let from = &self.reference;
-        let distance = self.distance.iter().map(|d| match d.at_most {
+        let distance = self.distance.iter().map(|d| match d.at_most.filter(|most| *most < BEYOND * d.size) {
             Some(most) => format!(
                 "; `{}` is at most {} from {from}, and {} somewhere, where outputs reach {}",
                 d.output,
@@ -166,10 +167,8 @@ fn digits(value: f64) -> String {
 /// it also tells how far it can be from a reference. Errors on a model that does not run.
 pub fn certify(model: &Model, inputs: Option<(f64, f64)>, reference: &Reference) -> Result<Certificate, CertifyError> {
     let mut unknown = Vec::new();
-    if let Reference::Float(_) = reference {
-        // Another graph is an error of who gave it.
-        Pair::new(model, reference)?;
-    }
+    // Another graph is an error of who gave it.
+    reference.fits(model)?;
     // Sums need no more than the quantizers: what fails behind them leaves them standing.
     let layers = layers::of_layers(model, &mut unknown)?;
     let inputs = inputs.map_or_else(|| inputs::of_inputs(model), Ok);

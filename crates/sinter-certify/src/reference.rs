@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sinter_model::{Attributes, Model, Node, Weight};
+use sinter_model::{Attributes, Model, Node, OpError, Weight, fold_batch_norm};
 use tch::Tensor;
 
 use crate::bounds::run;
@@ -11,22 +11,30 @@ use crate::error::CertifyError;
 /// What an integer model is compared with.
 #[derive(Debug)]
 pub enum Reference {
-    /// The same graph with its weights as they were trained, and no quantizer on any value.
-    Trained,
-    /// The same graph without rounding, each value kept within what its quantizer holds: all that a file by others tells. Converters leave out a Relu
-    /// where a quantizer begins at 0, so its ends belong to the model.
+    /// The same graph and weights without rounding of values, each kept within what its quantizer holds: all that a file by others tells. Converters
+    /// leave out a Relu where a quantizer begins at 0, so its ends belong to the model.
     Unrounded,
-    /// The float model that was quantized.
-    Float(Box<Model>),
+    /// A float model with the same nodes: batch normalisations may be folded since, and activations left out that a quantizer's ends stand for.
+    Float {
+        /// The model.
+        model: Box<Model>,
+        /// What it is, in words.
+        name: String,
+    },
 }
 
 impl Reference {
     /// In words.
-    pub fn text(&self) -> &'static str {
+    pub fn text(&self) -> &str {
         match self {
-            Self::Trained | Self::Float(_) => "the float model",
             Self::Unrounded => "itself without rounding",
+            Self::Float { name, .. } => name,
         }
+    }
+
+    /// Whether a model can be compared with it. Errors on a float model that is another graph, with what has no counterpart.
+    pub fn fits(&self, model: &Model) -> Result<(), CertifyError> {
+        Pair::new(model, self).map(drop)
     }
 }
 
@@ -43,13 +51,17 @@ pub(crate) struct Pair {
 impl Pair {
     /// Errors where a float model is another graph.
     pub fn new(model: &Model, reference: &Reference) -> Result<Self, CertifyError> {
-        let mut twin = model.copy();
-        twin.weights.values_mut().for_each(|w| w.drop_quantizer());
-        twin.activations.clear();
         match reference {
-            Reference::Trained => Ok(Self { model: model.copy(), twin, clips: false }),
-            Reference::Unrounded => Ok(Self { model: model.copy(), twin, clips: true }),
-            Reference::Float(float) => matched(model, float),
+            Reference::Unrounded => {
+                let mut twin = model.copy();
+                twin.activations.clear();
+                Ok(Self { model: model.copy(), twin, clips: true })
+            }
+            Reference::Float { model: float, .. } => matched(model, float).or_else(|as_it_is| {
+                let mut folded = float.copy();
+                fold_batch_norm(&mut folded).map_err(OpError::from)?;
+                matched(model, &folded).map_err(|_| as_it_is)
+            }),
         }
     }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use prost::Message;
 use sinter_model::{
-    Attribute, Attributes, Bytes, Dim, ElementType, Graph, Mode, Model, Node, Role, ValueInfo, Weight, elements, guarded,
-    memory_limit,
+    Attribute, Attributes, Bytes, Dim, ElementType, Model, Node, Role, ValueInfo, Weight, elements, guarded, memory_limit,
 };
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use crate::batch::free_the_batch;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
@@ -296,44 +296,4 @@ fn check_finite(model: &Model) -> Result<(), OnnxError> {
         }
     }
     Ok(())
-}
-
-/// A model exported for one sample runs on batches too when nothing in it insists on one: try with two.
-fn free_the_batch(model: &mut Model) {
-    let one = |shape: &[Dim]| shape.first() == Some(&Dim::Fixed(1));
-    let Graph { inputs, outputs, .. } = &model.graph;
-    if inputs.is_empty() || !inputs.iter().chain(outputs).all(|v| one(&v.shape)) {
-        return;
-    }
-    let mut trial = model.copy();
-    for value in trial.graph.inputs.iter_mut().chain(&mut trial.graph.outputs) {
-        value.shape[0] = Dim::Free("batch".into());
-    }
-    let works = tch::no_grad(|| {
-        let inputs: Vec<Tensor> = trial
-            .graph
-            .inputs
-            .iter()
-            .map(|i| match i.element {
-                ElementType::Float => Tensor::randn(i.concrete(2), (Kind::Float, tch::Device::Cpu)),
-                other => Tensor::zeros(i.concrete(2), (other.kind(), tch::Device::Cpu)),
-            })
-            .collect();
-        let runner = sinter_exec::Runner::new(&trial).ok()?;
-        let both = runner.run(&inputs, Mode::Predict).ok()?;
-        // Each sample alone must give what it gives in company: nothing may mix samples.
-        let mut agree = true;
-        for sample in 0..2 {
-            let alone: Vec<Tensor> = inputs.iter().map(|t| t.narrow(0, sample, 1)).collect();
-            for (a, b) in runner.run(&alone, Mode::Predict).ok()?.iter().zip(&both) {
-                let same = b.dim() > 0 && b.size()[0] == 2 && a.allclose(&b.narrow(0, sample, 1), 1e-3, 1e-4, true);
-                agree = agree && same;
-            }
-        }
-        Some(agree)
-    });
-    if works == Some(true) {
-        model.graph.inputs = trial.graph.inputs;
-        model.graph.outputs = trial.graph.outputs;
-    }
 }

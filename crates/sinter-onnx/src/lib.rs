@@ -3,6 +3,7 @@
 //! [`load`] reads a file of opset 13 to 21 (and 7 to 12, but for the few operators that meant something else then), lists everything that is not supported at once, infers shapes, folds shape
 //! arithmetic away and checks the weights. [`save`] writes opset 21.
 
+mod batch;
 mod error;
 mod export;
 mod fold;

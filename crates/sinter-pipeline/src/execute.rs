@@ -239,11 +239,24 @@ impl Run<'_> {
         }
     }
 
+    /// The last model whose values no stage had quantized, and the stage that then did.
+    fn before_integers(&self, result: &Model) -> Option<(String, Model)> {
+        if result.activations.is_empty() {
+            return None;
+        }
+        let stages = self.plan.stages.len();
+        let models =
+            (0..stages).rev().map_while(|at| Some((self.plan.stage_name(at + 1), self.store.model(&self.plan.keys[at].name)?)));
+        models.into_iter().find(|(_, model)| model.activations.is_empty())
+    }
+
     /// Artefacts, verdicts and the report. `report.html` comes before `run.json`: where that is, all is.
     fn finish(&self, options: &RunOptions, models: (&Model, &Model), measured: &[Measured]) -> Result<RunOutcome, RunError> {
         let (plan, folder) = (self.plan, self.folder.as_path());
         let (float, result) = (Snapshot::new(models.0), Snapshot::new(models.1));
-        let artefacts = artefacts::write(plan, (&float, &result), measured, folder, options.measure, self.events)?;
+        let before = self.before_integers(result.model);
+        let before = before.as_ref().map(|(stage, model)| (stage.as_str(), model));
+        let artefacts = artefacts::write(plan, (&float, &result), before, measured, folder, options.measure, self.events)?;
         let mut record = record::of_run(plan, measured, (&float, &result), folder)?;
         record.artifacts = artefacts.files;
         record.measured = artefacts.measured;

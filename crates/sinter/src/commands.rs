@@ -112,7 +112,8 @@ fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json:
     let reference = match float {
         Some(float) => {
             let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, ..Default::default() });
-            Reference::Float(Box::new(read.map_err(|e| wrong(format!("{}: {e}", float.display())))?))
+            let model = read.map_err(|e| wrong(format!("{}: {e}", float.display())))?;
+            Reference::Float { model: Box::new(model), name: "the float model".into() }
         }
         None => Reference::Unrounded,
     };

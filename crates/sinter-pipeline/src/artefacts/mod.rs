@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sinter_data::DataError;
 use sinter_exec::ExecError;
 use sinter_export::{QdqError, RuntimeError, device::LowerError};
-use sinter_model::{OpError, WriteError, write_whole};
+use sinter_model::{Model, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
 use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow};
 use sinter_train::{Event, Events};
@@ -122,6 +122,8 @@ struct Writer<'a> {
     plan: &'a Plan,
     float: &'a Snapshot<'a>,
     result: &'a Snapshot<'a>,
+    /// The model before its values were quantized, and the stage that did.
+    before: Option<(&'a str, &'a Model)>,
     /// Of the float model and of the result.
     measured: (&'a Measured, &'a Measured),
     /// The run's folder.
@@ -138,13 +140,15 @@ struct Writer<'a> {
 pub(crate) fn write(
     plan: &Plan,
     (float, result): (&Snapshot, &Snapshot),
+    before: Option<(&str, &Model)>,
     measured: &[Measured],
     folder: &Path,
     execute: bool,
     events: Events,
 ) -> Result<Artefacts, Unwritten> {
     let measured = (&measured[plan.training_stages()], &measured[measured.len() - 1]);
-    let mut writer = Writer { plan, float, result, measured, folder, execute, events, arena: None, done: Artefacts::default() };
+    let mut writer =
+        Writer { plan, float, result, before, measured, folder, execute, events, arena: None, done: Artefacts::default() };
     if plan.config.export.iter().any(|e| *e != Export::Packed) {
         writer.certify().map_err(|source| Unwritten { file: "artifacts/certificate.json", source })?;
     }

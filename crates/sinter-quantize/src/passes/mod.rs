@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod choose_bits;
+mod compare;
 mod correct_biases;
 mod decide_rounding;
 mod dynamic;
@@ -90,6 +91,7 @@ pub(crate) const PASSES: &[&dyn Pass] = &[
     &dynamic::Dynamic,
     &lift::Lift,
     &integer_biases::IntegerBiases,
+    &compare::Compare,
 ];
 
 /// The passes of a plan, and what each does.

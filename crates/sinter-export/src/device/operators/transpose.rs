@@ -64,11 +64,35 @@ impl DeviceOperator for Transpose {
     fn kernel(&self, io: &Io) -> Result<Box<dyn Kernel>, LowerError> {
         io.params(0)?;
         io.result()?;
-        let shape = four(&io.input(0).shape, 1).ok_or_else(|| io.refuse("has more than four axes"))?;
-        let more = 4 - self.order.len();
-        let order = std::array::from_fn(|i| if i < more { i } else { self.order[i - more] + more });
+        let (shape, order) = joined(&io.input(0).shape, &self.order);
+        let refused = || io.refuse("moves more than four blocks of axes");
+        let more = 4usize.checked_sub(order.len()).ok_or_else(refused)?;
+        let shape = four(&shape, 1).ok_or_else(refused)?;
+        let order = std::array::from_fn(|i| if i < more { i } else { order[i - more] + more });
         Ok(Box::new(TransposeKernel { shape, order }))
     }
+}
+
+/// The same with as few axes as do: those of length one left out, and neighbours that stay neighbours as one. A shuffle of channels has five axes, and
+/// moves four.
+fn joined(shape: &[i64], order: &[usize]) -> (Vec<i64>, Vec<usize>) {
+    let long: Vec<usize> = order.iter().copied().filter(|&a| shape[a] != 1).collect();
+    // Blocks in their new order, each a first axis and its length.
+    let mut blocks: Vec<(usize, i64)> = Vec::new();
+    let mut last = None;
+    for &axis in &long {
+        // Neighbours but for axes of length one between them.
+        let follows = last.is_some_and(|before: usize| before < axis && !long.iter().any(|&a| before < a && a < axis));
+        match blocks.last_mut().filter(|_| follows) {
+            Some((_, length)) => *length *= shape[axis],
+            None => blocks.push((axis, shape[axis])),
+        }
+        last = Some(axis);
+    }
+    let mut before = blocks.clone();
+    before.sort_unstable();
+    let place = |axis: usize| before.iter().filter(|(other, _)| *other < axis).count();
+    (before.iter().map(|(_, length)| *length).collect(), blocks.iter().map(|(axis, _)| place(*axis)).collect())
 }
 
 /// Four axes at most: lengths before, and which axis comes at each place.
@@ -94,5 +118,20 @@ impl Kernel for TransposeKernel {
         let shape = call.number("int32_t", "shape", "[4]", &format!("{{{}}}", list(self.shape)));
         let order = call.number("int32_t", "order", "[4]", &format!("{{{}}}", list(self.order)));
         format!("sinter_transpose({shape}, {order}, {x}, {y});")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn axes_that_stay_together_are_one() {
+        assert_eq!(joined(&[1, 2, 4, 6, 6], &[0, 2, 1, 3, 4]), (vec![2, 4, 36], vec![1, 0, 2]));
+        assert_eq!(joined(&[1, 6, 6, 2, 4], &[0, 1, 2, 4, 3]), (vec![36, 2, 4], vec![0, 2, 1]));
+        assert_eq!(joined(&[3, 1, 5], &[2, 1, 0]), (vec![3, 5], vec![1, 0]));
+        assert_eq!(joined(&[1, 3, 5], &[0, 1, 2]), (vec![15], vec![0]));
+        assert_eq!(joined(&[1, 1], &[1, 0]), (vec![], vec![]));
+        assert_eq!(joined(&[2, 3, 4, 5, 6], &[4, 3, 2, 1, 0]).0.len(), 5);
     }
 }

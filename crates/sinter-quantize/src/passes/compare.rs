@@ -1,0 +1,98 @@
+//! What rounding took from the outputs, said where it is much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sinter_data::Order;
+use sinter_exec::Runner;
+use sinter_model::{Mode as Run, Model, OpResult};
+use sinter_train::StageError;
+use tch::Tensor;
+
+use super::{Needs, Pass};
+use crate::config::Mode;
+use crate::resolved::Resolved;
+use crate::state::State;
+
+/// Samples that both models are run on.
+const SAMPLES: usize = 64;
+/// From this share of an output's size on it is told.
+const MUCH: f64 = 0.25;
+
+/// Runs the model beside what it was before it was rounded, and names the layer that is to blame where outputs moved by a quarter of their size. Costs two
+/// runs on a few samples.
+#[derive(Debug)]
+pub(crate) struct Compare;
+
+impl Pass for Compare {
+    fn name(&self) -> &'static str {
+        "compare"
+    }
+
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
+        &[Needs::Samples]
+    }
+
+    fn applies(&self, resolved: &Resolved) -> Option<String> {
+        (resolved.config.mode == Mode::Ptq).then(|| "how far outputs moved".to_string())
+    }
+
+    fn run(&self, state: &mut State) -> Result<(), StageError> {
+        let Some(float) = &state.float else { return Ok(()) };
+        let split = state.samples.sample(SAMPLES, state.context.seed);
+        let Some(batch) = split.batches(SAMPLES, Order::Stored).next().transpose()? else { return Ok(()) };
+        let outputs: BTreeSet<String> = float.graph.outputs.iter().map(|o| o.name.clone()).collect();
+        let moved = |values: BTreeSet<String>| -> Result<BTreeMap<String, f64>, StageError> {
+            let wanted = values_of(float, &batch.x, &values)?;
+            let found = values_of(&state.model, &batch.x, &values)?;
+            let both = wanted.iter().filter_map(|(name, value)| Some((name, value, found.get(name)?)));
+            let each = both.map(|(name, a, b)| Ok((name.clone(), apart(a, b).map_err(StageError::weight(name))?)));
+            each.collect()
+        };
+        let most = moved(outputs)?.into_values().fold(0.0, f64::max);
+        if most < MUCH {
+            return Ok(());
+        }
+        // The layer that adds the most to what it reads.
+        let layers = float.layers();
+        let nodes: Vec<_> = layers.iter().map(|l| &float.graph.nodes[l.node]).collect();
+        let around = nodes.iter().flat_map(|n| [n.inputs[0].clone(), n.outputs[0].clone()]).collect();
+        let each = moved(around)?;
+        let adds = |n: &&sinter_model::Node| {
+            let at = |name: &str| each.get(name).copied().unwrap_or(0.0);
+            at(&n.outputs[0]) - at(&n.inputs[0])
+        };
+        let Some(worst) = nodes.into_iter().max_by(|a, b| adds(a).total_cmp(&adds(b))) else { return Ok(()) };
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share.min(10.0));
+        state.context.note(format!(
+            "rounding moved outputs by {} of their size on {} samples, and most of it comes in at `{}` ({}): give that layer more bits or leave it in \
+             float under `layers`, or train through the rounding (`mode: qat`)",
+            percent(most),
+            batch.x.size().first().copied().unwrap_or(0),
+            worst.name,
+            percent(adds(&worst)),
+        ));
+        Ok(())
+    }
+}
+
+/// Values by name; inputs are as they come.
+fn values_of(model: &Model, x: &Tensor, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>, StageError> {
+    let mut found = BTreeMap::new();
+    tch::no_grad(|| -> Result<(), StageError> {
+        Runner::new(model)?.run_tapped(&[x.shallow_clone()], Run::Predict, &mut |name, value| {
+            if wanted.contains(name) {
+                found.insert(name.to_string(), value.shallow_clone());
+            }
+            Ok(())
+        })?;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The largest difference as a share of the largest magnitude.
+fn apart(wanted: &Tensor, found: &Tensor) -> OpResult<f64> {
+    let top = |t: Tensor| -> OpResult<f64> { Ok(t.f_abs()?.f_max()?.f_double_value(&[])?) };
+    let size = top(wanted.f_to_kind(tch::Kind::Double)?)?;
+    Ok(if size > 0.0 { top(found.f_sub(wanted)?)? / size } else { 0.0 })
+}
