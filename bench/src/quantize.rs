@@ -152,9 +152,9 @@ fn differing(name: &str, float: &Model, folder: &Path, data: &Dataset) -> Outcom
     let top = |y: &Tensor| -> Outcome<Vec<i64>> { Ok(to_i64s(&y.f_argmax(1, false)?)?) };
     let (mut different, mut count) = (0, 0);
     for batch in data.test.batches(64, Order::Stored) {
-        let x = batch?.x;
+        let x = batch?.inputs.remove(0);
         let simulated = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict))?.swap_remove(0);
-        let (ours, theirs) = (top(&simulated)?, top(&runtime.run(&x)?)?);
+        let (ours, theirs) = (top(&simulated)?, top(&runtime.run(std::slice::from_ref(&x))?)?);
         different += ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
         count += ours.len();
     }
@@ -200,7 +200,7 @@ fn run_all(model: &Model, split: &Split) -> Outcome<()> {
     let runner = tch::no_grad(|| Runner::new(model))?;
     for batch in split.batches(64, Order::Stored) {
         let batch = batch?;
-        tch::no_grad(|| runner.run(&[batch.x], Mode::Predict))?;
+        tch::no_grad(|| runner.run(&batch.inputs, Mode::Predict))?;
     }
     Ok(())
 }
@@ -215,7 +215,7 @@ fn score(model: &Model, folder: &Path, data: &Dataset) -> Outcome<f64> {
     let path = folder.join("ours.onnx");
     explicit(model)?.save(&path)?;
     let mut runtime = OnnxRuntime::open(&path)?;
-    let mut predict = |x: &Tensor| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
+    let mut predict = |x: &[Tensor]| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
     Ok(evaluate_with(&mut predict, &data.test, data.task, None, None)?.value)
 }
 
@@ -223,7 +223,7 @@ fn write_arrays(path: &Path, split: &Split) -> Outcome<()> {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     for batch in split.batches(256, Order::Stored) {
         let batch = batch?;
-        values.extend(to_f32s(&batch.x)?);
+        values.extend(to_f32s(batch.x())?);
         labels.extend(batch.y.as_ref().map(to_i64s).transpose()?.unwrap_or_default());
     }
     let count = labels.len() as u64;

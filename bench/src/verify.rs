@@ -76,7 +76,7 @@ fn reference(pipeline: &Path, folder: &Path, place: &Path, samples: usize) -> Ou
     let mut shape = Vec::new();
     let mut count = 0u64;
     for batch in plan.data.test.batches(1, Order::Stored).take(samples) {
-        let x: Tensor = batch?.x;
+        let x: Tensor = batch?.inputs.remove(0);
         shape = x.size()[1..].iter().map(|&n| n as u64).collect();
         let sample = integers(&program, &[x.shallow_clone()])?;
         fixed.extend(run(&program, &sample, Rounding::Fixed)?.swap_remove(0));

@@ -133,7 +133,7 @@ fn a_batch_of_one_is_made_free_where_samples_stay_apart() {
         let together = run(&model, &x);
         let mut runtime = OnnxRuntime::open(&path).unwrap();
         for sample in 0..3 {
-            let alone = runtime.run(&x.narrow(0, sample, 1)).unwrap();
+            let alone = runtime.run(&[x.narrow(0, sample, 1)]).unwrap();
             let off = (together.narrow(0, sample, 1) - alone).abs().max().double_value(&[]);
             assert!(off < 1e-4, "{}: sample {sample} is off by {off}", case.what);
         }

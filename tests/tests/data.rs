@@ -17,7 +17,7 @@ fn all(split: &sinter_data::Split, order: Order) -> (Vec<f32>, Vec<i64>) {
     let (mut x, mut y) = (vec![], vec![]);
     for batch in split.batches(7, order) {
         let batch = batch.unwrap();
-        x.extend(to_f32s(&batch.x).unwrap());
+        x.extend(to_f32s(batch.x()).unwrap());
         y.extend(batch.y.map(|y| to_i64s(&y).unwrap()).unwrap_or_default());
     }
     (x, y)

@@ -28,7 +28,7 @@ fn agreement(model: &Model, program: &Program, data: &Dataset, rounding: Roundin
     let (mut near, mut same, mut all) = (0, 0, 0);
     let q = program.tensors[program.outputs[0]].quantization.clone().unwrap();
     for batch in data.test.batches(1, Order::Stored) {
-        let x = batch.unwrap().x;
+        let x = batch.unwrap().inputs.remove(0);
         let wanted = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
         let got = run(program, &integers(program, &[x]).unwrap(), rounding).unwrap().remove(0);
         for (v, got) in to_f32s(&wanted).unwrap().into_iter().zip(got) {
@@ -69,7 +69,7 @@ fn the_c_source_answers_as_the_reference() {
     let data = bars(folder.path(), 256, 64, CENTRED);
     let program = lower(&quantized(everything(), &data)).unwrap();
     for (i, batch) in data.test.batches(1, Order::Stored).take(4).enumerate() {
-        let sample = integers(&program, &[batch.unwrap().x]).unwrap();
+        let sample = integers(&program, &[batch.unwrap().inputs.remove(0)]).unwrap();
         let source = c::source(&program, &tflite(&program), &sample, Some(1234)).unwrap();
         let place = folder.path().join(format!("c{i}"));
         std::fs::create_dir(&place).unwrap();
@@ -95,7 +95,8 @@ fn estimated_flash_holds_what_compilers_say() {
         [("everything", everything()), ("lenet", sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap())];
     for (name, float) in models {
         let program = lower(&quantized(float, &data)).unwrap();
-        let sample = integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().x]).unwrap();
+        let sample =
+            integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().inputs.remove(0)]).unwrap();
         let (low, high) = c::flash(&program).unwrap();
         let constants = c::source(&program, &tflite(&program), &sample, None).unwrap().constant_bytes as u64;
         assert!(constants < low && low < high && high - low < 5000, "{name}: {constants}, {low}, {high}");
@@ -125,7 +126,7 @@ fn boards_answer_as_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     let data = bars(folder.path(), 128, 16, CENTRED);
     let program = lower(&quantized(everything(), &data)).unwrap();
-    let sample = integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().x]).unwrap();
+    let sample = integers(&program, &[data.test.batches(1, Order::Stored).next().unwrap().unwrap().inputs.remove(0)]).unwrap();
     for (file, content) in &c::source(&program, &tflite(&program), &sample, None).unwrap().files {
         std::fs::write(folder.path().join(file), content).unwrap();
     }
@@ -153,7 +154,7 @@ fn masks_do_not_wipe_scores_out() {
         let runner = Runner::new(&float).unwrap();
         let (mut off, mut all) = (0f64, 0f64);
         for batch in data.test.batches(1, Order::Stored) {
-            let x = batch.unwrap().x;
+            let x = batch.unwrap().inputs.remove(0);
             let wanted = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
             let got = run(&program, &integers(&program, &[x]).unwrap(), Rounding::Fixed).unwrap().remove(0);
             for (wanted, got) in to_f32s(&wanted).unwrap().into_iter().zip(got) {

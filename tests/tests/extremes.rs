@@ -156,7 +156,7 @@ proptest! {
     ) {
         tch::set_num_threads(1);
         let (float, data) = (model(&each, shortcut, average, seed), data(kind, seed));
-        let x = data.test.batches(9, Order::Stored).next().unwrap().unwrap().x;
+        let x = data.test.batches(9, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
         let wanted = predict(&float, &x);
         prop_assert!(finite(&wanted));
         let folder = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ proptest! {
             // Exported.
             let path = folder.path().join("m.onnx");
             explicit(&model).unwrap().save(&path).unwrap();
-            let exported = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+            let exported = OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap();
             prop_assert!(finite(&exported), "{} {}: ONNX Runtime is not finite", target.name, text);
             let apart = (&exported - &simulated).abs().max().double_value(&[]);
             let inner = model.activations.values().map(|q| f64::from(q.scales().unwrap()[0])).fold(step, f64::max);

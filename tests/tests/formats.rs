@@ -21,7 +21,7 @@ fn packed_files_are_read() {
     );
     tch::manual_seed(1);
     let x = Tensor::randn([64, 1, 12, 12], (Kind::Float, Device::Cpu));
-    let old = OnnxRuntime::open(&fixture("formats/packed-2.onnx")).unwrap().run(&x).unwrap();
+    let old = OnnxRuntime::open(&fixture("formats/packed-2.onnx")).unwrap().run(std::slice::from_ref(&x)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     explicit(&model).unwrap().save(&folder.path().join("again.onnx")).unwrap();
     // Of that version the file left its output unquantized where the model has a quantizer there.
@@ -29,7 +29,7 @@ fn packed_files_are_read() {
         Some(quantizer) => quantizer.apply(&old).unwrap(),
         None => old,
     };
-    assert_eq!(OnnxRuntime::open(&folder.path().join("again.onnx")).unwrap().run(&x).unwrap(), old);
+    assert_eq!(OnnxRuntime::open(&folder.path().join("again.onnx")).unwrap().run(std::slice::from_ref(&x)).unwrap(), old);
     let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().swap_remove(0);
     // Kernels of some processors saturate sums of two products; on the whole the simulation answers as they do.
     let off = (&ours - &old).abs().mean(Kind::Float).double_value(&[]);

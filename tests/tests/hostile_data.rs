@@ -17,7 +17,7 @@ fn stored(split: &Split) -> Result<(Vec<f32>, Vec<i64>), String> {
     let (mut x, mut y) = (vec![], vec![]);
     for batch in split.batches(5, Order::Stored) {
         let batch = batch.map_err(|e| e.to_string())?;
-        x.extend(to_f32s(&batch.x).unwrap());
+        x.extend(to_f32s(batch.x()).unwrap());
         y.extend(batch.y.map(|y| to_i64s(&y).unwrap()).unwrap_or_default());
     }
     Ok((x, y))

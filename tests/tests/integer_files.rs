@@ -156,7 +156,9 @@ fn run(model: &Model, x: &Tensor) -> Tensor {
 }
 
 fn reads(path: &Path, x: &Tensor, what: &str) {
-    let wanted = OnnxRuntime::open(path).and_then(|mut r| r.run(x)).unwrap_or_else(|e| panic!("{what}, in ONNX Runtime: {e}"));
+    let wanted = OnnxRuntime::open(path)
+        .and_then(|mut r| r.run(std::slice::from_ref(x)))
+        .unwrap_or_else(|e| panic!("{what}, in ONNX Runtime: {e}"));
     let read = load(path, &Options::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
     let absorbed = absorb(&read).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(absorbed.graph.outputs[0].name, "y", "{what}");

@@ -31,7 +31,7 @@ fn in_runtime(model: &Model, x: &Tensor) -> Tensor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     save(model, &path, Storage::Inside).unwrap();
-    OnnxRuntime::open(&path).unwrap().run(x).unwrap()
+    OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(x)).unwrap()
 }
 
 /// What ONNX Runtime makes of the exported file.
@@ -39,7 +39,7 @@ fn exported(model: &Model, x: &Tensor) -> Tensor {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     explicit(model).unwrap().save(&path).unwrap();
-    OnnxRuntime::open(&path).unwrap().run(x).unwrap()
+    OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(x)).unwrap()
 }
 
 fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
@@ -103,8 +103,8 @@ fn real_models_agree_with_onnx_runtime() {
             parse(&format!("name: d\nsource: {{ {source} }}\nnormalize: {{ divide: 1 }}\nsplit: {{ limit_test: 400 }}"));
         let data = Dataset::open(&config).unwrap();
         let batch = data.test.batches(64, sinter_data::Order::Stored).next().unwrap().unwrap();
-        let ours = predict(&model, &batch.x);
-        let theirs = OnnxRuntime::open(&path).unwrap().run(&batch.x).unwrap();
+        let ours = predict(&model, batch.x());
+        let theirs = OnnxRuntime::open(&path).unwrap().run(&batch.inputs).unwrap();
         assert!(close(&ours, &theirs, 1e-4), "{file}: {}", (&ours - &theirs).abs().max().double_value(&[]));
         // The published accuracy, give or take the sampling error of 400 (or 200) samples.
         let quality = sinter_task::evaluate(&model, &data.test, data.task, None, None).unwrap();

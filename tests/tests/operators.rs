@@ -36,7 +36,7 @@ fn data(folder: &Path) -> Dataset {
 }
 
 fn samples(data: &Dataset, count: usize) -> Vec<Tensor> {
-    data.test.batches(1, Order::Stored).take(count).map(|b| b.unwrap().x).collect()
+    data.test.batches(1, Order::Stored).take(count).map(|b| b.unwrap().inputs.remove(0)).collect()
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn the_interpreter_answers_as_onnx_runtime() {
     let path = folder.path().join("case.onnx");
     for (name, model) in operators() {
         save(&model, &path, Storage::Inside).unwrap();
-        let (ours, theirs) = (predict(&model, &x), OnnxRuntime::open(&path).unwrap().run(&x).unwrap());
+        let (ours, theirs) = (predict(&model, &x), OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap());
         let off = (&ours - &theirs).abs().max().double_value(&[]);
         assert!(ours.size() == theirs.size() && off < 1e-5, "{name}: off by {off}");
     }

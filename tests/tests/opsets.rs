@@ -152,12 +152,15 @@ fn every_form_is_read_and_written() {
         for opset in case.opsets.clone() {
             let what = format!("{} of opset {opset}", case.kind);
             write(&given, &case, opset);
-            let wanted =
-                OnnxRuntime::open(&given).and_then(|mut r| r.run(&x)).unwrap_or_else(|e| panic!("{what}, as given: {e}"));
+            let wanted = OnnxRuntime::open(&given)
+                .and_then(|mut r| r.run(std::slice::from_ref(&x)))
+                .unwrap_or_else(|e| panic!("{what}, as given: {e}"));
             let model = load(&given, &Options::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
             let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
             save(&model, &again, Storage::Inside).unwrap();
-            let theirs = OnnxRuntime::open(&again).and_then(|mut r| r.run(&x)).unwrap_or_else(|e| panic!("{what}, written: {e}"));
+            let theirs = OnnxRuntime::open(&again)
+                .and_then(|mut r| r.run(std::slice::from_ref(&x)))
+                .unwrap_or_else(|e| panic!("{what}, written: {e}"));
             for (who, value) in [("interpreter", &ours), ("written file", &theirs)] {
                 let off = (value - &wanted).abs().max().double_value(&[]);
                 assert!(value.size() == wanted.size() && off < 1e-4, "{what}: the {who} is off by {off}");

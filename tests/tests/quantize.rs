@@ -91,10 +91,10 @@ const TRAINED: &str = "mode: qat, finetune: { epochs: 12, lr: 3e-3, batch_size: 
 
 /// The answers of the simulation and of the exported file in ONNX Runtime to the first 32 test samples.
 fn answers(model: &Model, data: &Dataset, folder: &std::path::Path) -> (Tensor, Tensor) {
-    let x = data.test.batches(32, Order::Stored).next().unwrap().unwrap().x;
+    let x = data.test.batches(32, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let path = folder.join("model.onnx");
     explicit(model).unwrap().save(&path).unwrap();
-    let real = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+    let real = OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap();
     (tch::no_grad(|| Runner::new(model).unwrap().run(&[x], Mode::Predict)).unwrap().swap_remove(0), real)
 }
 
@@ -246,7 +246,7 @@ fn normalised() -> Model {
 fn moving_scale_between_layers_lowers_the_error() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = trained(folder.path());
-    let x = data.test.batches(256, Order::Stored).next().unwrap().unwrap().x;
+    let x = data.test.batches(256, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let run =
         |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0));
     let error =
@@ -333,7 +333,7 @@ fn quantization_follows_the_target() {
     let (data, _) = trained(folder.path());
     tch::manual_seed(3);
     let float = ZooModel::DsCnn.build(&[1, 12, 12], 4).unwrap();
-    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().x;
+    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let configs = sinter_fixtures::root().join("configs/targets");
     let mut seen = 0;
     for entry in std::fs::read_dir(configs).unwrap() {
@@ -356,7 +356,7 @@ fn quantization_follows_the_target() {
         assert_eq!(centred, activation != "int8" || target.name == "npu", "{}", target.name);
         let path = folder.path().join("model.onnx");
         explicit(&model).unwrap().save(&path).unwrap();
-        let real = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+        let real = OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap();
         let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().swap_remove(0));
         let off = (&ours - &real).abs().mean(Kind::Float).double_value(&[]);
         assert!(off < 0.02 * ours.abs().max().double_value(&[]), "{}: off by {off}", target.name);

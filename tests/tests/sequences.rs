@@ -27,7 +27,7 @@ fn quantized(model: &Model, data: &Dataset, text: &str) -> Model {
 }
 
 fn in_runtime(path: &Path, x: &Tensor) -> Tensor {
-    OnnxRuntime::open(path).unwrap().run(x).unwrap()
+    OnnxRuntime::open(path).unwrap().run(std::slice::from_ref(x)).unwrap()
 }
 
 /// The cosine between the outputs for each sample: the mean and the least.
@@ -39,7 +39,7 @@ fn cosine(a: &Tensor, b: &Tensor) -> (f64, f64) {
 #[test]
 fn outputs_survive_int8() {
     let data = data();
-    let x = data.test.batches(512, Order::Stored).next().unwrap().unwrap().x;
+    let x = data.test.batches(512, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     for name in ["lstm", "encoder"] {

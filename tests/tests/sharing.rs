@@ -81,7 +81,9 @@ fn shared_weights_stay_one() {
             let path = folder.path().join("m.onnx");
             let file = explicit(&model).unwrap();
             file.save(&path).unwrap();
-            let theirs = OnnxRuntime::open(&path).and_then(|mut r| r.run(&x)).unwrap_or_else(|e| panic!("{name}, {stage}: {e}"));
+            let theirs = OnnxRuntime::open(&path)
+                .and_then(|mut r| r.run(std::slice::from_ref(&x)))
+                .unwrap_or_else(|e| panic!("{name}, {stage}: {e}"));
             let apart = (&ours - &theirs).abs().max().double_value(&[]);
             let size = ours.abs().max().double_value(&[]);
             assert!(apart <= 0.02 * size, "{name}, {stage}: {apart} of {size}");
@@ -117,7 +119,7 @@ fn transposes_and_other_names_are_read_as_one() {
             |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
         assert!((run(&float) - run(&read)).abs().max().double_value(&[]) < 1e-5);
         sinter_onnx::save(&read, &path, sinter_onnx::Storage::Inside).unwrap();
-        let theirs = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+        let theirs = OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap();
         assert!((theirs - run(&read)).abs().max().double_value(&[]) < 1e-4);
     }
 }
@@ -153,6 +155,6 @@ fn removed_features_still_count() {
     assert!((run(&float) - run(&pruned)).abs().max().double_value(&[]) < 1e-4);
     let path = folder.path().join("m.onnx");
     sinter_onnx::save(&pruned, &path, sinter_onnx::Storage::Inside).unwrap();
-    let theirs = OnnxRuntime::open(&path).unwrap().run(&x).unwrap();
+    let theirs = OnnxRuntime::open(&path).unwrap().run(std::slice::from_ref(&x)).unwrap();
     assert!((theirs - run(&float)).abs().max().double_value(&[]) < 1e-4);
 }

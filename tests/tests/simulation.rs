@@ -42,9 +42,10 @@ fn simulated_and_exported_answers_agree() {
             let runner = tch::no_grad(|| Runner::new(&model)).unwrap();
             let (mut differ, mut all) = (0, 0);
             for batch in some.batches(100, Order::Stored) {
-                let x = batch.unwrap().x;
+                let x = batch.unwrap().inputs.remove(0);
                 let ours = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap().swap_remove(0);
-                let other = ours.argmax(1, false).not_equal_tensor(&runtime.run(&x).unwrap().argmax(1, false));
+                let other =
+                    ours.argmax(1, false).not_equal_tensor(&runtime.run(std::slice::from_ref(&x)).unwrap().argmax(1, false));
                 differ += other.sum(Kind::Int64).int64_value(&[]);
                 all += x.size()[0];
             }
@@ -65,7 +66,7 @@ fn the_simulation_rounds_as_integer_kernels_do() {
     let data =
         Dataset::open(&parse::<DataConfig>(&format!("name: data\nnormalize: {{ divide: 1 }}\nsource: {{ {source} }}"))).unwrap();
     let model = quantized(&float, &data, "{ samples: 64 }");
-    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().x;
+    let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let mut seen = BTreeMap::new();
     let mut keep = |name: &str, value: &Tensor| {
         seen.insert(name.to_string(), value.copy());

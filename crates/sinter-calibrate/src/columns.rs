@@ -71,8 +71,8 @@ pub fn each_columns(
     let (mut seen, all) = (0, samples.len());
     for batch in samples.batches(BATCH, Order::Stored) {
         let batch = batch?;
-        tch::no_grad(|| runner.run_columns(&[batch.x.shallow_clone()], visit))?;
-        seen += batch.x.size()[0] as usize;
+        tch::no_grad(|| runner.run_columns(&batch.inputs, visit))?;
+        seen += batch.count() as usize;
         progress("inputs", seen, all);
     }
     Ok(())

@@ -93,13 +93,13 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
     let (mut seen, mut few) = (0i64, 0i64);
     for batch in samples.batches(BATCH, Order::Stored) {
         let batch = batch?;
-        let count = batch.x.size()[0];
+        let count = batch.count();
         // Every so many-th sample of all, wherever batches begin.
         let first = (stride - seen % stride) % stride;
         let chosen = if first < count { (count - first).div_euclid(stride) + i64::from((count - first) % stride > 0) } else { 0 };
         let mut odd = Vec::new();
         tch::no_grad(|| {
-            runner.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |name, value| {
+            runner.run_tapped(&batch.inputs, Mode::Predict, &mut |name, value| {
                 if value.kind() != Kind::Float {
                     integers.insert(name.to_string());
                     return Ok(());

@@ -58,7 +58,7 @@ fn gather(
         let batch = batch?;
         // The effective weights carry the gradients of one pass, so they are computed anew for each.
         let runner = Runner::new(&probe)?;
-        let output = runner.run(&[batch.x.shallow_clone()], Mode::Predict)?.swap_remove(0);
+        let output = runner.run(&batch.inputs, Mode::Predict)?.swap_remove(0);
         objective.loss(&output, &batch, None)?.f_backward()?;
         for (name, weight) in &probe.weights {
             let grad = weight.latent().grad();

@@ -27,14 +27,16 @@ pub fn moments(model: &Model, values: &[&str], samples: &Split, mode: Mode) -> R
     let runner = tch::no_grad(|| Runner::new(model))?;
     let mut count = 0;
     for batch in samples.batches(BATCH, Order::Stored) {
-        let x = batch?.x;
-        let each = x.size()[0];
+        let batch = batch?;
+        let each = batch.count();
         // One sample alone has no variance.
         if each == 1 && count > 0 {
             continue;
         }
         tch::no_grad(|| {
-            runner.run_tapped(&[x], mode, &mut |name, value| Ok(sums.get_mut(name).map_or(Ok(()), |s| add(s, value, each))?))
+            runner.run_tapped(&batch.inputs, mode, &mut |name, value| {
+                Ok(sums.get_mut(name).map_or(Ok(()), |s| add(s, value, each))?)
+            })
         })?;
         count += each;
     }

@@ -1,5 +1,6 @@
 //! A data set as YAML describes it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -118,6 +119,10 @@ pub struct NumpyConfig {
     /// The samples' name in the archive. Default: `x`.
     #[serde(default = "default_x")]
     pub samples: String,
+    /// For a model of several inputs: its inputs, each with the name of its array in the archive, one sample after the other along the first axis. Whole
+    /// numbers stay whole. Instead of `samples`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
     /// A second file of the same form with the test split. Default: split `path`.
     #[serde(default)]
     pub test: Option<PathBuf>,
@@ -194,7 +199,7 @@ fn second() -> f64 {
 }
 
 /// `(x / divide - mean) / std`, per channel (one value serves all).
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
     /// Default: 255 for bytes (idx, images), else 1.

@@ -1,10 +1,11 @@
 //! Splits and batches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use sinter_model::Ratio;
-use tch::Tensor;
+use sinter_model::{ElementType, Ratio};
+use tch::{Kind, Tensor};
 
 use crate::augment::Augment;
 use crate::config::{DataConfig, Normalize, Task};
@@ -37,17 +38,31 @@ pub struct Split {
     normalize: Arc<Affine>,
     augment: Augment,
     labelled: bool,
+    /// For each input of the model: which array, and of what it is made there.
+    inputs: Arc<Vec<(usize, Kind)>>,
 }
 
-/// Samples as tensors: `x` float32 `[n, shape...]`, `y` int64 `[n]` when there are labels.
+/// Samples as tensors.
 #[derive(Debug)]
 pub struct Batch {
-    /// float32 `[n, …]`.
-    pub x: Tensor,
+    /// One `[n, …]` for each input of the model, in its order: at least one.
+    pub inputs: Vec<Tensor>,
     /// int64 `[n]`; `None` without labels.
     pub y: Option<Tensor>,
     /// Where each sample stands in the split.
     pub places: Vec<i64>,
+}
+
+impl Batch {
+    /// What goes into the first input.
+    pub fn x(&self) -> &Tensor {
+        &self.inputs[0]
+    }
+
+    /// The number of samples.
+    pub fn count(&self) -> i64 {
+        self.places.len() as i64
+    }
 }
 
 /// In which order, and for what, a split is read.
@@ -110,6 +125,11 @@ impl Dataset {
             let reason = format!("training samples are {:?}, test samples {:?}", found.train.shape(), test_source.shape());
             return Err(DataError::Invalid { name: config.name.clone(), reason });
         }
+        let shapes = |s: &dyn Samples| s.columns().map(|all| all.iter().map(|c| c.shape.clone()).collect::<Vec<_>>());
+        if shapes(test_source.as_ref()) != shapes(found.train.as_ref()) {
+            let reason = "arrays of the test split have other shapes than those of the training split".to_string();
+            return Err(DataError::Invalid { name: config.name.clone(), reason });
+        }
         if indices.is_empty() && test.is_empty() {
             let reason = "it has no samples".to_string();
             return Err(DataError::Empty { name: config.name.clone(), reason });
@@ -123,6 +143,14 @@ impl Dataset {
             None => found.classes,
         };
         let normalize = Arc::new(affine(config, found.train.as_ref())?);
+        let inputs = match found.train.columns() {
+            Some(columns) => (0..columns.len()).map(|at| (at, Kind::Float)).collect(),
+            None => vec![(0, Kind::Float)],
+        };
+        if found.train.columns().is_some() && (config.normalize != Normalize::default() || !config.augment.is_none()) {
+            let reason = "`normalize` and `augment` go with samples of one array, not with `inputs`".to_string();
+            return Err(DataError::Invalid { name: config.name.clone(), reason });
+        }
         let split = |source: &Arc<dyn Samples>, indices: Vec<usize>, part: &str| Split {
             name: format!("{} ({part})", config.name),
             labelled: !indices.is_empty() && indices.iter().all(|&i| source.label(i).is_some()),
@@ -130,6 +158,7 @@ impl Dataset {
             indices: Arc::new(indices),
             normalize: normalize.clone(),
             augment: config.augment.clone(),
+            inputs: Arc::new(inputs.clone()),
         };
         Ok(Self {
             name: config.name.clone(),
@@ -141,9 +170,56 @@ impl Dataset {
         })
     }
 
-    /// The shape of one sample.
+    /// The shape of one sample: what goes into the first input.
     pub fn shape(&self) -> Vec<i64> {
         self.train.shape()
+    }
+
+    /// The shapes of one sample: by the model's input where the data names inputs, else of the only one.
+    pub fn shapes(&self) -> BTreeMap<Option<String>, Vec<i64>> {
+        match self.train.source.columns() {
+            Some(columns) => columns.iter().map(|c| (Some(c.input.clone()), c.shape.clone())).collect(),
+            None => BTreeMap::from([(None, self.shape())]),
+        }
+    }
+
+    /// Whether it says which array goes into which input of a model.
+    pub fn names_inputs(&self) -> bool {
+        self.train.source.columns().is_some()
+    }
+
+    /// Brings the arrays into the order of a model's inputs, and each into its type. Errors where the data does not give an input, or names one that the
+    /// model has not.
+    pub fn bind(&mut self, inputs: &[(String, ElementType)]) -> Result<(), String> {
+        let bound = match self.train.source.columns() {
+            None => match inputs {
+                [(_, element)] => vec![(0, element.kind())],
+                _ => {
+                    let names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+                    let names = names.join(", ");
+                    return Err(format!(
+                        "the model has {} inputs ({names}), and the data gives one array for a sample",
+                        inputs.len()
+                    ));
+                }
+            },
+            Some(columns) => {
+                if let Some(unknown) = columns.iter().find(|c| !inputs.iter().any(|(name, _)| *name == c.input)) {
+                    let names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+                    return Err(format!("the model has no input `{}`; it has {}", unknown.input, names.join(", ")));
+                }
+                let find = |(name, element): &(String, ElementType)| {
+                    let at = columns.iter().position(|c| c.input == *name);
+                    at.map(|at| (at, element.kind())).ok_or_else(|| format!("the data does not give the model's input `{name}`"))
+                };
+                inputs.iter().map(find).collect::<Result<_, _>>()?
+            }
+        };
+        let bound = Arc::new(bound);
+        for split in [&mut self.train, &mut self.validation, &mut self.test] {
+            split.inputs = bound.clone();
+        }
+        Ok(())
     }
 }
 
@@ -236,11 +312,35 @@ impl Split {
 
     fn read(&self, places: &[usize], order: Order) -> Result<Batch, DataError> {
         let indices: Vec<usize> = places.iter().map(|&p| self.indices[p]).collect();
+        let torch = |source| DataError::Torch { name: self.name.clone(), source };
+        let inputs = match self.source.columns() {
+            Some(columns) => {
+                self.inputs.iter().map(|&(at, kind)| columns[at].take(&indices).and_then(|t| t.f_to_kind(kind))).collect()
+            }
+            None => {
+                let kind = self.inputs.first().map_or(Kind::Float, |(_, kind)| *kind);
+                self.only(&indices, order)?.f_to_kind(kind).map(|x| vec![x])
+            }
+        };
+        let inputs = inputs.map_err(torch)?;
+        let y = match self.labelled {
+            true => {
+                let labels: Vec<i64> = indices.iter().filter_map(|&i| self.source.label(i)).collect();
+                Some(Tensor::f_from_slice(&labels).map_err(torch)?)
+            }
+            false => None,
+        };
+        let places = places.iter().map(|&p| p as i64).collect();
+        Ok(Batch { inputs, y, places })
+    }
+
+    /// Samples of one array: normalised, and varied where a model trains on them.
+    fn only(&self, indices: &[usize], order: Order) -> Result<Tensor, DataError> {
         let shape = self.shape();
         let len = shape.iter().product::<i64>() as usize;
         let plane = len / self.normalize.factor.len().max(1);
         let mut values = vec![0f32; len * indices.len()];
-        values.par_chunks_mut(len.max(1)).zip(&indices).try_for_each(|(out, &index)| {
+        values.par_chunks_mut(len.max(1)).zip(indices).try_for_each(|(out, &index)| {
             self.source.read(index, out)?;
             for (c, part) in out.chunks_mut(plane.max(1)).enumerate() {
                 let (factor, shift) = (self.normalize.factor[c], self.normalize.shift[c]);
@@ -254,17 +354,8 @@ impl Split {
             }
             Ok::<(), DataError>(())
         })?;
-        let torch = |source| DataError::Torch { name: self.name.clone(), source };
         let dims = [&[indices.len() as i64], &shape[..]].concat();
-        let x = Tensor::f_from_slice(&values).and_then(|t| t.f_reshape(dims)).map_err(torch)?;
-        let y = match self.labelled {
-            true => {
-                let labels: Vec<i64> = indices.iter().filter_map(|&i| self.source.label(i)).collect();
-                Some(Tensor::f_from_slice(&labels).map_err(torch)?)
-            }
-            false => None,
-        };
-        let places = places.iter().map(|&p| p as i64).collect();
-        Ok(Batch { x, y, places })
+        let torch = |source| DataError::Torch { name: self.name.clone(), source };
+        Tensor::f_from_slice(&values).and_then(|t| t.f_reshape(dims)).map_err(torch)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ort::environment::Environment;
 use ort::session::Session;
 use sinter_model::to_f32s;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Why ONNX Runtime did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,22 +52,27 @@ impl OnnxRuntime {
         Ok(Self { session: builder.commit_from_file(model)? })
     }
 
-    /// The first output for one float input.
-    pub fn run(&mut self, x: &Tensor) -> Result<Tensor, RuntimeError> {
-        let outputs = self.run_all(&[x.shallow_clone()])?;
+    /// The first output.
+    pub fn run(&mut self, inputs: &[Tensor]) -> Result<Tensor, RuntimeError> {
+        let outputs = self.run_all(inputs)?;
         outputs.into_iter().next().ok_or_else(|| RuntimeError::Runtime("the model has no output".into()))
     }
 
-    /// Every output for float or int64 inputs, as float32.
+    /// Every output as float32, for inputs in the order of the file.
     pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RuntimeError> {
         let names: Vec<String> = self.session.inputs().iter().map(|i| i.name().to_string()).collect();
         let mut values: Vec<(String, ort::value::DynValue)> = Vec::new();
         for (name, x) in names.into_iter().zip(inputs) {
             let shape = x.size();
-            let value = if x.is_floating_point() {
-                ort::value::Tensor::from_array((shape, to_f32s(x)?))?.into_dyn()
-            } else {
-                ort::value::Tensor::from_array((shape, sinter_model::to_i64s(x)?))?.into_dyn()
+            let whole = || sinter_model::to_i64s(x);
+            let value = match x.kind() {
+                Kind::Int64 => ort::value::Tensor::from_array((shape, whole()?))?.into_dyn(),
+                Kind::Int => narrow(shape, whole()?, |v| v as i32)?,
+                Kind::Int16 => narrow(shape, whole()?, |v| v as i16)?,
+                Kind::Int8 => narrow(shape, whole()?, |v| v as i8)?,
+                Kind::Uint8 => narrow(shape, whole()?, |v| v as u8)?,
+                Kind::Bool => narrow(shape, whole()?, |v| v != 0)?,
+                _ => ort::value::Tensor::from_array((shape, to_f32s(x)?))?.into_dyn(),
             };
             values.push((name, value));
         }
@@ -81,20 +86,29 @@ impl OnnxRuntime {
         Ok(tensors)
     }
 
-    /// Median and 95th percentile of the time of one inference on `x`, over at least `runs` runs after a warm-up.
-    pub fn latency(&mut self, x: &Tensor, runs: usize) -> Result<(Duration, Duration), RuntimeError> {
+    /// Median and 95th percentile of the time of one inference, over at least `runs` runs after a warm-up.
+    pub fn latency(&mut self, inputs: &[Tensor], runs: usize) -> Result<(Duration, Duration), RuntimeError> {
         for _ in 0..runs.div_ceil(5) {
-            let _output = self.run(x)?;
+            let _output = self.run(inputs)?;
         }
         let mut times = Vec::with_capacity(runs);
         for _ in 0..runs.max(1) {
             let started = Instant::now();
-            let _output = self.run(x)?;
+            let _output = self.run(inputs)?;
             times.push(started.elapsed());
         }
         times.sort_unstable();
         Ok((times[times.len() / 2], times[times.len() * 95 / 100]))
     }
+}
+
+/// Whole numbers as a type of fewer bits, which holds them.
+fn narrow<T>(shape: Vec<i64>, values: Vec<i64>, cast: fn(i64) -> T) -> Result<ort::value::DynValue, RuntimeError>
+where
+    T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
+{
+    let values: Vec<T> = values.into_iter().map(cast).collect();
+    Ok(ort::value::Tensor::from_array((shape, values))?.into_dyn())
 }
 
 /// How far a piece of work raises the memory of the process, in bytes; `None` where the system does not tell.

@@ -58,7 +58,8 @@ pub enum OnnxError {
         reason: String,
     },
     #[error(
-        "input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}`"
+        "input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}` or \
+         `dims: {{ {name}.{axis}: 16 }}`"
     )]
     /// A dimension other than the batch is free.
     FreeDim {

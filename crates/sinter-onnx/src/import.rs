@@ -22,6 +22,8 @@ use crate::widen::widen;
 pub struct Options {
     /// Lengths of free dimensions by name. The first dimension of an input needs none: it is the batch.
     pub dims: BTreeMap<String, i64>,
+    /// Shapes of one sample, as data says them, for free dimensions that `dims` leaves open: by input, without a name for a model of one input.
+    pub shapes: BTreeMap<Option<String>, Vec<i64>>,
     /// Leaves a product and the addition of its bias as two nodes where the file has two: for comparing one graph with another.
     pub apart: bool,
 }
@@ -135,14 +137,16 @@ impl Reader<'_> {
     }
 
     fn inputs_and_outputs(&mut self, graph: &GraphProto, options: &Options) -> Result<(), OnnxError> {
-        for input in &graph.input {
-            if self.model.weights.contains_key(&input.name) {
-                continue;
-            }
+        let inputs: Vec<_> = graph.input.iter().filter(|i| !self.model.weights.contains_key(&i.name)).collect();
+        for input in &inputs {
             let mut info = value_info(input)?;
+            let only = options.shapes.get(&None).filter(|_| inputs.len() == 1);
+            let sample = options.shapes.get(&Some(input.name.clone())).or(only).filter(|s| s.len() + 1 == info.shape.len());
             for (axis, dim) in info.shape.iter_mut().enumerate() {
                 let Dim::Free(name) = dim else { continue };
-                match options.dims.get(name) {
+                let by_place = || options.dims.get(&format!("{}.{axis}", input.name));
+                let by_data = || sample?.get(axis.checked_sub(1)?);
+                match options.dims.get(name).or_else(by_place).or_else(by_data) {
                     Some(&n) => *dim = Dim::Fixed(n),
                     None if axis == 0 => {}
                     None => return Err(OnnxError::FreeDim { name: info.name, dim: name.clone(), axis }),

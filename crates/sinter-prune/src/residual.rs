@@ -98,14 +98,14 @@ fn influences(model: &Model, blocks: &[Block], context: &Context) -> Result<Vec<
         let mut values = BTreeMap::new();
         let wanted: BTreeSet<&str> = blocks.iter().flat_map(|b| [b.input.as_str(), b.output.as_str()]).collect();
         tch::no_grad(|| {
-            runner.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |name, value| {
+            runner.run_tapped(&batch.inputs, Mode::Predict, &mut |name, value| {
                 if wanted.contains(name) {
                     values.insert(name.to_string(), value.shallow_clone());
                 }
                 Ok(())
             })
         })?;
-        let n = batch.x.size()[0];
+        let n = batch.count();
         for (sum, block) in sums.iter_mut().zip(blocks) {
             if let (Some(a), Some(b)) = (values.get(&block.input), values.get(&block.output)) {
                 let cosine = Tensor::f_cosine_similarity(&a.f_reshape([n, -1])?, &b.f_reshape([n, -1])?, 1, 1e-8)?;

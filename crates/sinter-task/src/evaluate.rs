@@ -25,14 +25,14 @@ pub fn evaluate(
     evaluate_with(&mut |x| first_output(&runner, x), split, task, chosen, reference)
 }
 
-fn first_output(runner: &Runner, x: &Tensor) -> Result<Tensor, TaskError> {
-    let outputs = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict))?;
+fn first_output(runner: &Runner, inputs: &[Tensor]) -> Result<Tensor, TaskError> {
+    let outputs = tch::no_grad(|| runner.run(inputs, Mode::Predict))?;
     outputs.into_iter().next().ok_or(TaskError::NoOutput)
 }
 
 /// Measures anything that turns samples into outputs: our interpreter, or a real runtime on an exported file.
 pub fn evaluate_with(
-    predict: &mut dyn FnMut(&Tensor) -> Result<Tensor, TaskError>,
+    predict: &mut dyn FnMut(&[Tensor]) -> Result<Tensor, TaskError>,
     split: &Split,
     task: Task,
     chosen: Option<&MetricChoice>,
@@ -55,13 +55,13 @@ pub fn evaluate_with(
     let mut samples = 0;
     for batch in split.batches(BATCH, Order::Stored) {
         let batch = batch?;
-        let n = batch.x.size()[0];
-        let output = predict(&batch.x)?.f_reshape([n, -1])?;
+        let n = batch.count();
+        let output = predict(&batch.inputs)?.f_reshape([n, -1])?;
         let other = match &reference {
-            Some(runner) => Some(first_output(runner, &batch.x)?.f_reshape([n, -1])?),
+            Some(runner) => Some(first_output(runner, &batch.inputs)?.f_reshape([n, -1])?),
             None => None,
         };
-        let input = batch.x.f_reshape([n, -1])?;
+        let input = batch.x().f_reshape([n, -1])?;
         tally.add(&Seen { input: &input, output: &output, labels: batch.y.as_ref(), reference: other.as_ref() })?;
         samples += n as usize;
     }

@@ -61,7 +61,7 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
         for (step, batch) in train.batches(config.batch_size, order).enumerate() {
             let batch = batch?;
             // One sample alone has no variance for a batch normalisation to learn from.
-            if batch.x.size()[0] == 1 && config.batch_size > 1 && steps > 1 {
+            if batch.count() == 1 && config.batch_size > 1 && steps > 1 {
                 continue;
             }
             let done = (epoch * steps + step) as f64 / (config.epochs * steps) as f64;
@@ -70,9 +70,9 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
                 optimizer.set_lr_group(group, lr * schedule.factor(done));
             }
             callback.before_step(model, done)?;
-            let mode = if config.freezes(batch.x.size()[0]) { Mode::Tune } else { Mode::Train };
+            let mode = if config.freezes(batch.count()) { Mode::Tune } else { Mode::Train };
             // The effective weights follow the latent ones, so they are computed anew at every step.
-            let output = Runner::new(model)?.run(&[batch.x.shallow_clone()], mode)?.swap_remove(0);
+            let output = Runner::new(model)?.run(&batch.inputs, mode)?.swap_remove(0);
             let taught = teacher.as_ref().map(|t| t.answer(&batch)).transpose()?;
             let loss = objective.loss(&output, &batch, taught.as_ref())?;
             optimizer.zero_grad();

@@ -29,7 +29,7 @@ impl Teacher {
         }
         let mut parts = Vec::new();
         for batch in split.batches(ASKED_AT_ONCE, Order::Stored) {
-            let part = teacher.ask(&batch?.x)?;
+            let part = teacher.ask(&batch?.inputs)?;
             let each = part.numel() / part.size().first().map_or(1, |&n| n.max(1) as usize);
             if each * split.len() > KNOWN {
                 return Ok(teacher);
@@ -40,8 +40,8 @@ impl Teacher {
         Ok(teacher)
     }
 
-    fn ask(&self, x: &Tensor) -> Result<Tensor, StageError> {
-        let outputs = tch::no_grad(|| Runner::new(&self.model)?.run(&[x.shallow_clone()], Mode::Predict))?;
+    fn ask(&self, inputs: &[Tensor]) -> Result<Tensor, StageError> {
+        let outputs = tch::no_grad(|| Runner::new(&self.model)?.run(inputs, Mode::Predict))?;
         outputs.into_iter().next().ok_or(StageError::Task(TaskError::NoOutput))
     }
 
@@ -49,7 +49,7 @@ impl Teacher {
     pub fn answer(&self, batch: &Batch) -> Result<Tensor, StageError> {
         match &self.known {
             Some(known) => Ok(known.f_index_select(0, &Tensor::from_slice(&batch.places))?),
-            None => self.ask(&batch.x),
+            None => self.ask(&batch.inputs),
         }
     }
 }

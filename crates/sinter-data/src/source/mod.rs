@@ -1,5 +1,6 @@
 //! Where samples come from: one file a kind.
 
+mod columns;
 mod csv_table;
 mod files;
 mod idx;
@@ -15,6 +16,8 @@ use rayon::prelude::*;
 use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
 
+pub(crate) use columns::{Column, Columns, Values};
+
 /// Samples that can be read by index, from several threads at once.
 pub(crate) trait Samples: Send + Sync {
     /// The number of samples.
@@ -23,6 +26,10 @@ pub(crate) trait Samples: Send + Sync {
     fn shape(&self) -> &[i64];
     /// Writes sample `index`, before normalisation, into `out` (as long as the shape says).
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError>;
+    /// The arrays of a model of several inputs; `None` where samples are one array.
+    fn columns(&self) -> Option<&[Column]> {
+        None
+    }
     /// The class of a sample, or its anomaly flag.
     fn label(&self, index: usize) -> Option<i64>;
     /// What the values are divided by when the user does not say.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use npyz::{DType, NpyFile, TypeChar, npz::NpzArchive};
 use sinter_model::elements;
 
-use super::{Found, Held, Samples, finite};
+use super::{Column, Columns, Found, Held, Samples, Values, finite};
 use crate::config::NumpyConfig;
 use crate::error::DataError;
 
@@ -29,8 +29,56 @@ pub(super) fn find(config: &NumpyConfig) -> Result<Found, DataError> {
 /// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
 const MOST_CLASSES: f64 = 1e6;
 
+/// The arrays of one archive, one for each input of a model, and the largest label.
+fn load_columns(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+    if path.extension().is_none_or(|e| e != "npz") {
+        return Err(DataError::format(path, "`inputs` names arrays of an .npz archive, and this is none"));
+    }
+    let file = File::open(path).map(BufReader::new).map_err(DataError::read(path))?;
+    let mut archive = NpzArchive::new(file).map_err(|e| DataError::format(path, e))?;
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let missing = |name: &str| DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")));
+    let mut columns: Vec<Column> = Vec::new();
+    let mut count = None;
+    for (input, name) in &config.inputs {
+        let npy = archive.by_name(name).map_err(|e| unreadable(path, &e))?.ok_or_else(|| missing(name))?;
+        let whole = matches!(npy.dtype(), DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float));
+        let (dims, values) = match whole {
+            true => array(npy, path, |v| v as i64).map(|(dims, v)| (dims, Values::Whole(v)))?,
+            false => array(npy, path, |v| v as f32).map(|(dims, v)| (dims, Values::Real(v)))?,
+        };
+        let Some((&samples, shape)) = dims.split_first().filter(|(_, shape)| !shape.contains(&0)) else {
+            return Err(DataError::format(path, format!("array `{name}` has no axis of samples: its shape is {dims:?}")));
+        };
+        if *count.get_or_insert(samples) != samples {
+            let first = &columns[0].input;
+            let reason = format!("array `{name}` holds {samples} samples, that of `{first}` {}", count.unwrap_or(0));
+            return Err(DataError::format(path, reason));
+        }
+        if let Values::Real(values) = &values {
+            finite(path, values, values.len() / (samples as usize).max(1))?;
+        }
+        columns.push(Column { input: input.clone(), shape: shape.to_vec(), values });
+    }
+    let count = count.unwrap_or(0);
+    let label = config.labels.as_ref().map_or("y".into(), |l| l.to_string_lossy().into_owned());
+    let labels = match archive.by_name(&label).map_err(|e| unreadable(path, &e))? {
+        Some(npy) => match array(npy, path, |v| v)? {
+            (dims, marks) if dims == [count] => Some(classes(path, &marks)?),
+            (dims, _) => return Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
+        },
+        None if config.labels.is_some() => return Err(missing(&label)),
+        None => None,
+    };
+    let most = labels.iter().flatten().max().copied();
+    Ok((Arc::new(Columns { columns, labels, count: count as usize }), most))
+}
+
 /// The samples of one file, and the largest label.
 fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+    if !config.inputs.is_empty() {
+        return load_columns(path, config);
+    }
     let open = |path: &Path| File::open(path).map(BufReader::new).map_err(DataError::read(path));
     let (x, y) = if path.extension().is_some_and(|e| e == "npz") {
         let mut archive = NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))?;

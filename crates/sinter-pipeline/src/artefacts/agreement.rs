@@ -48,9 +48,9 @@ impl Agreement {
         let runner = tch::no_grad(|| Runner::new(model))?;
         for batch in split.batches(BATCH, Order::Stored) {
             let batch = batch?;
-            let simulated = tch::no_grad(|| runner.run(&[batch.x.shallow_clone()], Mode::Predict))?;
+            let simulated = tch::no_grad(|| runner.run(&batch.inputs, Mode::Predict))?;
             let Some(simulated) = simulated.first() else { continue };
-            found.add(simulated, &runtime.run(&batch.x)?, batch.y.as_ref())?;
+            found.add(simulated, &runtime.run(&batch.inputs)?, batch.y.as_ref())?;
         }
         Ok(found)
     }
@@ -116,7 +116,7 @@ pub(super) fn first_that_differs(model: &Model, split: &Split, scratch: &Path) -
     let Some(batch) = split.batches(FEW, Order::Stored).next() else { return Ok(None) };
     let batch = batch?;
     tch::no_grad(|| {
-        Runner::new(model)?.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |name, value| {
+        Runner::new(model)?.run_tapped(&batch.inputs, Mode::Predict, &mut |name, value| {
             if model.activations.contains_key(name) {
                 seen.push((name.to_string(), value.shallow_clone()));
             }
@@ -133,7 +133,7 @@ pub(super) fn first_that_differs(model: &Model, split: &Split, scratch: &Path) -
     shown.graph.outputs = outputs.collect();
     let file = scratch.join("shown.onnx");
     sinter_onnx::save(&shown, &file, Storage::Inside)?;
-    let exported = OnnxRuntime::open(&file)?.run_all(&[batch.x])?;
+    let exported = OnnxRuntime::open(&file)?.run_all(&batch.inputs)?;
     for ((name, simulated), exported) in seen.iter().zip(exported) {
         let Some(scale) = model.activations.get(name).and_then(|q| q.scales().ok()?.first().copied()) else { continue };
         let off = exported.f_reshape(simulated.size())?.f_sub(simulated)?.f_abs()?.f_gt(1.5 * f64::from(scale))?;

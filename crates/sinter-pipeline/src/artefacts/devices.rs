@@ -47,7 +47,7 @@ impl Writer<'_> {
     pub(super) fn c_source(&mut self) -> Result<(), ArtefactError> {
         let Some(batch) = self.plan.data.test.batches(1, Order::Stored).next() else { return Ok(()) };
         let program = self.result.program()?;
-        let sample = device::integers(program, &[batch?.x])?;
+        let sample = device::integers(program, &batch?.inputs)?;
         let place = self.place("c");
         std::fs::create_dir_all(&place).map_err(ArtefactError::io(&place))?;
         let source = c::source(program, self.result.flatbuffer()?, &sample, self.arena()?.and_then(Result::ok))?;

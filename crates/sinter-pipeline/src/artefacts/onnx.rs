@@ -51,7 +51,7 @@ impl Writer<'_> {
         let (opened, peak) = peak_memory(|| {
             let mut runtime = OnnxRuntime::open(file)?;
             if let Some(batch) = &first {
-                let _answer = runtime.run(&batch.x)?;
+                let _answer = runtime.run(&batch.inputs)?;
             }
             Ok::<_, RuntimeError>(runtime)
         });
@@ -63,7 +63,7 @@ impl Writer<'_> {
             }
             Err(e) => return Err(set_aside(file, e.to_string())),
         };
-        let mut predict = |x: &tch::Tensor| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
+        let mut predict = |inputs: &[tch::Tensor]| runtime.run(inputs).map_err(|e| TaskError::Runtime(e.to_string()));
         let (metric, float) = (plan.config.metric.as_ref(), Some(self.float.model));
         let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float).map_err(|e| match e {
             TaskError::Data(e) => e.into(),
@@ -90,7 +90,7 @@ impl Writer<'_> {
         }
         row.peak_memory = peak;
         if let Some(batch) = first {
-            let (median, p95) = runtime.latency(&batch.x, LATENCY_RUNS)?;
+            let (median, p95) = runtime.latency(&batch.inputs, LATENCY_RUNS)?;
             row.latency_median = Some(median.as_secs_f64() * 1e3);
             row.latency_p95 = Some(p95.as_secs_f64() * 1e3);
         }

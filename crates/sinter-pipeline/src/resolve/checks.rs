@@ -3,7 +3,7 @@
 use sinter_data::{DataError, Dataset};
 use sinter_estimate::{Quantity, Target};
 use sinter_export::device;
-use sinter_model::Model;
+use sinter_model::{ElementType, Model};
 
 use crate::config::{Export, PipelineConfig};
 use crate::files::{ConfigError, Source};
@@ -84,6 +84,12 @@ pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, 
         return Ok(());
     }
     let leave = "leave `tflite` and `c` out of `export`, or replace the operator in the model";
+    let inputs = &model.graph.inputs;
+    if inputs.len() != 1 || inputs[0].element != ElementType::Float {
+        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+        let reason = format!("its inputs are {}, and files for devices have one of floats", names.join(", "));
+        return refuse("TFLite file", reason, "leave `tflite` and `c` out of `export`");
+    }
     if let Err(e) = device::lower(model) {
         return refuse("TFLite file", e.to_string(), leave);
     }

@@ -74,14 +74,14 @@ impl Plan {
             target.quantization = sinter_estimate::TFLITE.quantization.clone();
         }
         checks::budget(&config, &target, &source)?;
-        let data = Dataset::open(&data_config).map_err(|e| checks::data_error(&e, &data_source))?;
+        let mut data = Dataset::open(&data_config).map_err(|e| checks::data_error(&e, &data_source))?;
         if data.test.is_empty() {
             let help = Some("give a test split, or a share under `split: { test: 20% }`".into());
             return Err(data_source.error("source", format!("data set `{}` has no test samples to measure on", data.name), help));
         }
         checks::metric(&config, &data, &source)?;
         let Loaded { model, notes } = model::load(&config, &folder, &data, &source)?;
-        model::check_input(&model, &data, &source)?;
+        model::check_input(&model, &mut data, &source)?;
         model::check_output(&model, &data, &source)?;
         let mut forecast = Forecast::new(&model);
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;

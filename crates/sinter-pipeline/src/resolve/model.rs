@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::{Dataset, Task};
-use sinter_model::{Dim, ElementType, Model};
+use sinter_model::{Dim, Model};
 use sinter_onnx::Loaded;
 
 use crate::config::{ModelConfig, PipelineConfig};
@@ -33,10 +33,14 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             if classes.is_some() {
                 return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
             }
-            let options = sinter_onnx::Options { dims: dims.clone(), ..Default::default() };
+            let options = sinter_onnx::Options { dims: dims.clone(), shapes: data.shapes(), ..Default::default() };
             let path = folder.join(onnx);
             sinter_onnx::read(&path, &options).map_err(|e| {
+                let named = |input: &String| data.shapes().keys().flatten().any(|name| name == input);
                 let message = match &e {
+                    sinter_onnx::OnnxError::FreeDim { name, .. } if data.names_inputs() && !named(name) => {
+                        return not_given(format!("the data does not give the model's input `{name}`"), source);
+                    }
                     sinter_onnx::OnnxError::Read { .. } => e.to_string(),
                     other => format!("{}: {other}", path.display()),
                 };
@@ -52,17 +56,23 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
     }
 }
 
-/// The model must take what the data gives.
-pub(super) fn check_input(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
-    let shape = data.shape();
-    let [input] = model.graph.inputs.as_slice() else {
-        let names: Vec<&str> = model.graph.inputs.iter().map(|i| i.name.as_str()).collect();
-        let message = format!("the model has {} inputs ({}); data sets give one", names.len(), names.join(", "));
-        return Err(source.error("model", message, None));
-    };
-    let fits = input.shape.len() == shape.len() + 1
-        && input.shape[1..].iter().zip(&shape).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n));
-    if !fits || !input.is_batched() {
+fn not_given(message: String, source: &Source) -> ConfigError {
+    let help = "name an array for each input in the data file: `source: { numpy: { path: x.npz, inputs: { NAME: ARRAY } } }`";
+    source.error("model", message, Some(help.into()))
+}
+
+/// The model must take what the data gives: each input its array, of its shape. Brings the arrays into the order of the inputs.
+pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) -> Result<(), ConfigError> {
+    let inputs: Vec<_> = model.graph.inputs.iter().map(|i| (i.name.clone(), i.element)).collect();
+    data.bind(&inputs).map_err(|message| not_given(message, source))?;
+    let shapes = data.shapes();
+    for input in &model.graph.inputs {
+        let Some(shape) = shapes.get(&Some(input.name.clone())).or_else(|| shapes.get(&None)) else { continue };
+        let fits = input.shape.len() == shape.len() + 1
+            && input.shape[1..].iter().zip(shape).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n));
+        if fits && input.is_batched() {
+            continue;
+        }
         let help = match input.is_batched() {
             true => "use data of that shape, or resize it in the data file",
             false => "export the model with a free batch dimension",
@@ -74,9 +84,6 @@ pub(super) fn check_input(model: &Model, data: &Dataset, source: &Source) -> Res
             data.name
         );
         return Err(source.error("model", message, Some(help.into())));
-    }
-    if input.element != ElementType::Float {
-        return Err(source.error("model", format!("the model's input `{}` is not float32", input.name), None));
     }
     Ok(())
 }

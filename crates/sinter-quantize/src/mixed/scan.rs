@@ -92,8 +92,8 @@ impl Scan<'_> {
         let runner = tch::no_grad(|| Runner::new(&shown))?;
         let mut outputs = Vec::new();
         for batch in self.split.batches(256, Order::Stored) {
-            let x = batch?.x;
-            outputs.push(tch::no_grad(|| runner.run(&[x], Mode::Predict))?.swap_remove(0));
+            let inputs = batch?.inputs;
+            outputs.push(tch::no_grad(|| runner.run(&inputs, Mode::Predict))?.swap_remove(0));
         }
         Ok(Probed { outputs, quality })
     }

@@ -42,8 +42,8 @@ impl Pass for Compare {
         let Some(batch) = split.batches(SAMPLES, Order::Stored).next().transpose()? else { return Ok(()) };
         let outputs: BTreeSet<String> = float.graph.outputs.iter().map(|o| o.name.clone()).collect();
         let moved = |values: BTreeSet<String>| -> Result<BTreeMap<String, f64>, StageError> {
-            let wanted = values_of(float, &batch.x, &values)?;
-            let found = values_of(&state.model, &batch.x, &values)?;
+            let wanted = values_of(float, &batch.inputs, &values)?;
+            let found = values_of(&state.model, &batch.inputs, &values)?;
             let both = wanted.iter().filter_map(|(name, value)| Some((name, value, found.get(name)?)));
             let each = both.map(|(name, a, b)| Ok((name.clone(), apart(a, b).map_err(StageError::weight(name))?)));
             each.collect()
@@ -67,7 +67,7 @@ impl Pass for Compare {
             "rounding moved outputs by {} of their size on {} samples, and most of it comes in at `{}` ({}): give that layer more bits or leave it in \
              float under `layers`, or train through the rounding (`mode: qat`)",
             percent(most),
-            batch.x.size().first().copied().unwrap_or(0),
+            batch.count(),
             worst.name,
             percent(adds(&worst)),
         ));
@@ -76,10 +76,10 @@ impl Pass for Compare {
 }
 
 /// Values by name; inputs are as they come.
-fn values_of(model: &Model, x: &Tensor, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>, StageError> {
+fn values_of(model: &Model, inputs: &[Tensor], wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>, StageError> {
     let mut found = BTreeMap::new();
     tch::no_grad(|| -> Result<(), StageError> {
-        Runner::new(model)?.run_tapped(&[x.shallow_clone()], Run::Predict, &mut |name, value| {
+        Runner::new(model)?.run_tapped(inputs, Run::Predict, &mut |name, value| {
             if wanted.contains(name) {
                 found.insert(name.to_string(), value.shallow_clone());
             }

@@ -87,7 +87,7 @@ fn values(model: &Model, name: &str, samples: &Split) -> Result<Option<Tensor>, 
     for batch in samples.batches(64, Order::Stored) {
         let batch = batch?;
         tch::no_grad(|| {
-            runner.run_tapped(&[batch.x.shallow_clone()], Mode::Predict, &mut |n, value| {
+            runner.run_tapped(&batch.inputs, Mode::Predict, &mut |n, value| {
                 if n == name {
                     parts.push(value.shallow_clone());
                 }

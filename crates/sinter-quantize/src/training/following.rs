@@ -40,7 +40,7 @@ impl<'a> Ranges<'a> {
         let batch = self.samples.sample(BATCH, seed).batches(BATCH, Order::Stored).next();
         let Some(batch) = batch.transpose()? else { return Ok(()) };
         tch::no_grad(|| {
-            Runner::new(model)?.run_tapped(&[batch.x], Mode::Predict, &mut |name, value| {
+            Runner::new(model)?.run_tapped(&batch.inputs, Mode::Predict, &mut |name, value| {
                 if !self.quantizers.ranges.contains_key(name) {
                     return Ok(());
                 }

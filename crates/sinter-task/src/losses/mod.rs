@@ -27,7 +27,7 @@ impl Objective {
     /// The loss of a batch: a scalar. `taught` is the teacher's output, when there is a teacher.
     pub fn loss(&self, output: &Tensor, batch: &Batch, taught: Option<&Tensor>) -> Result<Tensor, TaskError> {
         let hard = match (self.task, &batch.y) {
-            (Task::Reconstruct, _) => Some(reconstruction::loss(output, &batch.x)?),
+            (Task::Reconstruct, _) => Some(reconstruction::loss(output, batch.x())?),
             (Task::Classify, Some(y)) => Some(cross_entropy::loss(output, y, self.label_smoothing)?),
             (Task::Classify, None) => None,
         };
