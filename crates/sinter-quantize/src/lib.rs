@@ -13,6 +13,7 @@ mod check;
 mod config;
 mod dynamic_nodes;
 mod formats;
+mod in_float;
 mod kernels;
 mod lifting;
 mod mixed;

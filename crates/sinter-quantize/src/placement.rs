@@ -7,6 +7,7 @@ use sinter_estimate::Rules;
 use sinter_model::{Attributes, Computes, ElementType, End, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s};
 
 use crate::formats::Format;
+use crate::in_float::better_in_float;
 use crate::read_through::read_through;
 use crate::resolved::Resolved;
 
@@ -79,6 +80,8 @@ pub(crate) fn place(model: &Model, resolved: &Resolved) -> Placement {
         };
         computes && resolved.runs(node.kind())
     };
+    let float = if rules == Rules::Tflite { BTreeSet::new() } else { better_in_float(model, &runs, &passes) };
+    let runs = |node: &Node| runs(node) && !node.outputs.first().is_some_and(|output| float.contains(output));
     let mut placement = choose(model, &runs, &passes, rules);
     placement.relevant = placement.own.iter().filter_map(|name| Some((name.clone(), relevant(model, name)?))).collect();
     placement
