@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sinter_model::{Attributes, Model, Node, OpError, Weight, fold_batch_norm};
+use sinter_model::{Attributes, Model, Node, Weight, fold_batch_norm};
 use tch::Tensor;
 
 use crate::bounds::run;
@@ -59,7 +59,7 @@ impl Pair {
             }
             Reference::Float { model: float, .. } => matched(model, float).or_else(|as_it_is| {
                 let mut folded = float.copy();
-                fold_batch_norm(&mut folded).map_err(OpError::from)?;
+                fold_batch_norm(&mut folded)?;
                 matched(model, &folded).map_err(|_| as_it_is)
             }),
         }

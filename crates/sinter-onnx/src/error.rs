@@ -44,7 +44,7 @@ pub enum OnnxError {
     #[error("the file holds no graph; it may be truncated or of another format: export or copy it again")]
     NoGraph,
     /// It wants an operator set that is too old or too new.
-    #[error("opset {0} is not supported (7 to 21 are): export the model again with `opset_version=17` or so")]
+    #[error("opset {0} is not supported (7 to 23 are): export the model again with `opset_version=17` or so")]
     Opset(i64),
     /// Nodes can't run; all of them at once.
     #[error("{} can't run:\n{}", count(.0), list(.0))]
@@ -59,7 +59,7 @@ pub enum OnnxError {
     },
     #[error(
         "input `{name}` has a free dimension `{dim}` at axis {axis}: give its length under `dims`, such as `dims: {{ {dim}: 16 }}` or \
-         `dims: {{ {name}.{axis}: 16 }}`"
+         `dims: {{ {name}.{axis}: 16 }}` (`--dim {name}.{axis}=16` for `inspect` and `certify`)"
     )]
     /// A dimension other than the batch is free.
     FreeDim {

@@ -10,6 +10,7 @@ use sinter_model::{
 use tch::Tensor;
 
 use crate::batch::free_the_batch;
+use crate::early_softmax;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
@@ -64,7 +65,8 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     }
     check_finite(&model)?;
     // Once as it is: from here on every node has the inputs that it needs.
-    sinter_exec::shapes(&model)?;
+    let shapes = sinter_exec::shapes(&model)?;
+    early_softmax::join(&mut model, &shapes);
     free_the_batch(&mut model);
     fold::fold(&mut model)?;
     if !options.apart {
@@ -88,7 +90,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
         return Err(OnnxError::NoGraph);
     }
     match opset {
-        Some(7..=21) => {}
+        Some(7..=23) => {}
         Some(other) => return Err(OnnxError::Opset(other)),
         None => return Err(OnnxError::Decode("it names no opset".into())),
     }
@@ -192,6 +194,11 @@ impl Reader<'_> {
         }
         let mut inputs = proto.input.clone();
         self.upgrade(name, proto, &mut attributes, &mut inputs)?;
+        if self.opset < 13 && early_softmax::is(&proto.op_type) {
+            let (x, y) = (inputs.first(), proto.output.first());
+            let (x, y) = x.zip(y).ok_or("it has no input")?;
+            return early_softmax::restated(name, &proto.op_type, &attributes, x, y).map_err(|e| e.to_string());
+        }
         let node = Node::new(name, &proto.op_type, attributes, inputs, proto.output.clone()).map_err(|e| e.to_string())?;
         Ok(vec![node])
     }

@@ -4,6 +4,7 @@
 //! arithmetic away and checks the weights. [`save`] writes opset 21.
 
 mod batch;
+mod early_softmax;
 mod error;
 mod export;
 mod fold;

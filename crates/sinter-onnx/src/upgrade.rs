@@ -53,7 +53,6 @@ impl Reader<'_> {
     ) -> Result<(), String> {
         let kind = proto.op_type.as_str();
         let changed = match kind {
-            "Softmax" | "LogSoftmax" | "Hardmax" => true,
             "Upsample" | "Resize" => self.opset < 11,
             "BatchNormalization" | "Dropout" => proto.output.iter().filter(|o| !o.is_empty()).count() > 1,
             _ => false,

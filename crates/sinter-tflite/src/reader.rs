@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
             return Err(TfliteError::Unsupported(format!("it has {} graphs: control flow is not read", graphs.len())));
         }
         let codes = file.codes().into_iter().flatten();
-        let codes = codes.map(|c| (c.new().unwrap_or(0).max(i32::from(c.old().unwrap_or(0))), c.custom())).collect();
+        let codes = codes.map(|c| (c.number().unwrap_or(0).max(i32::from(c.byte().unwrap_or(0))), c.custom())).collect();
         let buffers: Vec<schema::Buffer> = file.buffers().into_iter().flatten().collect();
         if buffers.iter().any(|b| b.offset().unwrap_or(0) > 1) {
             return Err(TfliteError::Unsupported("constants behind the end of the flatbuffer are not read".into()));
@@ -65,8 +65,7 @@ impl<'a> Reader<'a> {
             info(name, &t, &buffers)
         });
         let tensors = tensors.collect::<Result<_, _>>()?;
-        let mut model = Model::default();
-        model.name = "model".into();
+        let model = Model { name: "model".into(), ..Model::default() };
         Ok(Self { tensors, codes, graph, model, channels_first: BTreeMap::new(), given: BTreeSet::new() })
     }
 

@@ -58,7 +58,7 @@ table! {
 
 table! {
     /// Which operator.
-    Code 'a { old: 0, i8; custom: 1, Text<'a>; new: 3, i32; }
+    Code 'a { byte: 0, i8; custom: 1, Text<'a>; number: 3, i32; }
 }
 
 table! {

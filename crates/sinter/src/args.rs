@@ -63,6 +63,9 @@ pub enum Command {
         /// A target file, such as configs/targets/cortex-m4.yaml: what an inference costs there, and whether the model fits.
         #[arg(long)]
         target: Option<PathBuf>,
+        /// The length of a free dimension, by its name or its place: `seq=128`, `ids.1=128`.
+        #[arg(long = "dim", value_name = "NAME=LENGTH", value_parser = dimension)]
+        dims: Vec<(String, i64)>,
         /// Print JSON instead of tables.
         #[arg(long)]
         json: bool,
@@ -79,6 +82,9 @@ pub enum Command {
         /// The float ONNX file that was quantized: how far the quantized one can be from it. Default: how far rounding alone can lead.
         #[arg(long)]
         float: Option<PathBuf>,
+        /// The length of a free dimension, by its name or its place: `seq=128`, `ids.1=128`.
+        #[arg(long = "dim", value_name = "NAME=LENGTH", value_parser = dimension)]
+        dims: Vec<(String, i64)>,
         /// Print the whole certificate as JSON.
         #[arg(long)]
         json: bool,
@@ -201,4 +207,13 @@ pub struct RunArgs {
     /// Print every event as one line of JSON.
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
+}
+
+/// A dimension and its length.
+fn dimension(text: &str) -> Result<(String, i64), String> {
+    let (name, length) = text.split_once('=').ok_or("write NAME=LENGTH, such as seq=128")?;
+    match length.trim().parse() {
+        Ok(length) if length > 0 => Ok((name.trim().to_string(), length)),
+        _ => Err(format!("`{length}` is no length: a whole number above zero is")),
+    }
 }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -53,12 +54,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             write_comparison(&records, &out).map_err(failed)?;
             say(&out.join("compare.html").display().to_string())
         }
-        Command::Inspect { model, target, json } => {
+        Command::Inspect { model, target, dims, json } => {
             let target = target.map(|path| read_target(&path)).transpose().map_err(config)?;
-            let found = inspect(&model, target.as_ref()).map_err(wrong)?;
+            let found = inspect(&model, dims.into_iter().collect(), target.as_ref()).map_err(wrong)?;
             say(&if json { serde_json::to_string_pretty(&found).map_err(failed)? } else { found.to_string() })
         }
-        Command::Certify { model, inputs, float, json } => certify_file(&model, inputs.as_deref(), float.as_deref(), json),
+        Command::Certify { model, inputs, float, dims, json } => {
+            certify_file(&model, inputs.as_deref(), float.as_deref(), dims.into_iter().collect(), json)
+        }
         Command::Report { run } => {
             let record = RunRecord::read(&run).map_err(wrong)?;
             write_report(&record, &run).map_err(failed)?;
@@ -80,7 +83,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json: bool) -> Result<(), Failure> {
+fn certify_file(
+    path: &Path,
+    inputs: Option<&[f64]>,
+    float: Option<&Path>,
+    dims: BTreeMap<String, i64>,
+    json: bool,
+) -> Result<(), Failure> {
     let told = |e: &dyn std::fmt::Display| wrong(format!("{}: {e}", path.display()));
     let inputs = match inputs {
         Some(&[low, high]) if low.is_finite() && high.is_finite() && low < high => Some((low, high)),
@@ -99,7 +108,8 @@ fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json:
         }
         Some("tflite") => sinter_tflite::load(path).map_err(|e| told(&e))?,
         _ => {
-            let read = sinter_onnx::load(path, &sinter_onnx::Options::default()).map_err(|e| told(&e))?;
+            let read = sinter_onnx::load(path, &sinter_onnx::Options { dims: dims.clone(), ..Default::default() })
+                .map_err(|e| told(&e))?;
             sinter_certify::absorb(&read).map_err(|e| told(&e))?
         }
     };
@@ -111,7 +121,7 @@ fn certify_file(path: &Path, inputs: Option<&[f64]>, float: Option<&Path>, json:
     }
     let reference = match float {
         Some(float) => {
-            let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, ..Default::default() });
+            let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, dims, ..Default::default() });
             let model = read.map_err(|e| wrong(format!("{}: {e}", float.display())))?;
             Reference::Float { model: Box::new(model), name: "the float model".into() }
         }
