@@ -11,7 +11,7 @@ use crate::device::{Builtin, Element, Io, Program, TensorInfo};
 pub fn tflite(program: &Program) -> Vec<u8> {
     let mut b = FlatBufferBuilder::with_capacity(1 << 16);
     b.push(Aligned);
-    let (buffers, places) = buffers(&mut b, &program.tensors);
+    let (buffers, places, texts) = buffers(&mut b, &program.tensors, &program.metadata);
     let tensors: Vec<Table> = program.tensors.iter().zip(places).map(|(info, at)| tensor(&mut b, program, info, at)).collect();
     let tensors = b.create_vector(&tensors);
     let mut codes: Vec<(i32, i32)> = Vec::new();
@@ -50,19 +50,38 @@ pub fn tflite(program: &Program) -> Vec<u8> {
         .collect();
     let codes = b.create_vector(&codes);
     let description = b.create_string("Sinter");
+    let metadata: Vec<Table> = program
+        .metadata
+        .keys()
+        .zip(texts)
+        .map(|(key, buffer)| {
+            let key = b.create_string(key);
+            table(&mut b, |b| {
+                offset(b, 0, key);
+                b.push_slot::<u32>(slot(1), buffer, 0);
+            })
+        })
+        .collect();
+    let metadata = (!metadata.is_empty()).then(|| b.create_vector(&metadata));
     let model = table(&mut b, |b| {
         b.push_slot::<u32>(slot(0), 3, 0);
         offset(b, 1, codes);
         offset(b, 2, graphs);
         offset(b, 3, description);
         offset(b, 4, buffers);
+        metadata.into_iter().for_each(|m| offset(b, 6, m));
     });
     b.finish(model, Some("TFL3"));
     b.finished_data().to_vec()
 }
 
-/// The constants, each content once, behind the empty buffer that computed tensors have. Also gives each tensor's place.
-fn buffers<'a>(b: &mut Builder<'a>, tensors: &[TensorInfo]) -> (Tables<'a>, Vec<u32>) {
+/// The constants, each content once, behind the empty buffer that computed tensors have, and texts behind them. Also gives each tensor's place, and each
+/// text's.
+fn buffers<'a>(
+    b: &mut Builder<'a>,
+    tensors: &[TensorInfo],
+    metadata: &BTreeMap<String, String>,
+) -> (Tables<'a>, Vec<u32>, Vec<u32>) {
     let mut known: BTreeMap<&[u8], u32> = BTreeMap::new();
     let mut written = vec![table(b, |_| {})];
     let places = tensors
@@ -81,7 +100,15 @@ fn buffers<'a>(b: &mut Builder<'a>, tensors: &[TensorInfo]) -> (Tables<'a>, Vec<
             })
         })
         .collect();
-    (b.create_vector(&written), places)
+    let texts = metadata
+        .values()
+        .map(|text| {
+            let data = b.create_vector(text.as_bytes());
+            written.push(table(b, |b| offset(b, 0, data)));
+            written.len() as u32 - 1
+        })
+        .collect();
+    (b.create_vector(&written), places, texts)
 }
 
 fn tensor(b: &mut Builder, program: &Program, info: &TensorInfo, buffer: u32) -> Table {

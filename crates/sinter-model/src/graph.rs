@@ -155,6 +155,9 @@ pub struct Graph {
     pub outputs: Vec<ValueInfo>,
     /// In an order in which each can run.
     pub nodes: Vec<Node>,
+    /// What the file says beside the graph, by key: alphabets, class names, where it came from. Nothing here reads it; every file that is written has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Graph {

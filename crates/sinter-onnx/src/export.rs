@@ -8,8 +8,8 @@ use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, tensor_of, write_who
 
 use crate::error::OnnxError;
 use crate::proto::{
-    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
-    TypeProto, ValueInfoProto, attribute_type,
+    AttributeProto, DOC_STRING, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TensorType, TypeProto, ValueInfoProto, attribute_type,
 };
 use crate::spell::spell;
 use crate::tensor::{make_external, nibbles_to_proto, tensor_to_proto};
@@ -71,8 +71,12 @@ fn to_proto(model: &Model, four_bits: &BTreeSet<String>) -> Result<ModelProto, O
         output: model.graph.outputs.iter().map(value_to_proto).collect(),
         ..GraphProto::default()
     };
+    let mut metadata = model.graph.metadata.clone();
+    let doc_string = metadata.remove(DOC_STRING).unwrap_or_default();
     Ok(ModelProto {
         ir_version: Some(10),
+        doc_string,
+        metadata_props: metadata.into_iter().map(|(key, value)| StringStringEntryProto { key, value }).collect(),
         producer_name: "sinter".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph),

@@ -13,7 +13,7 @@ use crate::batch::free_the_batch;
 use crate::early_softmax;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
-use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
+use crate::proto::{AttributeProto, DOC_STRING, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
 use crate::reader::Reader;
 use crate::tensor::tensor_from_proto;
 use crate::widen::widen;
@@ -108,6 +108,10 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
     let known: BTreeSet<String> = model.weights.keys().cloned().collect();
     model.graph.sort(&known).map_err(OnnxError::Order)?;
     model.name = graph.name;
+    model.graph.metadata = proto.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    if !proto.doc_string.is_empty() {
+        model.graph.metadata.insert(DOC_STRING.into(), proto.doc_string);
+    }
     Ok(model)
 }
 

@@ -189,7 +189,7 @@ mod tests {
             let shape = vec![Dim::Free("batch".into()), Dim::Fixed(3), Dim::Fixed(8)];
             ValueInfo { name: name.into(), element: ElementType::Float, shape }
         };
-        model.graph = Graph { inputs: vec![info("x")], outputs: vec![info("y")], nodes: vec![] };
+        model.graph = Graph { inputs: vec![info("x")], outputs: vec![info("y")], ..Graph::default() };
         let mut node = |name: &str, kind: &str, attributes: Attributes, inputs: &[&str]| {
             let inputs = inputs.iter().map(|i| i.to_string()).collect();
             model.graph.nodes.push(Node::new(name, kind, attributes, inputs, vec![name.into()]).unwrap());

@@ -65,7 +65,14 @@ impl<'a> Reader<'a> {
             info(name, &t, &buffers)
         });
         let tensors = tensors.collect::<Result<_, _>>()?;
-        let model = Model { name: "model".into(), ..Model::default() };
+        let mut model = Model { name: "model".into(), ..Model::default() };
+        for entry in file.metadata().into_iter().flatten() {
+            // Blobs, such as those of TensorFlow's own tools, are left.
+            let data = buffers.get(entry.buffer().unwrap_or(0) as usize).and_then(|b| b.data());
+            if let (Some(name), Some(Ok(text))) = (entry.name(), data.map(|d| std::str::from_utf8(d.bytes()))) {
+                model.graph.metadata.insert(name.into(), text.into());
+            }
+        }
         Ok(Self { tensors, codes, graph, model, channels_first: BTreeMap::new(), given: BTreeSet::new() })
     }
 

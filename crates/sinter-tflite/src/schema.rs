@@ -53,7 +53,13 @@ table! {
         codes: 1, Tables<'a, Code<'a>>;
         subgraphs: 2, Tables<'a, Subgraph<'a>>;
         buffers: 4, Tables<'a, Buffer<'a>>;
+        metadata: 6, Tables<'a, Metadata<'a>>;
     }
+}
+
+table! {
+    /// A text or blob beside the graph.
+    Metadata 'a { name: 0, Text<'a>; buffer: 1, u32; }
 }
 
 table! {

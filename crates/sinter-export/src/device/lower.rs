@@ -20,7 +20,7 @@ pub fn lower(model: &Model) -> Result<Program, LowerError> {
         readers: readers(&model),
         model: &model,
         shapes,
-        program: Program { name: model.name.clone(), ..Program::default() },
+        program: Program { name: model.name.clone(), metadata: model.graph.metadata.clone(), ..Program::default() },
         stored: BTreeMap::new(),
         taken: BTreeSet::new(),
         between: BETWEEN,

@@ -1,5 +1,6 @@
 //! A program for devices: steps over tensors, in the order in which they run, and what their operators answer.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Program {
     pub input_orders: Vec<Vec<usize>>,
     /// Tensors that the caller reads.
     pub outputs: Vec<usize>,
+    /// What the model's file says beside the graph.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// One operator at work.

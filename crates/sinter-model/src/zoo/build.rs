@@ -27,7 +27,7 @@ impl Builder {
         let mut shape = vec![Dim::Free("batch".into())];
         shape.extend(input.iter().map(|&n| Dim::Fixed(n)));
         let info = ValueInfo { name: "input".into(), element: ElementType::Float, shape };
-        let graph = Graph { inputs: vec![info], outputs: vec![], nodes: vec![] };
+        let graph = Graph { inputs: vec![info], ..Graph::default() };
         Self {
             model: Model { name: name.into(), graph, ..Model::default() },
             channels: BTreeMap::from([("input".into(), input[0])]),

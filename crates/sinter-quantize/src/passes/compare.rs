@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_data::Order;
 use sinter_exec::Runner;
-use sinter_model::{Mode as Run, Model, OpResult};
+use sinter_model::{Mode as Run, Model, Node, OpResult};
 use sinter_train::StageError;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
 use crate::config::Mode;
@@ -15,6 +15,8 @@ use crate::state::State;
 
 /// Samples that both models are run on.
 const SAMPLES: usize = 64;
+/// Samples on which every value is looked at.
+const FEW: i64 = 8;
 /// From this share of an output's size on it is told.
 const MUCH: f64 = 0.25;
 
@@ -41,33 +43,40 @@ impl Pass for Compare {
         let split = state.samples.sample(SAMPLES, state.context.seed);
         let Some(batch) = split.batches(SAMPLES, Order::Stored).next().transpose()? else { return Ok(()) };
         let outputs: BTreeSet<String> = float.graph.outputs.iter().map(|o| o.name.clone()).collect();
-        let moved = |values: BTreeSet<String>| -> Result<BTreeMap<String, f64>, StageError> {
-            let wanted = values_of(float, &batch.inputs, &values)?;
-            let found = values_of(&state.model, &batch.inputs, &values)?;
+        let moved = |values: BTreeSet<String>, inputs: &[Tensor]| -> Result<BTreeMap<String, f64>, StageError> {
+            let wanted = values_of(float, inputs, &values)?;
+            let found = values_of(&state.model, inputs, &values)?;
             let both = wanted.iter().filter_map(|(name, value)| Some((name, value, found.get(name)?)));
             let each = both.map(|(name, a, b)| Ok((name.clone(), apart(a, b).map_err(StageError::weight(name))?)));
             each.collect()
         };
-        let most = moved(outputs)?.into_values().fold(0.0, f64::max);
+        let most = moved(outputs, &batch.inputs)?.into_values().fold(0.0, f64::max);
         if most < MUCH {
             return Ok(());
         }
-        // The layer that adds the most to what it reads.
-        let layers = float.layers();
-        let nodes: Vec<_> = layers.iter().map(|l| &float.graph.nodes[l.node]).collect();
-        let around = nodes.iter().flat_map(|n| [n.inputs[0].clone(), n.outputs[0].clone()]).collect();
-        let each = moved(around)?;
-        let adds = |n: &&sinter_model::Node| {
-            let at = |name: &str| each.get(name).copied().unwrap_or(0.0);
-            at(&n.outputs[0]) - at(&n.inputs[0])
+        // The node that adds the most to what it reads.
+        let real = |n: &&Node| n.op.gives_reals();
+        let nodes: Vec<&Node> = float.graph.nodes.iter().filter(real).collect();
+        let around =
+            nodes.iter().flat_map(|n| n.present_inputs().chain(&n.outputs)).filter(|name| !float.weights.contains_key(*name));
+        let few: Vec<Tensor> = batch.inputs.iter().map(|x| x.f_narrow(0, 0, batch.count().min(FEW))).collect::<Result<_, _>>()?;
+        let each = moved(around.cloned().collect(), &few)?;
+        let adds = |n: &&Node| {
+            let at = |name: &String| each.get(name).copied().unwrap_or(0.0);
+            at(&n.outputs[0]) - n.present_inputs().map(at).fold(0.0, f64::max)
         };
         let Some(worst) = nodes.into_iter().max_by(|a, b| adds(a).total_cmp(&adds(b))) else { return Ok(()) };
+        let layer = float.layers().iter().any(|l| float.graph.nodes[l.node].name == worst.name);
+        let advice = match layer {
+            true => "give that layer more bits or leave it in float under `layers`, or train through the rounding (`mode: qat`)",
+            false => "`activations: dynamic` or `none` leaves it in float",
+        };
         let percent = |share: f64| format!("{:.0} %", 100.0 * share.min(10.0));
         state.context.note(format!(
-            "rounding moved outputs by {} of their size on {} samples, and most of it comes in at `{}` ({}): give that layer more bits or leave it in \
-             float under `layers`, or train through the rounding (`mode: qat`)",
+            "rounding moved outputs by {} of their size on {} samples, and most of it comes in at {} `{}` ({}): {advice}",
             percent(most),
             batch.count(),
+            worst.kind(),
             worst.name,
             percent(adds(&worst)),
         ));
@@ -93,6 +102,8 @@ fn values_of(model: &Model, inputs: &[Tensor], wanted: &BTreeSet<String>) -> Res
 /// The largest difference as a share of the largest magnitude.
 fn apart(wanted: &Tensor, found: &Tensor) -> OpResult<f64> {
     let top = |t: Tensor| -> OpResult<f64> { Ok(t.f_abs()?.f_max()?.f_double_value(&[])?) };
-    let size = top(wanted.f_to_kind(tch::Kind::Double)?)?;
-    Ok(if size > 0.0 { top(found.f_sub(wanted)?)? / size } else { 0.0 })
+    let [wanted, found] = [wanted.f_to_kind(Kind::Double)?, found.f_to_kind(Kind::Double)?];
+    let off = top(found.f_sub(&wanted)?)?;
+    let size = top(wanted)?;
+    Ok(if size > 0.0 { off / size } else { 0.0 })
 }
