@@ -44,7 +44,7 @@ pub enum OnnxError {
     #[error("the file holds no graph; it may be truncated or of another format: export or copy it again")]
     NoGraph,
     /// It wants an operator set that is too old or too new.
-    #[error("opset {0} is not supported (7 to 23 are): export the model again with `opset_version=17` or so")]
+    #[error("opset {0} is not supported (1 to 23 are): export the model again with `opset_version=17` or so")]
     Opset(i64),
     /// Nodes can't run; all of them at once.
     #[error("{} can't run:\n{}", count(.0), list(.0))]

@@ -90,7 +90,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
         return Err(OnnxError::NoGraph);
     }
     match opset {
-        Some(7..=23) => {}
+        Some(1..=23) => {}
         Some(other) => return Err(OnnxError::Opset(other)),
         None => return Err(OnnxError::Decode("it names no opset".into())),
     }
@@ -186,6 +186,7 @@ impl Reader<'_> {
         if proto.output.iter().all(String::is_empty) {
             return Err("none of its results has a name".into());
         }
+        self.check_age(proto)?;
         let mut attributes = Attributes::new();
         for attribute in &proto.attribute {
             attributes.0.insert(attribute.name.clone(), self.attribute(attribute)?);

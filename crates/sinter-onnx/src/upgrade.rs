@@ -6,7 +6,54 @@ use tch::Tensor;
 use crate::proto::NodeProto;
 use crate::reader::Reader;
 
+/// Operators that have meant the same since opset 1, but for hints on memory that nothing reads today.
+const EVER_THE_SAME: [&str; 32] = [
+    "Abs",
+    "Ceil",
+    "Conv",
+    "ConvTranspose",
+    "Elu",
+    "Exp",
+    "Flatten",
+    "Floor",
+    "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LeakyRelu",
+    "Log",
+    "MaxPool",
+    "Neg",
+    "Not",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Reciprocal",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Tanh",
+    "Transpose",
+];
+
 impl Reader<'_> {
+    /// Whether an operator of an opset before 7 may be read.
+    pub(crate) fn check_age(&self, proto: &NodeProto) -> Result<(), String> {
+        if self.opset < 7 && !EVER_THE_SAME.contains(&proto.op_type.as_str()) {
+            return Err(format!(
+                "it may mean something else in opset {}: export the model again with opset 13 or later",
+                self.opset
+            ));
+        }
+        Ok(())
+    }
+
     /// Restates what older opsets say as opset 21 says it.
     pub(crate) fn upgrade(
         &mut self,
