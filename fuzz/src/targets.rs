@@ -97,7 +97,7 @@ fn tflite_seeds() -> Vec<Vec<u8>> {
 
 fn tflite(bytes: &[u8], _at: &Path) {
     if let Ok(model) = sinter_tflite::import(bytes) {
-        let _certificate = sinter_certify::certify(&model, None, &sinter_certify::Reference::Unrounded);
+        let _certificate = sinter_certify::certify(&model, None, &[sinter_certify::Reference::Unrounded]);
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
-use sinter_fixtures::protos::{floats, int, ints, longs, value};
+use sinter_fixtures::protos::{file, floats, int, ints, longs, node, value};
 use sinter_model::{Mode, Model};
-use sinter_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto};
+use sinter_onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sinter_onnx::{Options, load};
 use tch::{Device, Kind, Tensor};
 
@@ -18,17 +17,6 @@ struct Case {
     nodes: Vec<NodeProto>,
     stored: Vec<TensorProto>,
     freed: bool,
-}
-
-fn node(kind: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
-    NodeProto {
-        op_type: kind.into(),
-        name: output.into(),
-        input: inputs.iter().map(|s| s.to_string()).collect(),
-        output: vec![output.into()],
-        attribute,
-        ..NodeProto::default()
-    }
 }
 
 fn numbers(count: i64) -> Vec<f32> {
@@ -108,9 +96,7 @@ fn write(path: &Path, case: &Case) {
         output: vec![value("y", &case.result)],
         ..GraphProto::default()
     };
-    let opset_import = vec![OperatorSetId { domain: String::new(), version: 17 }];
-    let model = ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..ModelProto::default() };
-    std::fs::write(path, model.encode_to_vec()).unwrap();
+    std::fs::write(path, file(graph)).unwrap();
 }
 
 fn run(model: &Model, x: &Tensor) -> Tensor {

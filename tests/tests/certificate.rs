@@ -82,7 +82,7 @@ fn ranges_hold_what_is_known_by_hand() {
         ),
     ];
     for (what, model, (low, high)) in cases {
-        let certificate = certify(&model, None, &Reference::Unrounded).unwrap();
+        let certificate = certify(&model, None, &[Reference::Unrounded]).unwrap();
         let (found, saturates) = reaches(&certificate);
         // Each of two inputs holds an end to half a step.
         let step = 2.0 / 255.0;
@@ -96,13 +96,13 @@ fn ranges_hold_what_is_known_by_hand() {
 #[test]
 fn what_is_not_known_is_said() {
     let falls = model(&[4], vec![node("HardSigmoid", Attributes::new().float("alpha", -1.0), &["input"], "y")], &[], 1.0);
-    let certificate = certify(&falls, None, &Reference::Unrounded).unwrap();
+    let certificate = certify(&falls, None, &[Reference::Unrounded]).unwrap();
     assert!(certificate.ranges.iter().all(|r| r.value != "y"), "{certificate}");
     assert!(certificate.unknown.iter().any(|u| u.contains("HardSigmoid")), "{certificate}");
 
     let mut free = model(&[4], vec![node("Relu", Attributes::new(), &["input"], "y")], &[], 1.0);
     free.activations.remove("input");
-    let certificate = certify(&free, None, &Reference::Unrounded).unwrap();
+    let certificate = certify(&free, None, &[Reference::Unrounded]).unwrap();
     assert!(certificate.inputs.is_none() && certificate.ranges.is_empty(), "{certificate}");
     assert!(certificate.unknown.iter().any(|u| u.contains("not quantized")), "{certificate}");
 }

@@ -191,10 +191,10 @@ proptest! {
             } else {
                 model.copy()
             };
-            let reference = Reference::Float { model: Box::new(float.copy()), name: "the float model".into() };
+            let reference = Reference::Float { model: &float, name: "the float model".into() };
             let least = x.min().double_value(&[]);
             let range = (least, x.max().double_value(&[]).max(least + 1e-3));
-            let certificate = certify(&certified, Some(range), &reference).unwrap();
+            let certificate = certify(&certified, Some(range), &[reference]).unwrap();
             for distance in &certificate.distance {
                 let most = distance.at_most.unwrap_or(f64::INFINITY);
                 prop_assert!(lost <= most + 1e-4 * size, "{} {}: {} lost, certified {}", target.name, text, lost, most);

@@ -3,24 +3,10 @@
 use std::path::Path;
 
 use npyz::WriterBuilder;
-use prost::Message;
-use sinter_fixtures::protos::{floats, int, longs, value};
+use sinter_fixtures::protos::{file, floats, int, longs, node, value};
 use sinter_fixtures::{only_run, sinter};
-use sinter_onnx::proto::{
-    Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
-};
+use sinter_onnx::proto::{Dimension, GraphProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
 use sinter_report::RunRecord;
-
-fn node(kind: &str, inputs: &[&str], output: &str, attribute: Vec<sinter_onnx::proto::AttributeProto>) -> NodeProto {
-    NodeProto {
-        op_type: kind.into(),
-        name: output.into(),
-        input: inputs.iter().map(|s| s.to_string()).collect(),
-        output: vec![output.into()],
-        attribute,
-        ..NodeProto::default()
-    }
-}
 
 /// A value of a type, by names of dimensions.
 fn typed(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
@@ -71,9 +57,7 @@ fn write_model(path: &Path) {
         output: vec![value("scores", &[-1, 2])],
         ..GraphProto::default()
     };
-    let opset_import = vec![OperatorSetId { domain: String::new(), version: 17 }];
-    let model = ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..ModelProto::default() };
-    std::fs::write(path, model.encode_to_vec()).unwrap();
+    std::fs::write(path, file(graph)).unwrap();
 }
 
 /// Texts whose first word and first fact say the class.

@@ -169,7 +169,7 @@ fn reads(path: &Path, x: &Tensor, what: &str) {
         let off = (ours - &wanted).abs().max().double_value(&[]) / f64::from(OUT);
         assert!(off < 1.01, "{what}, {how}: {off} steps off");
     }
-    let certificate = certify(&absorbed, None, &Reference::Unrounded).unwrap();
+    let certificate = certify(&absorbed, None, &[Reference::Unrounded]).unwrap();
     assert!(certificate.never_wraps() && certificate.ranges.iter().any(|r| r.value == "y"), "{what}: {certificate}");
     let [distance] = &certificate.distance[..] else { panic!("{what}: {certificate}") };
     assert!(distance.at_most.is_none_or(|most| distance.at_least <= most), "{what}: {certificate}");
@@ -216,7 +216,7 @@ fn sums_of_integer_operators_are_exact() {
     let path = folder.path().join("m.onnx");
     write(&path, &cases()[5], &[]);
     let absorbed = absorb(&load(&path, &Options::default()).unwrap()).unwrap();
-    let certificate = certify(&absorbed, None, &Reference::Unrounded).unwrap();
+    let certificate = certify(&absorbed, None, &[Reference::Unrounded]).unwrap();
     let (rows, biases) = (weights(12), [300i64, -77, 12]);
     // The input holds -124 to 131 less its zero point of -4.
     let ends = rows.chunks(4).zip(biases).map(|(row, bias)| {
@@ -240,7 +240,7 @@ fn behind_a_sum_that_wraps_nothing_holds() {
     case.stored.iter_mut().filter(|t| t.name == "b").for_each(|t| *t = words("b", &[i32::MAX - 10, 0, 0]));
     write(&path, &case, &[]);
     let absorbed = absorb(&load(&path, &Options::default()).unwrap()).unwrap();
-    let certificate = certify(&absorbed, None, &Reference::Unrounded).unwrap();
+    let certificate = certify(&absorbed, None, &[Reference::Unrounded]).unwrap();
     assert!(!certificate.never_wraps() && certificate.ranges.is_empty() && certificate.distance.is_empty(), "{certificate}");
     assert!(certificate.to_string().contains("WRAPS"), "{certificate}");
 }

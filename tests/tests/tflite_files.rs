@@ -47,13 +47,13 @@ fn files_answer_as_in_tensorflow() {
 fn files_are_certified() {
     for file in FILES {
         let model = load(&fixture(&format!("{file}.tflite"))).unwrap();
-        let certificate = certify(&model, None, &Reference::Unrounded).unwrap();
+        let certificate = certify(&model, None, &[Reference::Unrounded]).unwrap();
         assert!(certificate.never_wraps() && !certificate.layers.is_empty(), "{file}: {certificate}");
         assert!(certificate.layers.iter().all(|l| l.requantization.is_some()), "{file}: {certificate}");
         let [distance] = &certificate.distance[..] else { panic!("{file}: {certificate}") };
         assert!(distance.at_most.is_none_or(|most| distance.at_least <= most), "{file}: {certificate}");
         // The input is from 0 to 1, and what is asked with another range is answered for that.
-        let wide = certify(&model, Some((-2.0, 2.0)), &Reference::Unrounded).unwrap();
+        let wide = certify(&model, Some((-2.0, 2.0)), &[Reference::Unrounded]).unwrap();
         let first = |c: &sinter_certify::Certificate| c.ranges.iter().map(|r| r.reaches.1).fold(0.0, f64::max);
         assert!(first(&wide) >= first(&certificate), "{file}: {wide}");
     }
@@ -68,7 +68,7 @@ fn what_is_written_has_the_same_sums() {
     let model = apply(&parse::<QuantizeConfig>("{ samples: 64 }"), everything(), &context).unwrap();
     let read = import(&tflite(&device::lower(&model).unwrap())).unwrap();
     let sums = |m: &Model| {
-        let all = certify(m, None, &Reference::Unrounded).unwrap().layers;
+        let all = certify(m, None, &[Reference::Unrounded]).unwrap().layers;
         all.into_iter().map(|l| (l.sums.low, l.sums.high, l.sums.bits)).collect::<Vec<_>>()
     };
     let wanted = sums(&model);

@@ -10,7 +10,7 @@ use crate::Distance;
 use crate::bounds::{Acts, ROUNDS, acts, forward, moves, quantized, run, slope, spread, stored, through};
 use crate::error::CertifyError;
 use crate::inputs::input_zone;
-use crate::reference::{Pair, Reference};
+use crate::reference::Pair;
 use crate::search::{Found, search};
 use crate::zone::{Affine, Zone};
 
@@ -67,24 +67,18 @@ impl Errors {
 }
 
 /// Bounds each output, and looks for inputs that come near.
-pub(crate) fn of_outputs(
-    model: &Model,
-    reference: &Reference,
-    inputs: (f64, f64),
-    unknown: &mut Vec<String>,
-) -> Result<Vec<Distance>, CertifyError> {
+pub(crate) fn of_outputs(pair: &Pair, inputs: (f64, f64), unknown: &mut Vec<String>) -> Result<Vec<Distance>, CertifyError> {
+    let model = &pair.model;
     if sinter_exec::macs(model)? > SMALL {
-        unknown.push(format!("the distance from {}: the model is too large for that", reference.text()));
+        unknown.push(format!("the distance from {}: the model is too large for that", pair.from));
         return Ok(vec![]);
     }
-    let pair = Pair::new(model, reference)?;
-    let model = &pair.model;
     let mut found = search(model, &pair.runnable()?, inputs)?;
     if found.is_empty() {
         unknown.push("how far outputs are somewhere: inputs are tried only for one float input whose batch is free".into());
         found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
     }
-    let bounds = bounds(&pair, inputs)?;
+    let bounds = bounds(pair, inputs)?;
     let mut distances = Vec::new();
     for (output, Found { apart, size, .. }) in model.graph.outputs.iter().zip(found) {
         let bound = bounds.get(&output.name).copied();
@@ -304,6 +298,7 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::Reference;
     use proptest::prelude::*;
     use sinter_model::zoo::Builder;
     use sinter_model::{Granularity, Levels, QuantParams, Quantizer};
@@ -349,13 +344,13 @@ mod tests {
             let mut float = model.copy();
             float.activations.clear();
             float.weights.values_mut().for_each(|w| w.drop_quantizer());
-            let float = Reference::Float { model: Box::new(float), name: "the float model".into() };
+            let float = Reference::Float { model: &float, name: "the float model".into() };
             for reference in [float, Reference::Unrounded] {
                 let pair = Pair::new(&model, &reference).unwrap();
                 let bounds = bounds(&pair, inputs).unwrap();
                 let found = search(&model, &pair.runnable().unwrap(), inputs).unwrap();
                 let most = bounds[&model.graph.outputs[0].name];
-                let told = format!("from {}: {} found, {most} bounded", reference.text(), found[0].apart);
+                let told = format!("from {}: {} found, {most} bounded", pair.from, found[0].apart);
                 prop_assert!(found[0].apart <= most, "{told}");
                 // What saturates on one side alone is large and found; what rounding adds up to is rarely met.
                 let of_use = most < 30.0 * found[0].apart + 0.1 || matches!(reference, Reference::Unrounded);

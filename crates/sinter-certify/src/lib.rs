@@ -17,6 +17,8 @@ mod zone;
 use serde::{Deserialize, Serialize};
 use sinter_model::Model;
 
+use reference::Pair;
+
 pub use absorb::absorb;
 pub use error::CertifyError;
 pub use reference::Reference;
@@ -164,11 +166,12 @@ fn digits(value: f64) -> String {
 }
 
 /// Certifies a quantized model for inputs of which every element lies in `inputs`, by default what the quantizers of its inputs hold. For a small one
-/// it also tells how far it can be from a reference. Errors on a model that does not run.
-pub fn certify(model: &Model, inputs: Option<(f64, f64)>, reference: &Reference) -> Result<Certificate, CertifyError> {
+/// it also tells how far it can be from the first of the references that is of the same graph. Errors on a model that does not run, and where it is of
+/// none of their graphs.
+pub fn certify(model: &Model, inputs: Option<(f64, f64)>, references: &[Reference]) -> Result<Certificate, CertifyError> {
     let mut unknown = Vec::new();
     // Another graph is an error of who gave it.
-    reference.fits(model)?;
+    let pair = Pair::first(model, references)?;
     // Sums need no more than the quantizers: what fails behind them leaves them standing.
     let layers = layers::of_layers(model, &mut unknown)?;
     let inputs = inputs.map_or_else(|| inputs::of_inputs(model), Ok);
@@ -183,12 +186,12 @@ pub fn certify(model: &Model, inputs: Option<(f64, f64)>, reference: &Reference)
             unknown.push(format!("the ranges: {e}"));
             vec![]
         });
-        distance = distance::of_outputs(model, reference, inputs, &mut unknown).unwrap_or_else(|e| {
-            unknown.push(format!("the distance from {}: {e}", reference.text()));
+        distance = distance::of_outputs(&pair, inputs, &mut unknown).unwrap_or_else(|e| {
+            unknown.push(format!("the distance from {}: {e}", pair.from));
             vec![]
         });
     }
-    Ok(Certificate { inputs, layers, ranges, reference: reference.text().into(), distance, unknown })
+    Ok(Certificate { inputs, layers, ranges, reference: pair.from, distance, unknown })
 }
 
 #[cfg(test)]

@@ -10,32 +10,17 @@ use crate::error::CertifyError;
 
 /// What an integer model is compared with.
 #[derive(Debug)]
-pub enum Reference {
+pub enum Reference<'a> {
     /// The same graph and weights without rounding of values, each kept within what its quantizer holds: all that a file by others tells. Converters
     /// leave out a Relu where a quantizer begins at 0, so its ends belong to the model.
     Unrounded,
     /// A float model with the same nodes: batch normalisations may be folded since, and activations left out that a quantizer's ends stand for.
     Float {
         /// The model.
-        model: Box<Model>,
+        model: &'a Model,
         /// What it is, in words.
         name: String,
     },
-}
-
-impl Reference {
-    /// In words.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Unrounded => "itself without rounding",
-            Self::Float { name, .. } => name,
-        }
-    }
-
-    /// Whether a model can be compared with it. Errors on a float model that is another graph, with what has no counterpart.
-    pub fn fits(&self, model: &Model) -> Result<(), CertifyError> {
-        Pair::new(model, self).map(drop)
-    }
 }
 
 /// Both sides of a comparison, node by node the same.
@@ -46,21 +31,35 @@ pub(crate) struct Pair {
     pub twin: Model,
     /// Whether the real side keeps values within what quantizers hold.
     pub clips: bool,
+    /// What the real side is, in words.
+    pub from: String,
 }
 
 impl Pair {
+    /// With the first that is of the same graph. Errors where none is, with what has no counterpart in the last.
+    pub fn first(model: &Model, references: &[Reference]) -> Result<Self, CertifyError> {
+        let mut failed = CertifyError::Nothing("there is nothing to compare with".into());
+        for reference in references {
+            match Self::new(model, reference) {
+                Ok(pair) => return Ok(pair),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
     /// Errors where a float model is another graph.
     pub fn new(model: &Model, reference: &Reference) -> Result<Self, CertifyError> {
         match reference {
             Reference::Unrounded => {
                 let mut twin = model.copy();
                 twin.activations.clear();
-                Ok(Self { model: model.copy(), twin, clips: true })
+                Ok(Self { model: model.copy(), twin, clips: true, from: "itself without rounding".into() })
             }
-            Reference::Float { model: float, .. } => matched(model, float).or_else(|as_it_is| {
+            Reference::Float { model: float, name } => matched(model, float, name).or_else(|as_it_is| {
                 let mut folded = float.copy();
                 fold_batch_norm(&mut folded)?;
-                matched(model, &folded).map_err(|_| as_it_is)
+                matched(model, &folded, name).map_err(|_| as_it_is)
             }),
         }
     }
@@ -104,13 +103,20 @@ impl Pair {
 
 /// The integer model beside a float one that has the same nodes. Activations that a converter left out, because a quantizer's end does their work, are
 /// put back: the integer side computes the same with them. Errors where a node has no counterpart.
-fn matched(model: &Model, float: &Model) -> Result<Pair, CertifyError> {
+fn matched(model: &Model, float: &Model, name: &str) -> Result<Pair, CertifyError> {
     let shapes = |m: &Model| m.graph.inputs.iter().map(|i| i.concrete(1)).collect::<Vec<_>>();
     if shapes(model) != shapes(float) {
         let reason = format!("the float model has inputs {:?}, the quantized one {:?}", shapes(float), shapes(model));
         return Err(CertifyError::Nothing(reason));
     }
     let mut ours = model.copy();
+    let copies: BTreeMap<&str, &str> = model
+        .graph
+        .nodes
+        .iter()
+        .filter(|n| n.kind() == "Identity")
+        .map(|n| (n.outputs[0].as_str(), n.inputs[0].as_str()))
+        .collect();
     let mut real: BTreeMap<String, Weight> = BTreeMap::new();
     let inputs = float.graph.inputs.iter().zip(&model.graph.inputs);
     // Names of the float model's values, on the integer side.
@@ -126,7 +132,7 @@ fn matched(model: &Model, float: &Model) -> Result<Pair, CertifyError> {
         let fits = |&&at: &&usize| {
             let other = &ours.graph.nodes[at];
             let same = |(read, input): (&Option<String>, &String)| match read {
-                Some(value) => before_copies(&ours, input) == *value,
+                Some(value) => before_copies(&copies, input) == value,
                 None => input.is_empty() || ours.weights.contains_key(input),
             };
             other.kind() == node.kind() && other.inputs.len() == reads.len() && reads.iter().zip(&other.inputs).all(same)
@@ -157,16 +163,15 @@ fn matched(model: &Model, float: &Model) -> Result<Pair, CertifyError> {
     twin.activations.clear();
     twin.weights.values_mut().for_each(|w| w.drop_quantizer());
     twin.weights.extend(real);
-    Ok(Pair { model: ours, twin, clips: false })
+    Ok(Pair { model: ours, twin, clips: false, from: name.into() })
 }
 
 /// What a value is a copy of, rounded by other steps.
-fn before_copies(model: &Model, name: &str) -> String {
-    let mut name = name;
-    while let Some(node) = model.graph.nodes.iter().find(|n| n.kind() == "Identity" && n.outputs[0] == name) {
-        name = &node.inputs[0];
+fn before_copies<'a>(copies: &BTreeMap<&str, &'a str>, mut name: &'a str) -> &'a str {
+    while let Some(source) = copies.get(name) {
+        name = source;
     }
-    name.to_string()
+    name
 }
 
 /// Puts an activation back whose work the quantizer of what it reads does. Gives its place and its value. Errors where the quantizer holds more.

@@ -70,10 +70,8 @@ impl Reader<'_> {
             let scale = self.model.add_constant(&format!("{name}.bias_scale"), scale.to_kind(Kind::Float));
             inputs.push(self.dequantized([bias, scale, String::new()], 0, &mut nodes)?);
         }
-        if form.kind == "ReduceMean"
-            && let Some(Attribute::Ints(axes)) = attributes.0.remove("axes")
-        {
-            inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
+        if form.kind == "ReduceMean" {
+            self.axes_to_input(name, &mut attributes, &mut inputs);
         }
         let output = proto.output.first().cloned().unwrap_or_default();
         let [scale, zero] = [slot(form.result), slot(form.result + 1)];

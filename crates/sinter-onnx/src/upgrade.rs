@@ -63,11 +63,8 @@ impl Reader<'_> {
         inputs: &mut Vec<String>,
     ) -> Result<(), String> {
         let kind = proto.op_type.as_str();
-        let reduces = kind.starts_with("Reduce") && inputs.len() == 1;
-        if (reduces || (matches!(kind, "Squeeze" | "Unsqueeze") && inputs.len() == 1))
-            && let Some(Attribute::Ints(axes)) = attributes.0.remove("axes")
-        {
-            inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
+        if kind.starts_with("Reduce") || matches!(kind, "Squeeze" | "Unsqueeze") {
+            self.axes_to_input(name, attributes, inputs);
         }
         // Sizes, where there are any, are an attribute before opset 13 and an input since; else all parts are equal.
         let sized = inputs.len() >= 2 || attributes.0.contains_key("split");
@@ -88,6 +85,15 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Axes that were an attribute are the second input since.
+    pub(crate) fn axes_to_input(&mut self, name: &str, attributes: &mut Attributes, inputs: &mut Vec<String>) {
+        if inputs.len() == 1
+            && let Some(Attribute::Ints(axes)) = attributes.0.remove("axes")
+        {
+            inputs.push(self.model.add_constant(&format!("{name}.axes"), Tensor::from_slice(&axes)));
+        }
     }
 
     /// Before opset 13 many inputs were attributes; a few operators meant something else, and are refused.

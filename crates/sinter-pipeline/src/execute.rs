@@ -240,10 +240,7 @@ impl Run<'_> {
     }
 
     /// The last model whose values no stage had quantized, and the stage that then did.
-    fn before_integers(&self, result: &Model) -> Option<(String, Model)> {
-        if result.activations.is_empty() {
-            return None;
-        }
+    fn before_integers(&self) -> Option<(String, Model)> {
         let stages = self.plan.stages.len();
         let models =
             (0..stages).rev().map_while(|at| Some((self.plan.stage_name(at + 1), self.store.model(&self.plan.keys[at].name)?)));
@@ -254,9 +251,8 @@ impl Run<'_> {
     fn finish(&self, options: &RunOptions, models: (&Model, &Model), measured: &[Measured]) -> Result<RunOutcome, RunError> {
         let (plan, folder) = (self.plan, self.folder.as_path());
         let (float, result) = (Snapshot::new(models.0), Snapshot::new(models.1));
-        let before = self.before_integers(result.model);
-        let before = before.as_ref().map(|(stage, model)| (stage.as_str(), model));
-        let artefacts = artefacts::write(plan, (&float, &result), before, measured, folder, options.measure, self.events)?;
+        let before = || self.before_integers();
+        let artefacts = artefacts::write(plan, (&float, &result), &before, measured, folder, options.measure, self.events)?;
         let mut record = record::of_run(plan, measured, (&float, &result), folder)?;
         record.artifacts = artefacts.files;
         record.measured = artefacts.measured;

@@ -119,15 +119,18 @@ fn certify_file(
                           `quantize: { activations: int8 }` writes such a file, and a certificate with it",
         ));
     }
-    let reference = match float {
+    let float = match float {
         Some(float) => {
             let read = sinter_onnx::load(float, &sinter_onnx::Options { apart: true, dims, ..Default::default() });
-            let model = read.map_err(|e| wrong(format!("{}: {e}", float.display())))?;
-            Reference::Float { model: Box::new(model), name: "the float model".into() }
+            Some(read.map_err(|e| wrong(format!("{}: {e}", float.display())))?)
         }
+        None => None,
+    };
+    let reference = match &float {
+        Some(model) => Reference::Float { model, name: "the float model".into() },
         None => Reference::Unrounded,
     };
-    let certificate = sinter_certify::certify(&model, inputs, &reference).map_err(|e| told(&e))?;
+    let certificate = sinter_certify::certify(&model, inputs, &[reference]).map_err(|e| told(&e))?;
     if json {
         say(&serde_json::to_string_pretty(&certificate).map_err(failed)?)?;
     } else {

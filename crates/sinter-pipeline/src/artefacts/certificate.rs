@@ -1,7 +1,7 @@
 //! What holds of the integer model for every input; a model whose sums can wrap is not exported.
 
 use sinter_certify::{Certificate, Reference, certify};
-use sinter_model::{Model, write_whole};
+use sinter_model::write_whole;
 use sinter_report::{CertificateRow, CertificateTable};
 use sinter_train::Event;
 
@@ -14,7 +14,14 @@ impl Writer<'_> {
         if model.activations.is_empty() {
             return Ok(());
         }
-        let certificate = match certify(model, None, &self.reference()) {
+        // The float model, where the result is of its shape; else as it was before its values were quantized; else the result itself.
+        let before = (self.before)();
+        let mut references = vec![Reference::Float { model: self.float.model, name: "the float model".into() }];
+        references.extend(
+            before.as_ref().map(|(stage, model)| Reference::Float { model, name: format!("the model before `{stage}`") }),
+        );
+        references.push(Reference::Unrounded);
+        let certificate = match certify(model, None, &references) {
             Ok(certificate) => certificate,
             Err(error) => {
                 (self.events)(Event::Note { text: format!("not certified: {error}") });
@@ -32,17 +39,6 @@ impl Writer<'_> {
         (self.events)(Event::Note { text: certificate.summary() });
         self.done.certificate = Some(table(&certificate));
         self.add("certificate.json", "What holds for every input: sums, rounding, ranges and the distance from float")
-    }
-}
-
-impl Writer<'_> {
-    /// The float model, where the result is of its shape; else the model as it was before it was quantized; else the result itself.
-    fn reference(&self) -> Reference {
-        let float = |model: &Model, name: String| Reference::Float { model: Box::new(model.copy()), name };
-        let before = self.before.map(|(stage, model)| float(model, format!("the model before `{stage}`")));
-        let all = [Some(float(self.float.model, "the float model".into())), before];
-        let fits = |reference: &Reference| reference.fits(self.result.model).is_ok();
-        all.into_iter().flatten().find(fits).unwrap_or(Reference::Unrounded)
     }
 }
 

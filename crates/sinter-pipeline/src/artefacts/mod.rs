@@ -123,7 +123,7 @@ struct Writer<'a> {
     float: &'a Snapshot<'a>,
     result: &'a Snapshot<'a>,
     /// The model before its values were quantized, and the stage that did.
-    before: Option<(&'a str, &'a Model)>,
+    before: &'a dyn Fn() -> Option<(String, Model)>,
     /// Of the float model and of the result.
     measured: (&'a Measured, &'a Measured),
     /// The run's folder.
@@ -140,7 +140,7 @@ struct Writer<'a> {
 pub(crate) fn write(
     plan: &Plan,
     (float, result): (&Snapshot, &Snapshot),
-    before: Option<(&str, &Model)>,
+    before: &dyn Fn() -> Option<(String, Model)>,
     measured: &[Measured],
     folder: &Path,
     execute: bool,
