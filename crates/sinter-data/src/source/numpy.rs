@@ -36,12 +36,11 @@ fn load_columns(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, 
     }
     let file = File::open(path).map(BufReader::new).map_err(DataError::read(path))?;
     let mut archive = NpzArchive::new(file).map_err(|e| DataError::format(path, e))?;
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
-    let missing = |name: &str| DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")));
     let mut columns: Vec<Column> = Vec::new();
     let mut count = None;
     for (input, name) in &config.inputs {
-        let npy = archive.by_name(name).map_err(|e| unreadable(path, &e))?.ok_or_else(|| missing(name))?;
+        let absent = missing(&archive, path, name);
+        let npy = archive.by_name(name).map_err(|e| unreadable(path, &e))?.ok_or(absent)?;
         let whole = matches!(npy.dtype(), DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float));
         let (dims, values) = match whole {
             true => array(npy, path, |v| v as i64).map(|(dims, v)| (dims, Values::Whole(v)))?,
@@ -61,17 +60,38 @@ fn load_columns(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, 
         columns.push(Column { input: input.clone(), shape: shape.to_vec(), values });
     }
     let count = count.unwrap_or(0);
-    let label = config.labels.as_ref().map_or("y".into(), |l| l.to_string_lossy().into_owned());
-    let labels = match archive.by_name(&label).map_err(|e| unreadable(path, &e))? {
-        Some(npy) => match array(npy, path, |v| v)? {
-            (dims, marks) if dims == [count] => Some(classes(path, &marks)?),
-            (dims, _) => return Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
-        },
-        None if config.labels.is_some() => return Err(missing(&label)),
-        None => None,
-    };
+    let labels = labels(path, marks(&mut archive, path, config)?, count)?;
     let most = labels.iter().flatten().max().copied();
     Ok((Arc::new(Columns { columns, labels, count: count as usize }), most))
+}
+
+type Archive = NpzArchive<BufReader<File>>;
+/// A shape, and elements.
+type Marks = (Vec<i64>, Vec<f64>);
+
+fn missing(archive: &Archive, path: &Path, name: &str) -> DataError {
+    let names: Vec<&str> = archive.array_names().collect();
+    DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")))
+}
+
+/// The labels of an archive; `None` where it has none and nobody named them.
+fn marks(archive: &mut Archive, path: &Path, config: &NumpyConfig) -> Result<Option<Marks>, DataError> {
+    let label = config.labels.as_ref().map_or("y".into(), |l| l.to_string_lossy().into_owned());
+    let absent = missing(archive, path, &label);
+    match archive.by_name(&label).map_err(|e| unreadable(path, &e))? {
+        Some(npy) => array(npy, path, |v| v).map(Some),
+        None if config.labels.is_some() => Err(absent),
+        None => Ok(None),
+    }
+}
+
+/// Labels as numbers of classes, one for each sample.
+fn labels(path: &Path, marks: Option<Marks>, count: i64) -> Result<Option<Vec<i64>>, DataError> {
+    match marks {
+        Some((dims, marks)) if dims == [count] => classes(path, &marks).map(Some),
+        Some((dims, _)) => Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
+        None => Ok(None),
+    }
 }
 
 /// The samples of one file, and the largest label.
@@ -82,19 +102,12 @@ fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i
     let open = |path: &Path| File::open(path).map(BufReader::new).map_err(DataError::read(path));
     let (x, y) = if path.extension().is_some_and(|e| e == "npz") {
         let mut archive = NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))?;
-        let names: Vec<String> = archive.array_names().map(str::to_string).collect();
-        let missing = |name: &str| DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")));
+        let absent = missing(&archive, path, &config.samples);
         let x = match archive.by_name(&config.samples).map_err(|e| unreadable(path, &e))? {
             Some(npy) => array(npy, path, |v| v as f32)?,
-            None => return Err(missing(&config.samples)),
+            None => return Err(absent),
         };
-        let label = config.labels.as_ref().map_or("y".into(), |l| l.to_string_lossy().into_owned());
-        let y = match archive.by_name(&label).map_err(|e| unreadable(path, &e))? {
-            Some(npy) => Some(array(npy, path, |v| v)?),
-            None if config.labels.is_some() => return Err(missing(&label)),
-            None => None,
-        };
-        (x, y)
+        (x, marks(&mut archive, path, config)?)
     } else {
         let file = |path: &Path| NpyFile::new(open(path)?).map_err(|e| unreadable(path, &e));
         let labels = config.labels.as_deref().map(|l| array(file(l)?, l, |v| v)).transpose()?;
@@ -106,11 +119,7 @@ fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i
         return Err(DataError::format(path, reason));
     };
     finite(path, &values, values.len() / (count as usize).max(1))?;
-    let labels = match y {
-        Some((dims, marks)) if dims == [count] => Some(classes(path, &marks)?),
-        Some((dims, _)) => return Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
-        None => None,
-    };
+    let labels = labels(path, y, count)?;
     let most = labels.iter().flatten().max().copied();
     Ok((Arc::new(Held { shape: shape.to_vec(), values, labels, divisor: 1.0 }), most))
 }
