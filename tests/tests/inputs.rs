@@ -3,25 +3,10 @@
 use std::path::Path;
 
 use npyz::WriterBuilder;
-use sinter_fixtures::protos::{file, floats, int, longs, node, value};
+use sinter_fixtures::protos::{file, floats, int, longs, node, numbers, typed, value};
 use sinter_fixtures::{only_run, sinter};
-use sinter_onnx::proto::{Dimension, GraphProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto};
+use sinter_onnx::proto::GraphProto;
 use sinter_report::RunRecord;
-
-/// A value of a type, by names of dimensions.
-fn typed(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
-    let dim = dims.iter().map(|d| match d.parse() {
-        Ok(n) => Dimension { dim_value: Some(n), dim_param: None },
-        Err(_) => Dimension { dim_value: None, dim_param: (!d.is_empty()).then(|| d.to_string()) },
-    });
-    let tensor = TensorType { elem_type, shape: Some(TensorShapeProto { dim: dim.collect() }) };
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
-}
-
-/// Numbers without a pattern, around zero.
-fn numbers(count: i64, spread: f32) -> Vec<f32> {
-    (0..count).map(|i| (((i * 7919 + 13) % 997) as f32 / 498.5 - 1.0) * spread).collect()
-}
 
 const WORDS: i64 = 12;
 const LENGTH: i64 = 6;
@@ -140,5 +125,5 @@ fn what_does_not_fit_is_told_before_anything_runs() {
         .unwrap();
     let done = sinter(folder.path(), &["check", "text.yaml"]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.code() == Some(2) && said.contains("dims"), "{said}");
+    assert!(done.status.code() == Some(2) && said.contains("the model has 3 inputs (ids, mask, facts), and the data gives one array"), "{said}");
 }

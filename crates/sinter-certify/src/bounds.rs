@@ -255,6 +255,10 @@ pub(crate) fn ranges(model: &Model, inputs: (f64, f64), unknown: &mut Vec<String
         Ok(())
     };
     for info in &model.graph.inputs {
+        if model.graph.state.contains_key(&info.name) {
+            unknown.push(format!("the range of `{}`: a state may become anything", info.name));
+            continue;
+        }
         let mut zone = input_zone(&info.concrete(1), inputs)?;
         // Symbols of two inputs would be taken for the same.
         zone.affine = zone.affine.filter(|_| model.graph.inputs.len() == 1);

@@ -79,6 +79,11 @@ pub(crate) fn of_outputs(pair: &Pair, inputs: (f64, f64), unknown: &mut Vec<Stri
         found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
     }
     let bounds = bounds(pair, inputs)?;
+    if bounds.is_empty() && found.iter().all(|f| f.size == 0.0) {
+        // Nothing is known, and nothing was tried.
+        unknown.push(format!("the distance from {}: it is bounded for one float input", pair.from));
+        return Ok(vec![]);
+    }
     let mut distances = Vec::new();
     for (output, Found { apart, size, .. }) in model.graph.outputs.iter().zip(found) {
         let bound = bounds.get(&output.name).copied();

@@ -1,6 +1,6 @@
 //! Splits and batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -40,6 +40,8 @@ pub struct Split {
     labelled: bool,
     /// For each input of the model: which array, and of what it is made there.
     inputs: Arc<Vec<(usize, Kind)>>,
+    /// Whether the model takes samples one at a time.
+    one_by_one: bool,
 }
 
 /// Samples as tensors.
@@ -159,6 +161,7 @@ impl Dataset {
             normalize: normalize.clone(),
             augment: config.augment.clone(),
             inputs: Arc::new(inputs.clone()),
+            one_by_one: false,
         };
         Ok(Self {
             name: config.name.clone(),
@@ -188,20 +191,19 @@ impl Dataset {
         self.train.source.columns().is_some()
     }
 
-    /// Brings the arrays into the order of a model's inputs, and each into its type. Errors where the data does not give an input, or names one that the
-    /// model has not.
-    pub fn bind(&mut self, inputs: &[(String, ElementType)]) -> Result<(), String> {
+    /// Why data of one array does not serve a model of these inputs, in words.
+    pub fn one_array(inputs: &[&str]) -> String {
+        format!("the model has {} inputs ({}), and the data gives one array for a sample", inputs.len(), inputs.join(", "))
+    }
+
+    /// Brings the arrays into the order of a model's inputs, and each into its type. `states` are inputs that data may leave out, all together. Errors where
+    /// the data does not give an input, or names one that the model has not.
+    pub fn bind(&mut self, inputs: &[(String, ElementType)], states: &BTreeSet<String>) -> Result<(), String> {
+        let needed: Vec<&(String, ElementType)> = inputs.iter().filter(|(name, _)| !states.contains(name)).collect();
         let bound = match self.train.source.columns() {
-            None => match inputs {
+            None => match needed[..] {
                 [(_, element)] => vec![(0, element.kind())],
-                _ => {
-                    let names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
-                    let names = names.join(", ");
-                    return Err(format!(
-                        "the model has {} inputs ({names}), and the data gives one array for a sample",
-                        inputs.len()
-                    ));
-                }
+                _ => return Err(Self::one_array(&needed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())),
             },
             Some(columns) => {
                 if let Some(unknown) = columns.iter().find(|c| !inputs.iter().any(|(name, _)| *name == c.input)) {
@@ -212,7 +214,9 @@ impl Dataset {
                     let at = columns.iter().position(|c| c.input == *name);
                     at.map(|at| (at, element.kind())).ok_or_else(|| format!("the data does not give the model's input `{name}`"))
                 };
-                inputs.iter().map(find).collect::<Result<_, _>>()?
+                let given = columns.iter().any(|c| states.contains(&c.input));
+                let taken = inputs.iter().filter(|(name, _)| given || !states.contains(name));
+                taken.map(find).collect::<Result<_, _>>()?
             }
         };
         let bound = Arc::new(bound);
@@ -220,6 +224,13 @@ impl Dataset {
             split.inputs = bound.clone();
         }
         Ok(())
+    }
+
+    /// Reads samples as they are stored one at a time from here on: the model takes no more.
+    pub fn one_by_one(&mut self) {
+        for split in [&mut self.train, &mut self.validation, &mut self.test] {
+            split.one_by_one = true;
+        }
     }
 }
 
@@ -294,13 +305,14 @@ impl Split {
         Split { augment: augment.clone(), ..self.clone() }
     }
 
-    /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for.
+    /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for. One at a time as they are stored, for
+    /// a model that takes no more.
     pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
         let mut places: Vec<usize> = (0..self.len()).collect();
         if let Order::Shuffled(seed) = order {
             fastrand::Rng::with_seed(seed).shuffle(&mut places);
         }
-        let size = size.max(1);
+        let size = if self.one_by_one && order == Order::Stored { 1 } else { size.max(1) };
         let count = places.len().div_ceil(size);
         (0..count).map(move |b| self.read(&places[b * size..((b + 1) * size).min(places.len())], order))
     }

@@ -2,6 +2,7 @@
 //!
 //! One interpreter serves prediction, training, calibration and shape inference. It is differentiable wherever libtorch is.
 
+mod feed;
 mod integers;
 
 use std::cell::OnceCell;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, OpResult, Quantizer, Role, kind_name};
 use tch::{Device, Tensor};
 
+pub use feed::{FeedError, feed, first_step, one_by_one};
 use integers::Requantize;
 
 /// Why a model did not run.
@@ -41,6 +43,9 @@ pub enum ExecError {
         /// What went wrong.
         source: OpError,
     },
+    /// What was given can't be parted into steps and samples.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// The number of inputs is wrong.
     #[error("the model takes {wanted} inputs, {got} were given")]
     InputCount {
@@ -133,8 +138,18 @@ impl<'a> Runner<'a> {
         self.run_tapped(inputs, mode, &mut |_, _| Ok(()))
     }
 
-    /// Runs the graph and shows every value to `tap` as it appears, the inputs first. An error of the tap ends the run and names the value.
+    /// Runs the graph and shows every value to `tap` as it appears, the inputs first, at every step of a sequence. An error of the tap ends the run and
+    /// names the value. See [`feed`] for what `inputs` may be.
     pub fn run_tapped(
+        &self,
+        inputs: &[Tensor],
+        mode: Mode,
+        tap: &mut dyn FnMut(&str, &Tensor) -> OpResult<()>,
+    ) -> Result<Vec<Tensor>, ExecError> {
+        feed(&self.model.graph, inputs, &mut |inputs| self.step(inputs, mode, tap))
+    }
+
+    fn step(
         &self,
         inputs: &[Tensor],
         mode: Mode,

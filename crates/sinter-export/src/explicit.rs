@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use sinter_model::{Attributes, ElementType, Granularity, Levels, Model, Node, OpError, Quantizer, Role, Weight};
+use sinter_model::{Attributes, ElementType, Granularity, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role, Weight};
 use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
 
@@ -80,12 +80,13 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         }
     }
     let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
-    for (name, quantizer) in &model.activations {
-        let at = |source| QdqError { name: name.clone(), source };
+    let quantized = quantized_values(model);
+    for (&name, &quantizer) in &quantized {
+        let at = |source| QdqError { name: name.to_string(), source };
         let scale = store_scale(&mut out, name, quantizer, &[], integers_of(quantizer)).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), dequantized(model, name));
         let mut nodes = Vec::new();
-        let mut source = raw(model, name);
+        let mut source = raw(model, &quantized, name);
         let raw = source.clone();
         if quantizer.bits() < 8 {
             // The integers of eight bits saturate later than the quantizer does.
@@ -99,7 +100,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         let inputs = [vec![q], scale].concat();
         nodes.push(Node::new(&real, "DequantizeLinear", Attributes::new(), inputs, vec![real.clone()]).map_err(at)?);
         pairs.insert(name, nodes);
-        renamed.insert(name.clone(), real);
+        renamed.insert(name.to_string(), real);
     }
     let mut nodes = head;
     for input in &model.graph.inputs {
@@ -113,7 +114,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
                 }
             }
             for name in &mut node.outputs {
-                *name = raw(model, name);
+                *name = raw(model, &quantized, name);
             }
             nodes.push(node);
         }
@@ -126,9 +127,22 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     Ok(Explicit { model: out, four_bits })
 }
 
+/// The quantizer of each value that has one, and of what only moves elements of such a value: rounding it once more changes nothing, and ONNX Runtime
+/// 1.32 refuses what it makes of a movement without (a QuantizeLinear of two types, from opset 21 on).
+fn quantized_values(model: &Model) -> BTreeMap<&str, &Quantizer> {
+    let mut all: BTreeMap<&str, &Quantizer> = model.activations.iter().map(|(name, q)| (name.as_str(), q)).collect();
+    for node in model.graph.nodes.iter().filter(|n| n.op.quantization().params == ParamsOf::Input && n.outputs.len() == 1) {
+        let source = node.inputs.first().and_then(|x| all.get(x.as_str()).copied());
+        if let Some(quantizer) = source.filter(|q| q.granularity() == Granularity::Tensor) {
+            all.entry(&node.outputs[0]).or_insert(quantizer);
+        }
+    }
+    all
+}
+
 /// The name under which a value is computed. An output of the graph keeps its name for what comes out of its quantizer, as the simulation has it.
-fn raw(model: &Model, name: &str) -> String {
-    let quantized_output = model.activations.contains_key(name) && model.graph.is_output(name) && !is_input(model, name);
+fn raw(model: &Model, quantized: &BTreeMap<&str, &Quantizer>, name: &str) -> String {
+    let quantized_output = quantized.contains_key(name) && model.graph.is_output(name) && !is_input(model, name);
     if quantized_output { format!("{name}.raw") } else { name.to_string() }
 }
 

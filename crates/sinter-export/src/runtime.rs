@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::session::Session;
-use sinter_model::to_f32s;
+use sinter_model::{Graph, to_f32s};
 use tch::{Kind, Tensor};
 
 /// Why ONNX Runtime did not answer.
@@ -29,6 +29,9 @@ pub enum RuntimeError {
     /// An operation on its answers failed.
     #[error(transparent)]
     Op(#[from] sinter_model::OpError),
+    /// What was given can't be parted into steps and samples.
+    #[error(transparent)]
+    Feed(#[from] sinter_exec::FeedError),
     /// libtorch threw.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
@@ -50,6 +53,11 @@ impl OnnxRuntime {
     pub fn open(model: &Path) -> Result<Self, RuntimeError> {
         let mut builder = Session::builder(environment()?)?.with_intra_threads(1)?.with_inter_threads(1)?;
         Ok(Self { session: builder.commit_from_file(model)? })
+    }
+
+    /// What a file with the inputs and outputs of `graph` answers to a batch of data: its outputs, as [`sinter_exec::feed`] gives them.
+    pub fn answer(&mut self, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, RuntimeError> {
+        sinter_exec::feed(graph, inputs, &mut |inputs| self.run_all(inputs))
     }
 
     /// The first output.

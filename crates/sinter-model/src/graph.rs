@@ -38,17 +38,13 @@ pub struct ValueInfo {
 }
 
 impl ValueInfo {
-    /// The shape for a given batch size: a free first dimension becomes `batch`, every other free one 1.
+    /// The shape for a given batch size, which is what free dimensions of an input stand for: all others are bound when a model is read.
     pub fn concrete(&self, batch: i64) -> Vec<i64> {
-        self.shape
-            .iter()
-            .enumerate()
-            .map(|(axis, dim)| match dim {
-                Dim::Fixed(n) => *n,
-                Dim::Free(_) if axis == 0 => batch,
-                Dim::Free(_) => 1,
-            })
-            .collect()
+        let length = |dim: &Dim| match dim {
+            Dim::Fixed(n) => *n,
+            Dim::Free(_) => batch,
+        };
+        self.shape.iter().map(length).collect()
     }
 
     /// Whether the first dimension is free, so that samples can be batched.
@@ -155,6 +151,9 @@ pub struct Graph {
     pub outputs: Vec<ValueInfo>,
     /// In an order in which each can run.
     pub nodes: Vec<Node>,
+    /// Inputs that are the state of a model, each with the output that is its value at the next step; at the first they are zeros, or as data gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, String>,
     /// What the file says beside the graph, by key: alphabets, class names, where it came from. Nothing here reads it; every file that is written has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

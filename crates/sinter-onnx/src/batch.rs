@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 pub(crate) fn free_the_batch(model: &mut Model) {
     let one = |shape: &[Dim]| shape.first() == Some(&Dim::Fixed(1));
     let (inputs, outputs) = (&model.graph.inputs, &model.graph.outputs);
-    if inputs.is_empty() || !inputs.iter().chain(outputs).all(|v| one(&v.shape)) {
+    if inputs.is_empty() || !model.graph.state.is_empty() || !inputs.iter().chain(outputs).all(|v| one(&v.shape)) {
         return;
     }
     let mut trial = model.copy();

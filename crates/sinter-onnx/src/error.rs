@@ -69,6 +69,8 @@ pub enum OnnxError {
         dim: String,
         /// Which axis of the input it is.
         axis: usize,
+        /// The inputs that data must give.
+        needed: Vec<String>,
     },
     /// The file is larger than what may be read.
     #[error("the file has {bytes}, more than the limit of {limit}: raise it with --memory where that is meant")]

@@ -7,6 +7,7 @@ use prost::Message;
 use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, tensor_of, write_whole};
 
 use crate::error::OnnxError;
+use crate::inline::Taken;
 use crate::proto::{
     AttributeProto, DOC_STRING, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorType, TypeProto, ValueInfoProto, attribute_type,
@@ -63,6 +64,7 @@ fn to_proto(model: &Model, four_bits: &BTreeSet<String>) -> Result<ModelProto, O
         node.extend(nodes.iter().map(node_to_proto).collect::<Result<Vec<_>, _>>()?);
         initializer.extend(tensors.iter().map(|(name, value)| tensor_to_proto(name, value)).collect::<Result<Vec<_>, _>>()?);
     }
+    name_apart(&mut node);
     let graph = GraphProto {
         node,
         name: model.name.clone(),
@@ -85,6 +87,14 @@ fn to_proto(model: &Model, four_bits: &BTreeSet<String>) -> Result<ModelProto, O
     })
 }
 
+/// Gives nodes of one name a number each: ONNX wants names of their own, and a node may be called like a value that another makes.
+fn name_apart(nodes: &mut [NodeProto]) {
+    let mut taken = Taken::default();
+    for node in nodes.iter_mut().filter(|n| !n.name.is_empty()) {
+        node.name = taken.free(&node.name, |_| false);
+    }
+}
+
 fn node_to_proto(node: &sinter_model::Node) -> Result<NodeProto, OnnxError> {
     let attribute = node.attributes.0.iter().map(|(name, value)| attribute_to_proto(name, value));
     Ok(NodeProto {
@@ -94,6 +104,7 @@ fn node_to_proto(node: &sinter_model::Node) -> Result<NodeProto, OnnxError> {
         op_type: node.kind().to_string(),
         attribute: attribute.collect::<Result<_, _>>()?,
         domain: String::new(),
+        overload: String::new(),
     })
 }
 

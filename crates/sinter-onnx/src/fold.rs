@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_exec::{Runner, blank_inputs};
-use sinter_model::{Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role, Weight};
+use sinter_model::{Dim, Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role, Weight};
 use tch::Tensor;
 
 use crate::error::OnnxError;
@@ -220,7 +220,7 @@ fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
     if derived.is_empty() {
         return Ok(());
     }
-    let batched = model.graph.inputs.iter().any(|i| i.is_batched());
+    let batched = model.graph.inputs.iter().flat_map(|i| &i.shape).any(|d| matches!(d, Dim::Free(_)));
     let observe = |batch: i64| -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let mut seen = BTreeMap::new();
         tch::no_grad(|| {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message;
 use sinter_model::{
-    Attribute, Attributes, Bytes, Dim, ElementType, Model, Node, Role, ValueInfo, Weight, elements, guarded, memory_limit,
+    Attribute, Attributes, Bytes, Model, Node, Role, Weight, guarded, memory_limit,
 };
 use tch::Tensor;
 
@@ -13,7 +13,8 @@ use crate::batch::free_the_batch;
 use crate::early_softmax;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
-use crate::proto::{AttributeProto, DOC_STRING, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_type};
+use crate::inline::{Taken, defined};
+use crate::proto::{AttributeProto, DOC_STRING, GraphProto, ModelProto, NodeProto, TensorProto, attribute_type};
 use crate::reader::Reader;
 use crate::tensor::tensor_from_proto;
 use crate::widen::widen;
@@ -25,6 +26,10 @@ pub struct Options {
     pub dims: BTreeMap<String, i64>,
     /// Shapes of one sample, as data says them, for free dimensions that `dims` leaves open: by input, without a name for a model of one input.
     pub shapes: BTreeMap<Option<String>, Vec<i64>>,
+    /// Inputs that always have these numbers: they are stored in the model, and are no inputs of it any more.
+    pub constants: BTreeMap<String, Vec<f64>>,
+    /// Inputs that are states, each with the output that is its next value.
+    pub state: BTreeMap<String, String>,
     /// Leaves a product and the addition of its bias as two nodes where the file has two: for comparing one graph with another.
     pub apart: bool,
 }
@@ -55,9 +60,8 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
         return Err(OnnxError::File { bytes: Bytes(len), limit });
     }
     let bytes = std::fs::read(path).map_err(read)?;
-    let mut model = import(&bytes, path.parent(), options)?;
+    let Loaded { mut model, mut notes } = import_unguarded(&bytes, path.parent(), options)?;
     model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    let mut notes = Vec::new();
     if widen(&mut model).map_err(|e| OnnxError::Decode(e.to_string()))? {
         notes.push(
             "sixteen-bit numbers of the model became float32: `weights: fp16` of `quantize` writes sixteen bits again".into(),
@@ -72,16 +76,24 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     if !options.apart {
         fold::join_biases(&mut model)?;
     }
-    sinter_exec::shapes(&model)?;
+    let shapes = sinter_exec::shapes(&model)?;
+    for (input, output) in &model.graph.state {
+        let (from, to) = (shapes.get(output), shapes.get(input));
+        if from != to {
+            let reason = format!("output `{output}` is {from:?}, which can't be the next value of a state that is {to:?}").replace("Some(", "").replace(')', "");
+            return Err(OnnxError::Tensor { name: input.clone(), reason });
+        }
+    }
     Ok(Loaded { model, notes })
 }
 
 /// Turns bytes into a model as the file states it: nothing is run or folded.
 pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
-    guarded(|| import_unguarded(bytes, folder, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)))
+    let imported = guarded(|| import_unguarded(bytes, folder, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)));
+    imported.map(|loaded| loaded.model)
 }
 
-fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
+fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Loaded, OnnxError> {
     let proto = ModelProto::decode(bytes).map_err(|e| OnnxError::Decode(e.to_string()))?;
     let default_domain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = proto.opset_import.iter().find(|o| default_domain(&o.domain)).map(|o| o.version);
@@ -98,13 +110,13 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
         let name = sparse.values.as_ref().map_or_else(String::new, |v| v.name.clone());
         return Err(OnnxError::Tensor { name, reason: "sparse initializers are not supported".into() });
     }
-    let mut reader = Reader { opset: opset.unwrap_or(0), folder, model: Model::default(), dequantized: BTreeMap::new() };
+    let mut reader = Reader { opset: opset.unwrap_or(0), folder, functions: proto.functions, ..Reader::default() };
     reader.initializers(&graph)?;
     reader.inputs_and_outputs(&graph, options)?;
     reader.nodes(&graph)?;
     once(&reader.model)?;
     reader.roles();
-    let mut model = reader.model;
+    let Reader { mut model, notes, .. } = reader;
     let known: BTreeSet<String> = model.weights.keys().cloned().collect();
     model.graph.sort(&known).map_err(OnnxError::Order)?;
     model.name = graph.name;
@@ -112,7 +124,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
     if !proto.doc_string.is_empty() {
         model.graph.metadata.insert(DOC_STRING.into(), proto.doc_string);
     }
-    Ok(model)
+    Ok(Loaded { model, notes })
 }
 
 /// Every value comes from one place: an input, a stored tensor or a node.
@@ -134,51 +146,68 @@ impl Reader<'_> {
             if self.model.weights.contains_key(&proto.name) {
                 return Err(OnnxError::Twice(proto.name.clone()));
             }
-            let tensor = tensor_from_proto(proto, self.folder)?;
-            let scalar = tensor.dim() == 0 || !tensor.is_floating_point();
-            let role = if scalar { Role::Constant } else { Role::Parameter };
-            self.model.weights.insert(proto.name.clone(), Weight::new(role, tensor));
+            self.store(&proto.name, proto)?;
         }
         Ok(())
     }
 
-    fn inputs_and_outputs(&mut self, graph: &GraphProto, options: &Options) -> Result<(), OnnxError> {
-        let inputs: Vec<_> = graph.input.iter().filter(|i| !self.model.weights.contains_key(&i.name)).collect();
-        for input in &inputs {
-            let mut info = value_info(input)?;
-            let only = options.shapes.get(&None).filter(|_| inputs.len() == 1);
-            let sample = options.shapes.get(&Some(input.name.clone())).or(only).filter(|s| s.len() + 1 == info.shape.len());
-            for (axis, dim) in info.shape.iter_mut().enumerate() {
-                let Dim::Free(name) = dim else { continue };
-                let by_place = || options.dims.get(&format!("{}.{axis}", input.name));
-                let by_data = || sample?.get(axis.checked_sub(1)?);
-                match options.dims.get(name).or_else(by_place).or_else(by_data) {
-                    Some(&n) => *dim = Dim::Fixed(n),
-                    None if axis == 0 => {}
-                    None => return Err(OnnxError::FreeDim { name: info.name, dim: name.clone(), axis }),
-                }
-            }
-            // Three samples are the most that reading it runs with.
-            elements(&info.concrete(3), 4).map_err(|e| OnnxError::Tensor { name: info.name.clone(), reason: e.to_string() })?;
-            self.model.graph.inputs.push(info);
-        }
-        self.model.graph.outputs = graph.output.iter().map(value_info).collect::<Result<_, _>>()?;
+    /// Stores a tensor under a name.
+    pub(crate) fn store(&mut self, name: &str, proto: &TensorProto) -> Result<(), OnnxError> {
+        let tensor = tensor_from_proto(proto, self.folder)?;
+        let scalar = tensor.dim() == 0 || !tensor.is_floating_point();
+        let role = if scalar { Role::Constant } else { Role::Parameter };
+        self.model.weights.insert(name.to_string(), Weight::new(role, tensor));
         Ok(())
     }
 
     fn nodes(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
-        let mut unsupported = Vec::new();
-        for (i, proto) in graph.node.iter().enumerate() {
+        self.values = Taken::of(defined(graph));
+        // Reasons of the nodes are told one by one; this says no more.
+        let _ = self.add_all(&graph.node);
+        let unsupported = std::mem::take(&mut self.unsupported);
+        if unsupported.is_empty() { Ok(()) } else { Err(OnnxError::Unsupported(unsupported)) }
+    }
+
+    /// Adds nodes in their order, and what those of control flow and calls of functions mean. Those that can't run are noted; errors where there are any.
+    pub(crate) fn add_all(&mut self, protos: &[NodeProto]) -> Result<(), String> {
+        let before = self.unsupported.len();
+        for (i, proto) in protos.iter().enumerate() {
             let name = match proto.name.as_str() {
                 "" => format!("{}_{i}", proto.op_type),
                 name => name.to_string(),
             };
-            match self.node(&name, proto) {
-                Ok(nodes) => self.model.graph.nodes.extend(nodes),
-                Err(reason) => unsupported.push(Unsupported { node: name, kind: proto.op_type.clone(), reason }),
+            let known = self.unsupported.len();
+            if let Err(reason) = self.add(&name, proto)
+                // What lies within it was named already.
+                && self.unsupported.len() == known
+            {
+                self.unsupported.push(Unsupported { node: name, kind: proto.op_type.clone(), reason });
             }
         }
-        if unsupported.is_empty() { Ok(()) } else { Err(OnnxError::Unsupported(unsupported)) }
+        match self.unsupported.len() - before {
+            0 => Ok(()),
+            n => Err(format!("{n} of its nodes can't run")),
+        }
+    }
+
+    fn add(&mut self, name: &str, proto: &NodeProto) -> Result<(), String> {
+        // What is read of it would be missing.
+        if self.call(proto)? {
+            return Ok(());
+        }
+        if matches!(proto.op_type.as_str(), "If" | "Loop" | "Scan") && !self.unsupported.is_empty() {
+            return Err("it was not looked at, since nodes before it can't run".into());
+        }
+        if self.control(name, proto)? {
+            return Ok(());
+        }
+        let mut nodes = self.node(name, proto)?;
+        for node in &mut nodes {
+            node.name = self.named.free(&node.name, |_| false);
+            self.compute_fixed(node);
+        }
+        self.model.graph.nodes.extend(nodes);
+        Ok(())
     }
 
     /// The node, or those that an operator of integers means.
@@ -225,7 +254,7 @@ impl Reader<'_> {
                 Attribute::Tensor { element, shape: tensor.size(), data }
             }
             attribute_type::GRAPH => {
-                return Err(format!("attribute `{}` is a subgraph: control flow is not supported", proto.name));
+                return Err(format!("attribute `{}` is a graph: of control flow If, Loop and Scan are supported", proto.name));
             }
             other => return Err(format!("attribute `{}` of type {other} is not supported", proto.name)),
         })
@@ -272,28 +301,6 @@ fn never_trained(tensor: &Tensor) -> bool {
 
 /// From here on a number stands for infinity: masks are written as -1e4 where they shall fit sixteen bits.
 const LIKE_INFINITY: f64 = 1e4;
-
-fn value_info(proto: &ValueInfoProto) -> Result<ValueInfo, OnnxError> {
-    let fail = |reason: &str| OnnxError::Tensor { name: proto.name.clone(), reason: reason.to_string() };
-    let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).ok_or_else(|| fail("it is not a tensor"))?;
-    let element = match (ElementType::from_onnx(tensor.elem_type), tensor.elem_type) {
-        (Some(element), _) => element,
-        (None, 12 | 13) => ElementType::Int64,
-        (None, 4) => ElementType::Int32,
-        _ => return Err(fail(&format!("element type {} is not supported", tensor.elem_type))),
-    };
-    let dims = tensor.shape.iter().flat_map(|s| &s.dim).enumerate();
-    if let Some(negative) = tensor.shape.iter().flat_map(|s| &s.dim).filter_map(|d| d.dim_value).find(|n| *n < -1) {
-        return Err(fail(&format!("a dimension of {negative} is not possible")));
-    }
-    let shape = dims.map(|(axis, d)| match (d.dim_value, &d.dim_param) {
-        (Some(n), _) if n > 0 || (n == 0 && axis > 0) => Dim::Fixed(n),
-        (_, Some(name)) if !name.is_empty() => Dim::Free(name.clone()),
-        _ if axis == 0 => Dim::Free("batch".into()),
-        _ => Dim::Free(format!("dim{axis}")),
-    });
-    Ok(ValueInfo { name: proto.name.clone(), element, shape: shape.collect() })
-}
 
 /// Errors on NaN anywhere, and on infinity in what is trained.
 fn check_finite(model: &Model) -> Result<(), OnnxError> {

@@ -4,11 +4,14 @@
 //! arithmetic away and checks the weights. [`save`] writes opset 21.
 
 mod batch;
+mod control;
 mod early_softmax;
 mod error;
 mod export;
 mod fold;
 mod import;
+mod inline;
+mod inputs;
 mod integer_ops;
 #[allow(missing_docs, reason = "names are those of onnx.proto3, which documents them")]
 pub mod proto;

@@ -4,12 +4,35 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sinter_model::Model;
+use tch::Tensor;
+
+use crate::error::Unsupported;
+use crate::inline::Taken;
+use crate::proto::FunctionProto;
 
 /// What was read so far.
+#[derive(Default)]
 pub(crate) struct Reader<'a> {
     pub opset: i64,
     pub folder: Option<&'a Path>,
     pub model: Model,
     /// The real value of each operand of integers: by its name, scale, zero point and axis.
     pub dequantized: BTreeMap<(String, String, String, i64), String>,
+    /// What nodes may call.
+    pub functions: Vec<FunctionProto>,
+    /// Names of values that the file's own graph has, or that were made for bodies.
+    pub values: Taken,
+    /// Names of nodes.
+    pub named: Taken,
+    /// What was computed of stored numbers alone, where these are few.
+    pub computed: BTreeMap<String, Tensor>,
+    /// Nodes of bodies so far, and how deep the present one lies.
+    pub inlined: usize,
+    /// How often what was read so far was run.
+    pub runs: usize,
+    pub depth: usize,
+    /// Nodes that can't run.
+    pub unsupported: Vec<Unsupported>,
+    /// What is not as the file has it, in words.
+    pub notes: Vec<String>,
 }

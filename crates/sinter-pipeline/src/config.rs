@@ -81,9 +81,36 @@ pub struct ModelConfig {
     /// A trained model in an ONNX file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnx: Option<PathBuf>,
-    /// With `onnx`: lengths of free dimensions other than the batch, by name.
+    /// With `onnx`: lengths of free dimensions other than the batch, by name, or by place as in `ids.1`. Default: as the data has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dims: BTreeMap<String, i64>,
+    /// With `onnx`: inputs that are always the same, such as a sample rate, each with its number or numbers. They are no inputs of what is written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub constants: BTreeMap<String, Numbers>,
+    /// With `onnx`: inputs that are the state of the model, each with the output that is its value at the next step, as in `{ h: hn, c: cn }`. Samples are
+    /// sequences `[steps, ...]` then; a state starts with zeros, or with what the data gives for the input.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, String>,
+}
+
+/// A number, or several.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Numbers {
+    /// For every element.
+    One(f64),
+    /// One for each element.
+    Many(Vec<f64>),
+}
+
+impl Numbers {
+    /// As a list.
+    pub fn list(&self) -> Vec<f64> {
+        match self {
+            Self::One(number) => vec![*number],
+            Self::Many(numbers) => numbers.clone(),
+        }
+    }
 }
 
 // Adding a stage is one crate and one line here (and one in the match below, which the compiler asks for).

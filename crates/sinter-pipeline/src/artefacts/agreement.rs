@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::{Dataset, Order, Split, Task};
-use sinter_exec::Runner;
+use sinter_exec::{ExecError, Runner, first_step};
 use sinter_export::{OnnxRuntime, dequantized, explicit};
 use sinter_model::{Dim, ElementType, Mode, Model, ValueInfo, to_f32s};
 use sinter_onnx::Storage;
@@ -50,7 +50,8 @@ impl Agreement {
             let batch = batch?;
             let simulated = tch::no_grad(|| runner.run(&batch.inputs, Mode::Predict))?;
             let Some(simulated) = simulated.first() else { continue };
-            found.add(simulated, &runtime.run(&batch.inputs)?, batch.y.as_ref())?;
+            let Some(exported) = runtime.answer(&model.graph, &batch.inputs)?.into_iter().next() else { continue };
+            found.add(simulated, &exported, batch.y.as_ref())?;
         }
         Ok(found)
     }
@@ -114,9 +115,9 @@ impl Agreement {
 pub(super) fn first_that_differs(model: &Model, split: &Split, scratch: &Path) -> Result<Option<String>, ArtefactError> {
     let mut seen: Vec<(String, Tensor)> = Vec::new();
     let Some(batch) = split.batches(FEW, Order::Stored).next() else { return Ok(None) };
-    let batch = batch?;
+    let inputs = first_step(&model.graph, &batch?.inputs).map_err(ExecError::from)?;
     tch::no_grad(|| {
-        Runner::new(model)?.run_tapped(&batch.inputs, Mode::Predict, &mut |name, value| {
+        Runner::new(model)?.run_tapped(&inputs, Mode::Predict, &mut |name, value| {
             if model.activations.contains_key(name) {
                 seen.push((name.to_string(), value.shallow_clone()));
             }
@@ -133,7 +134,7 @@ pub(super) fn first_that_differs(model: &Model, split: &Split, scratch: &Path) -
     shown.graph.outputs = outputs.collect();
     let file = scratch.join("shown.onnx");
     sinter_onnx::save(&shown, &file, Storage::Inside)?;
-    let exported = OnnxRuntime::open(&file)?.run_all(&batch.inputs)?;
+    let exported = OnnxRuntime::open(&file)?.run_all(&inputs)?;
     for ((name, simulated), exported) in seen.iter().zip(exported) {
         let Some(scale) = model.activations.get(name).and_then(|q| q.scales().ok()?.first().copied()) else { continue };
         let off = exported.f_reshape(simulated.size())?.f_sub(simulated)?.f_abs()?.f_gt(1.5 * f64::from(scale))?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
+use sinter_exec::{ExecError, first_step};
 use sinter_export::{OnnxRuntime, RuntimeError, explicit, peak_memory};
 use sinter_model::Model;
 use sinter_onnx::Storage;
@@ -47,11 +48,14 @@ impl Writer<'_> {
     /// that does not load or run is no artefact, but set aside and an error.
     fn in_onnx_runtime(&self, file: &Path, of: &Model, mut row: MeasuredRow) -> Result<MeasuredRow, ArtefactError> {
         let plan = self.plan;
-        let first = plan.data.test.batches(1, Order::Stored).next().transpose()?;
+        let first = match plan.data.test.batches(1, Order::Stored).next().transpose()? {
+            Some(batch) => Some(first_step(&of.graph, &batch.inputs).map_err(ExecError::from)?),
+            None => None,
+        };
         let (opened, peak) = peak_memory(|| {
             let mut runtime = OnnxRuntime::open(file)?;
-            if let Some(batch) = &first {
-                let _answer = runtime.run(&batch.inputs)?;
+            if let Some(inputs) = &first {
+                let _answer = runtime.run(inputs)?;
             }
             Ok::<_, RuntimeError>(runtime)
         });
@@ -63,7 +67,10 @@ impl Writer<'_> {
             }
             Err(e) => return Err(set_aside(file, e.to_string())),
         };
-        let mut predict = |inputs: &[tch::Tensor]| runtime.run(inputs).map_err(|e| TaskError::Runtime(e.to_string()));
+        let mut predict = |inputs: &[tch::Tensor]| {
+            let answer = runtime.answer(&of.graph, inputs).map_err(|e| TaskError::Runtime(e.to_string()))?;
+            answer.into_iter().next().ok_or(TaskError::NoOutput)
+        };
         let (metric, float) = (plan.config.metric.as_ref(), Some(self.float.model));
         let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float).map_err(|e| match e {
             TaskError::Data(e) => e.into(),
@@ -89,8 +96,8 @@ impl Writer<'_> {
             row.note = Some(said);
         }
         row.peak_memory = peak;
-        if let Some(batch) = first {
-            let (median, p95) = runtime.latency(&batch.inputs, LATENCY_RUNS)?;
+        if let Some(inputs) = first {
+            let (median, p95) = runtime.latency(&inputs, LATENCY_RUNS)?;
             row.latency_median = Some(median.as_secs_f64() * 1e3);
             row.latency_p95 = Some(p95.as_secs_f64() * 1e3);
         }

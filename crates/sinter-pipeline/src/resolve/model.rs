@@ -11,11 +11,12 @@ use crate::files::{ConfigError, Source};
 
 /// Builds or loads the model.
 pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Loaded, ConfigError> {
-    let ModelConfig { zoo, onnx, classes, dims } = &config.model;
+    let ModelConfig { zoo, onnx, classes, dims, constants, state } = &config.model;
     match (zoo, onnx) {
         (Some(zoo), None) => {
-            if !dims.is_empty() {
-                return Err(source.error("model.dims", "`dims` goes with `onnx`", None));
+            let given = [("dims", dims.is_empty()), ("constants", constants.is_empty()), ("state", state.is_empty())];
+            if let Some((key, _)) = given.into_iter().find(|(_, empty)| !empty) {
+                return Err(source.error(&format!("model.{key}"), format!("`{key}` goes with `onnx`"), None));
             }
             tch::manual_seed(config.seed as i64);
             let classes = match (classes, data.task, data.classes.len()) {
@@ -33,7 +34,14 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             if classes.is_some() {
                 return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
             }
-            let options = sinter_onnx::Options { dims: dims.clone(), shapes: data.shapes(), ..Default::default() };
+            let constants = constants.iter().map(|(name, numbers)| (name.clone(), numbers.list())).collect();
+            let options = sinter_onnx::Options {
+                dims: dims.clone(),
+                shapes: data.shapes(),
+                constants,
+                state: state.clone(),
+                ..Default::default()
+            };
             let path = folder.join(onnx);
             sinter_onnx::read(&path, &options).map_err(|e| {
                 let named = |input: &String| data.shapes().keys().flatten().any(|name| name == input);
@@ -41,12 +49,21 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
                     sinter_onnx::OnnxError::FreeDim { name, .. } if data.names_inputs() && !named(name) => {
                         return not_given(format!("the data does not give the model's input `{name}`"), source);
                     }
+                    sinter_onnx::OnnxError::FreeDim { needed, .. } if !data.names_inputs() && needed.len() > 1 => {
+                        let names: Vec<&str> = needed.iter().map(String::as_str).collect();
+                        return not_given(Dataset::one_array(&names), source);
+                    }
                     sinter_onnx::OnnxError::Read { .. } => e.to_string(),
                     other => format!("{}: {other}", path.display()),
                 };
+                let at = match &e {
+                    sinter_onnx::OnnxError::Tensor { name, .. } if config.model.constants.contains_key(name) => "model.constants",
+                    sinter_onnx::OnnxError::Tensor { name, .. } if state.iter().any(|(i, o)| i == name || o == name) => "model.state",
+                    _ => "model.onnx",
+                };
                 let help = matches!(e, sinter_onnx::OnnxError::Read { .. })
                     .then(|| "`onnx` is relative to the pipeline file".to_string());
-                source.error("model.onnx", message, help)
+                source.error(at, message, help)
             })
         }
         _ => {
@@ -57,25 +74,38 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
 }
 
 fn not_given(message: String, source: &Source) -> ConfigError {
-    let help = "name an array for each input in the data file: `source: { numpy: { path: x.npz, inputs: { NAME: ARRAY } } }`";
+    let help = "name an array for each input in the data file: `source: { numpy: { path: x.npz, inputs: { NAME: ARRAY } } }`; one that is always \
+                the same goes under `model` as `constants: { NAME: NUMBER }`, one that an output feeds as `state: { INPUT: OUTPUT }`";
     source.error("model", message, Some(help.into()))
 }
 
 /// The model must take what the data gives: each input its array, of its shape. Brings the arrays into the order of the inputs.
 pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) -> Result<(), ConfigError> {
-    let inputs: Vec<_> = model.graph.inputs.iter().map(|i| (i.name.clone(), i.element)).collect();
-    data.bind(&inputs).map_err(|message| not_given(message, source))?;
+    let graph = &model.graph;
+    let inputs: Vec<_> = graph.inputs.iter().map(|i| (i.name.clone(), i.element)).collect();
+    data.bind(&inputs, &graph.state.keys().cloned().collect()).map_err(|message| not_given(message, source))?;
     let shapes = data.shapes();
-    for input in &model.graph.inputs {
-        let Some(shape) = shapes.get(&Some(input.name.clone())).or_else(|| shapes.get(&None)) else { continue };
-        let fits = input.shape.len() == shape.len() + 1
-            && input.shape[1..].iter().zip(shape).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n));
-        if fits && input.is_batched() {
+    let first = graph.inputs.iter().find(|i| !graph.state.contains_key(&i.name));
+    let of = |name: &String| shapes.get(&Some(name.clone())).or_else(|| shapes.get(&None));
+    let single = first.and_then(|info| of(&info.name)).is_some_and(|shape| sinter_exec::one_by_one(graph, shape));
+    // A sequence of steps, where the model has a state.
+    let steps = usize::from(!graph.state.is_empty());
+    for input in graph.inputs.iter().filter(|i| !graph.state.contains_key(&i.name)) {
+        let Some(shape) = of(&input.name) else { continue };
+        let same = |dims: &[Dim], lengths: &[i64]| {
+            dims.len() == lengths.len() && dims.iter().zip(lengths).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n))
+        };
+        let (behind, dims) = (shape.get(steps..).unwrap_or_default(), &input.shape[..]);
+        let whole = single && same(dims, behind);
+        let one = matches!(dims.first(), Some(Dim::Fixed(1)) if single);
+        let fits = dims.first().is_some() && (input.is_batched() || one) && same(&dims[1..], behind);
+        if shape.len() >= steps && (whole || fits) {
             continue;
         }
-        let help = match input.is_batched() {
-            true => "use data of that shape, or resize it in the data file",
-            false => "export the model with a free batch dimension",
+        let help = match (steps, input.is_batched() || one) {
+            (1, _) => "a model with states takes sequences: the first axis of a sample is that of its steps, the others are the input's",
+            (_, true) => "use data of that shape, or resize it in the data file",
+            (_, false) => "export the model with a free batch dimension, or give samples of the whole shape, to be run one by one",
         };
         let message = format!(
             "the model's input `{}` is {}, the data set `{}` gives samples of shape {shape:?}",
@@ -84,6 +114,9 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
             data.name
         );
         return Err(source.error("model", message, Some(help.into())));
+    }
+    if single {
+        data.one_by_one();
     }
     Ok(())
 }

@@ -1,0 +1,275 @@
+//! If, Loop, Scan and functions, resolved on reading: what the model then answers is what ONNX Runtime makes of the file as it was.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use prost::Message;
+use sinter_exec::Runner;
+use sinter_export::OnnxRuntime;
+use sinter_fixtures::protos::{file, floats, graph, int, ints, longs, node, numbers, typed, value};
+use sinter_model::Mode;
+use sinter_onnx::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+};
+use sinter_onnx::{Loaded, OnnxError, Options, Storage, read, save};
+use tch::{Device, Kind, Tensor};
+
+/// A graph of one input `x` and one output `y`.
+fn whole(nodes: Vec<NodeProto>, stored: Vec<TensorProto>) -> GraphProto {
+    let (input, output) = (vec![value("x", &[-1, 4])], vec![typed("y", 1, &["batch", "rest"])]);
+    GraphProto { node: nodes, initializer: stored, input, output, ..GraphProto::default() }
+}
+
+/// A branch or body: its inputs and outputs by name, with the types of their elements.
+fn body(inputs: &[(&str, i32)], nodes: Vec<NodeProto>, stored: Vec<TensorProto>, outputs: &[(&str, i32)]) -> GraphProto {
+    let of_type = |(name, element): &(&str, i32)| {
+        // Counts and conditions are scalars.
+        let shape = (*element != 1).then(TensorShapeProto::default);
+        let tensor_type = Some(TensorType { elem_type: *element, shape });
+        ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type }) }
+    };
+    GraphProto {
+        name: "body".into(),
+        node: nodes,
+        initializer: stored,
+        input: inputs.iter().map(of_type).collect(),
+        output: outputs.iter().map(of_type).collect(),
+        ..GraphProto::default()
+    }
+}
+
+fn scalar(name: &str, v: f32) -> TensorProto {
+    floats(name, &[], &[v])
+}
+
+fn branches(condition: &str, then: GraphProto, other: GraphProto) -> NodeProto {
+    node("If", &[condition], "y", vec![graph("then_branch", then), graph("else_branch", other)])
+}
+
+/// One branch doubles what `x` holds by a weight of its own, the other takes it away.
+fn sides() -> (GraphProto, GraphProto) {
+    let one = body(&[], vec![node("MatMul", &["x", "w"], "z", vec![])], vec![floats("w", &[4, 3], &numbers(12, 1.0))], &[("z", 1)]);
+    let two = body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 3], &numbers(12, -0.5))], &[("u", 1)]);
+    (one, two)
+}
+
+/// Reads a file, and compares with ONNX Runtime what the model, and the file that is written of it, answer to two batches.
+fn as_in_onnx_runtime(what: &str, bytes: &[u8], options: &Options, given: &[(&str, Tensor)]) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before.onnx"), folder.path().join("after.onnx"));
+    std::fs::write(&before, bytes).unwrap();
+    let loaded = read(&before, options).unwrap_or_else(|e| panic!("{what}: {e}"));
+    save(&loaded.model, &after, Storage::Inside).unwrap();
+    let (mut theirs, mut ours) = (OnnxRuntime::open(&before).unwrap(), OnnxRuntime::open(&after).unwrap());
+    for batch in [1, 3] {
+        tch::manual_seed(batch);
+        let x = Tensor::randn([batch, 4], (Kind::Float, Device::Cpu));
+        let all: Vec<Tensor> = [x.shallow_clone()].into_iter().chain(given.iter().map(|(_, t)| t.shallow_clone())).collect();
+        let wanted = theirs.run_all(&all).unwrap();
+        let taken: Vec<Tensor> = loaded
+            .model
+            .graph
+            .inputs
+            .iter()
+            .map(|info| given.iter().find(|(name, _)| *name == info.name).map_or(x.shallow_clone(), |(_, t)| t.shallow_clone()))
+            .collect();
+        let simulated = tch::no_grad(|| Runner::new(&loaded.model).unwrap().run(&taken, Mode::Predict)).unwrap();
+        for answers in [simulated, ours.run_all(&taken).unwrap()] {
+            for (answer, wanted) in answers.iter().zip(&wanted) {
+                assert_eq!(answer.size(), wanted.size(), "{what}, batch {batch}");
+                assert!(answer.allclose(wanted, 1e-5, 1e-6, false), "{what}, batch {batch}");
+            }
+        }
+    }
+    loaded
+}
+
+#[test]
+fn a_branch_that_is_known_takes_its_place() {
+    let (one, two) = sides();
+    // By the rank and a length of what comes in, as exporters of PyTorch write it.
+    let nodes = vec![
+        node("Shape", &["x"], "shape", vec![]),
+        node("Gather", &["shape", "last"], "wide", vec![]),
+        node("Equal", &["wide", "four"], "is", vec![]),
+        branches("is", one.clone(), two.clone()),
+    ];
+    let loaded = as_in_onnx_runtime("shape", &file(whole(nodes, vec![longs("last", &[1]), longs("four", &[4])])), &Options::default(), &[]);
+    assert_eq!(loaded.model.graph.nodes.iter().map(|n| n.kind()).collect::<Vec<_>>(), ["MatMul"]);
+    assert!(loaded.notes.is_empty());
+    // By an input that is always the same: the sample rate of a voice detector.
+    let mut nodes = vec![node("Equal", &["rate", "sixteen"], "is", vec![]), branches("is", one, two)];
+    nodes[0].name.clear();
+    let mut with_rate = whole(nodes, vec![TensorProto { dims: vec![], ..longs("sixteen", &[16000]) }]);
+    with_rate.input.push(typed("rate", 7, &[]));
+    for rate in [16000i64, 8000] {
+        let options = Options { constants: BTreeMap::from([("rate".to_string(), vec![rate as f64])]), ..Options::default() };
+        let loaded = as_in_onnx_runtime("rate", &file(with_rate.clone()), &options, &[("rate", Tensor::from(rate))]);
+        assert_eq!(loaded.model.graph.inputs.len(), 1);
+        assert!(loaded.notes[0].contains("input `rate` is always"), "{:?}", loaded.notes);
+    }
+}
+
+#[test]
+fn a_branch_that_the_data_decides_on_is_chosen_from_two() {
+    let (one, two) = sides();
+    let nodes = vec![
+        node("ReduceSum", &["x", "axes"], "sum", vec![int("keepdims", 0)]),
+        node("Greater", &["sum", "zero"], "is", vec![]),
+        branches("is", one.clone(), two),
+    ];
+    let stored = || vec![longs("axes", &[0, 1]), scalar("zero", 0.0)];
+    let loaded = as_in_onnx_runtime("data", &file(whole(nodes.clone(), stored())), &Options::default(), &[]);
+    assert!(loaded.notes[0].contains("both branches of `y` (If)"), "{:?}", loaded.notes);
+    // Where results have two shapes nothing can choose.
+    let narrow = body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 2], &numbers(8, 1.0))], &[("u", 1)]);
+    let mut nodes = nodes;
+    nodes[2] = branches("is", one, narrow);
+    let said = refusal(&file(whole(nodes, stored())));
+    assert!(said.contains("If `y`: its condition `is` depends on the data, and its branches give `y` other shapes"), "{said}");
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, bytes).unwrap();
+    read(&path, &Options::default()).unwrap_err().to_string()
+}
+
+/// Three times `h = tanh(h W)`, each of which is also kept.
+fn three_times(count: i64) -> GraphProto {
+    let steps = body(
+        &[("i", 7), ("goes_on", 9), ("h", 1)],
+        vec![
+            node("MatMul", &["h", "w"], "m", vec![]),
+            node("Tanh", &["m"], "next", vec![]),
+            node("Identity", &["goes_on"], "still", vec![]),
+            node("ReduceSum", &["next", "axes"], "kept", vec![int("keepdims", 0)]),
+        ],
+        vec![],
+        &[("still", 9), ("next", 1), ("kept", 1)],
+    );
+    let mut looped = node("Loop", &["count", "", "x"], "last", vec![graph("body", steps)]);
+    looped.output.push("all".into());
+    let nodes = vec![
+        looped,
+        node("Transpose", &["all"], "turned", vec![ints("perm", &[1, 0])]),
+        node("Concat", &["last", "turned"], "y", vec![int("axis", 1)]),
+    ];
+    let stored = vec![
+        TensorProto { dims: vec![], ..longs("count", &[count]) },
+        floats("w", &[4, 4], &numbers(16, 0.8)),
+        longs("axes", &[1]),
+    ];
+    whole(nodes, stored)
+}
+
+#[test]
+fn loops_that_can_be_counted_are_unrolled() {
+    let loaded = as_in_onnx_runtime("loop", &file(three_times(3)), &Options::default(), &[]);
+    // The weight is stored once, however often it is used.
+    assert_eq!(loaded.model.graph.nodes.iter().filter(|n| n.kind() == "MatMul").count(), 3);
+    assert_eq!(loaded.model.layers().len(), 1);
+    // Over the columns of what comes in, from the last to the first.
+    let step = body(
+        &[("h", 1), ("column", 1)],
+        vec![node("Add", &["h", "column"], "sum", vec![]), node("Mul", &["sum", "half"], "next", vec![]), node("Identity", &["next"], "out", vec![])],
+        vec![scalar("half", 0.5)],
+        &[("next", 1), ("out", 1)],
+    );
+    let attributes = vec![
+        int("num_scan_inputs", 1),
+        ints("scan_input_axes", &[1]),
+        ints("scan_input_directions", &[1]),
+        ints("scan_output_axes", &[1]),
+        ints("scan_output_directions", &[1]),
+        graph("body", step),
+    ];
+    let mut scan = node("Scan", &["start", "x"], "h", attributes);
+    scan.output.push("y".into());
+    let nodes = vec![
+        node("ReduceMax", &["x"], "start", vec![ints("axes", &[1]), int("keepdims", 0)]),
+        scan,
+    ];
+    as_in_onnx_runtime("scan", &file(whole(nodes, vec![])), &Options::default(), &[]);
+}
+
+#[test]
+fn loops_that_the_data_decides_on_are_refused_by_name() {
+    let mut counted = three_times(3);
+    counted.initializer.remove(0);
+    counted.input.push(typed("count", 7, &[]));
+    let said = refusal(&file(counted.clone()));
+    assert!(said.contains("Loop `last`: `count` depends on the data"), "{said}");
+    // Told beforehand it can be counted.
+    let options = Options { constants: BTreeMap::from([("count".to_string(), vec![2.0])]), ..Options::default() };
+    as_in_onnx_runtime("told", &file(counted), &options, &[("count", Tensor::from(2i64))]);
+    // A loop that would take all memory to be unrolled.
+    let said = refusal(&file(three_times(1 << 40)));
+    assert!(said.contains("has more than 10000 steps"), "{said}");
+}
+
+#[test]
+fn functions_take_the_place_of_their_calls() {
+    let alpha = AttributeProto { ref_attr_name: "slope".into(), ..sinter_fixtures::protos::float("alpha", 0.0) };
+    let domain = || "house".to_string();
+    let function = |name: &str, input: &[&str], nodes: Vec<NodeProto>, output: &str, defaults: Vec<AttributeProto>| FunctionProto {
+        name: name.into(),
+        domain: domain(),
+        input: input.iter().map(|s| s.to_string()).collect(),
+        output: vec![output.into()],
+        node: nodes,
+        attribute_proto: defaults,
+        opset_import: vec![OperatorSetId { domain: String::new(), version: 17 }, OperatorSetId { domain: domain(), version: 1 }],
+        ..FunctionProto::default()
+    };
+    let dense = function(
+        "Dense",
+        &["a", "b"],
+        vec![node("MatMul", &["a", "b"], "m", vec![]), NodeProto { domain: domain(), ..node("Bent", &["m"], "r", vec![]) }],
+        "r",
+        vec![],
+    );
+    let bent = function(
+        "Bent",
+        &["m"],
+        vec![node("LeakyRelu", &["m"], "l", vec![alpha])],
+        "l",
+        vec![sinter_fixtures::protos::float("slope", 0.25)],
+    );
+    let call = |inputs: &[&str], output: &str| NodeProto { domain: domain(), ..node("Dense", inputs, output, vec![]) };
+    let nodes = vec![call(&["x", "w"], "first"), call(&["first", "w"], "y")];
+    let model = ModelProto {
+        ir_version: Some(9),
+        graph: Some(whole(nodes, vec![floats("w", &[4, 4], &numbers(16, 0.8))])),
+        opset_import: vec![OperatorSetId { domain: String::new(), version: 17 }, OperatorSetId { domain: domain(), version: 1 }],
+        functions: vec![dense, bent],
+        ..ModelProto::default()
+    };
+    let loaded = as_in_onnx_runtime("functions", &model.encode_to_vec(), &Options::default(), &[]);
+    let names: Vec<&str> = loaded.model.graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["first/m", "first/r/l", "y/m", "y/r/l"]);
+    // One that calls itself never ends.
+    let mut endless = model;
+    endless.functions[1].node = vec![NodeProto { domain: domain(), ..node("Bent", &["m"], "l", vec![]) }];
+    let said = refusal(&endless.encode_to_vec());
+    assert!(said.contains("lie in one another"), "{said}");
+}
+
+/// Files of the wild: what follows from nothing, and bodies that lack something.
+#[test]
+fn broken_control_flow_is_told() {
+    let (one, _) = sides();
+    let cases: [(NodeProto, &str); 4] = [
+        (node("If", &["nothing"], "y", vec![graph("then_branch", one.clone()), graph("else_branch", one.clone())]), "y"),
+        (node("If", &[], "y", vec![graph("then_branch", one.clone()), graph("else_branch", one.clone())]), "no condition"),
+        (node("If", &["x"], "y", vec![graph("then_branch", one.clone())]), "no `else_branch`"),
+        (node("Scan", &["x"], "y", vec![int("num_scan_inputs", 9), graph("body", one)]), "fewer inputs than it scans"),
+    ];
+    for (node, wanted) in cases {
+        let said = refusal(&file(whole(vec![node], vec![])));
+        assert!(said.contains(wanted), "{said}");
+    }
+    let error = |path: &Path| matches!(read(path, &Options::default()), Err(OnnxError::Read { .. }));
+    assert!(error(Path::new("nowhere.onnx")));
+}
