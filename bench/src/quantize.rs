@@ -215,7 +215,7 @@ fn score(model: &Model, folder: &Path, data: &Dataset) -> Outcome<f64> {
     let path = folder.join("ours.onnx");
     explicit(model)?.save(&path)?;
     let mut runtime = OnnxRuntime::open(&path)?;
-    let mut predict = |x: &[Tensor]| runtime.run(x).map_err(|e| TaskError::Runtime(e.to_string()));
+    let mut predict = |x: &[Tensor]| runtime.run_all(x).map_err(|e| TaskError::Runtime(e.to_string()));
     Ok(evaluate_with(&mut predict, &data.test, data.task, None, None)?.value)
 }
 

@@ -9,7 +9,8 @@ use sinter_export::OnnxRuntime;
 use sinter_fixtures::protos::{file, floats, graph, int, ints, longs, node, numbers, typed, value};
 use sinter_model::Mode;
 use sinter_onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
+    TypeProto, ValueInfoProto,
 };
 use sinter_onnx::{Loaded, OnnxError, Options, Storage, read, save};
 use tch::{Device, Kind, Tensor};
@@ -48,8 +49,10 @@ fn branches(condition: &str, then: GraphProto, other: GraphProto) -> NodeProto {
 
 /// One branch doubles what `x` holds by a weight of its own, the other takes it away.
 fn sides() -> (GraphProto, GraphProto) {
-    let one = body(&[], vec![node("MatMul", &["x", "w"], "z", vec![])], vec![floats("w", &[4, 3], &numbers(12, 1.0))], &[("z", 1)]);
-    let two = body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 3], &numbers(12, -0.5))], &[("u", 1)]);
+    let one =
+        body(&[], vec![node("MatMul", &["x", "w"], "z", vec![])], vec![floats("w", &[4, 3], &numbers(12, 1.0))], &[("z", 1)]);
+    let two =
+        body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 3], &numbers(12, -0.5))], &[("u", 1)]);
     (one, two)
 }
 
@@ -94,7 +97,12 @@ fn a_branch_that_is_known_takes_its_place() {
         node("Equal", &["wide", "four"], "is", vec![]),
         branches("is", one.clone(), two.clone()),
     ];
-    let loaded = as_in_onnx_runtime("shape", &file(whole(nodes, vec![longs("last", &[1]), longs("four", &[4])])), &Options::default(), &[]);
+    let loaded = as_in_onnx_runtime(
+        "shape",
+        &file(whole(nodes, vec![longs("last", &[1]), longs("four", &[4])])),
+        &Options::default(),
+        &[],
+    );
     assert_eq!(loaded.model.graph.nodes.iter().map(|n| n.kind()).collect::<Vec<_>>(), ["MatMul"]);
     assert!(loaded.notes.is_empty());
     // By an input that is always the same: the sample rate of a voice detector.
@@ -122,7 +130,8 @@ fn a_branch_that_the_data_decides_on_is_chosen_from_two() {
     let loaded = as_in_onnx_runtime("data", &file(whole(nodes.clone(), stored())), &Options::default(), &[]);
     assert!(loaded.notes[0].contains("both branches of `y` (If)"), "{:?}", loaded.notes);
     // Where results have two shapes nothing can choose.
-    let narrow = body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 2], &numbers(8, 1.0))], &[("u", 1)]);
+    let narrow =
+        body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 2], &numbers(8, 1.0))], &[("u", 1)]);
     let mut nodes = nodes;
     nodes[2] = branches("is", one, narrow);
     let said = refusal(&file(whole(nodes, stored())));
@@ -173,7 +182,11 @@ fn loops_that_can_be_counted_are_unrolled() {
     // Over the columns of what comes in, from the last to the first.
     let step = body(
         &[("h", 1), ("column", 1)],
-        vec![node("Add", &["h", "column"], "sum", vec![]), node("Mul", &["sum", "half"], "next", vec![]), node("Identity", &["next"], "out", vec![])],
+        vec![
+            node("Add", &["h", "column"], "sum", vec![]),
+            node("Mul", &["sum", "half"], "next", vec![]),
+            node("Identity", &["next"], "out", vec![]),
+        ],
         vec![scalar("half", 0.5)],
         &[("next", 1), ("out", 1)],
     );
@@ -187,10 +200,7 @@ fn loops_that_can_be_counted_are_unrolled() {
     ];
     let mut scan = node("Scan", &["start", "x"], "h", attributes);
     scan.output.push("y".into());
-    let nodes = vec![
-        node("ReduceMax", &["x"], "start", vec![ints("axes", &[1]), int("keepdims", 0)]),
-        scan,
-    ];
+    let nodes = vec![node("ReduceMax", &["x"], "start", vec![ints("axes", &[1]), int("keepdims", 0)]), scan];
     as_in_onnx_runtime("scan", &file(whole(nodes, vec![])), &Options::default(), &[]);
 }
 
@@ -213,16 +223,20 @@ fn loops_that_the_data_decides_on_are_refused_by_name() {
 fn functions_take_the_place_of_their_calls() {
     let alpha = AttributeProto { ref_attr_name: "slope".into(), ..sinter_fixtures::protos::float("alpha", 0.0) };
     let domain = || "house".to_string();
-    let function = |name: &str, input: &[&str], nodes: Vec<NodeProto>, output: &str, defaults: Vec<AttributeProto>| FunctionProto {
-        name: name.into(),
-        domain: domain(),
-        input: input.iter().map(|s| s.to_string()).collect(),
-        output: vec![output.into()],
-        node: nodes,
-        attribute_proto: defaults,
-        opset_import: vec![OperatorSetId { domain: String::new(), version: 17 }, OperatorSetId { domain: domain(), version: 1 }],
-        ..FunctionProto::default()
-    };
+    let function =
+        |name: &str, input: &[&str], nodes: Vec<NodeProto>, output: &str, defaults: Vec<AttributeProto>| FunctionProto {
+            name: name.into(),
+            domain: domain(),
+            input: input.iter().map(|s| s.to_string()).collect(),
+            output: vec![output.into()],
+            node: nodes,
+            attribute_proto: defaults,
+            opset_import: vec![
+                OperatorSetId { domain: String::new(), version: 17 },
+                OperatorSetId { domain: domain(), version: 1 },
+            ],
+            ..FunctionProto::default()
+        };
     let dense = function(
         "Dense",
         &["a", "b"],

@@ -125,5 +125,8 @@ fn what_does_not_fit_is_told_before_anything_runs() {
         .unwrap();
     let done = sinter(folder.path(), &["check", "text.yaml"]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.code() == Some(2) && said.contains("the model has 3 inputs (ids, mask, facts), and the data gives one array"), "{said}");
+    assert!(
+        done.status.code() == Some(2) && said.contains("the model has 3 inputs (ids, mask, facts), and the data gives one array"),
+        "{said}"
+    );
 }

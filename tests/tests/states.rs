@@ -161,9 +161,24 @@ fn sequences_run_from_data_to_file() {
 #[test]
 fn what_does_not_fit_is_told_with_its_place() {
     let cases = [
-        (", state: { g: hn }", &[9, STEPS, 4][..], "tensor `g`: the model has no such input to be a state; it has x, h", "s.yaml:2"),
-        (", state: { h: gn }", &[9, STEPS, 4], "tensor `gn`: the model has no such output to be a state; it has y, hn", "s.yaml:2"),
-        (", state: { h: y }", &[9, STEPS, 4], "output `y` is [1, 2], which can't be the next value of a state that is [1, 1, 6]", "s.yaml:2"),
+        (
+            ", state: { g: hn }",
+            &[9, STEPS, 4][..],
+            "tensor `g`: the model has no such input to be a state; it has x, h",
+            "s.yaml:2",
+        ),
+        (
+            ", state: { h: gn }",
+            &[9, STEPS, 4],
+            "tensor `gn`: the model has no such output to be a state; it has y, hn",
+            "s.yaml:2",
+        ),
+        (
+            ", state: { h: y }",
+            &[9, STEPS, 4],
+            "output `y` is [1, 2], which can't be the next value of a state that is [1, 1, 6]",
+            "s.yaml:2",
+        ),
         (", state: { h: hn, x: y }", &[9, STEPS, 4], "every input is a state", "s.yaml:2"),
         (", state: { h: hn }", &[9, 4], "takes sequences: the first axis of a sample is that of its steps", "s.yaml:2"),
         (", state: { h: hn }", &[9, STEPS, 5], "the model's input `x` is", "s.yaml:2"),

@@ -163,8 +163,12 @@ impl ClusterConfig {
                 return error(key, format!("`{key}` goes with scalar centroids and `scope: layer`"));
             }
         }
-        if self.importance == Importance::Hessian && (data.train.is_empty() || !data.train.is_labelled()) {
-            return error("importance", "importance hessian needs labelled training samples".into());
+        if self.importance == Importance::Hessian {
+            let none = data.train.is_empty().then_some("training samples, and there are none");
+            let wanted = none.or_else(|| sinter_task::tasks::of(data.task).unteachable(data.train.is_labelled()));
+            if let Some(wanted) = wanted {
+                return error("importance", format!("importance hessian looks at gradients, and these need {wanted}"));
+            }
         }
         match &self.finetune {
             Some(finetune) => finetune.check("finetune", data),

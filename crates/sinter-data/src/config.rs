@@ -9,6 +9,7 @@ use sinter_model::Ratio;
 
 use crate::augment::Augment;
 use crate::features::FrontEnd;
+use crate::task::Task;
 
 /// A data set. Paths are relative to the file that names them.
 ///
@@ -42,17 +43,6 @@ pub struct DataConfig {
     /// What to tell a user whose files are missing.
     #[serde(default)]
     pub hint: Option<String>,
-}
-
-/// What the model is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// The label is a class.
-    #[default]
-    Classify,
-    /// The output should be the input; a label of 1 marks an anomaly (an autoencoder).
-    Reconstruct,
 }
 
 /// Where samples come from.
@@ -141,9 +131,12 @@ pub struct CsvConfig {
     /// A second table with the test split. Default: split `path`.
     #[serde(default)]
     pub test: Option<PathBuf>,
-    /// The column of class names or numbers. Default: no labels.
+    /// The column of class names or numbers, or of what is to be predicted. Default: no labels.
     #[serde(default)]
     pub label: Option<String>,
+    /// Instead of `label`: the columns of several labels, where the task takes several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// What stands between columns. Default: a comma.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,

@@ -8,9 +8,10 @@ use sinter_model::{ElementType, Ratio};
 use tch::{Kind, Tensor};
 
 use crate::augment::Augment;
-use crate::config::{DataConfig, Normalize, Task};
+use crate::config::{DataConfig, Normalize};
 use crate::error::DataError;
-use crate::source::{self, Samples};
+use crate::source::{self, Column, Samples};
+use crate::task::Task;
 
 /// A data set, opened and split.
 #[derive(Debug, Clone)]
@@ -38,18 +39,22 @@ pub struct Split {
     normalize: Arc<Affine>,
     augment: Augment,
     labelled: bool,
+    task: Task,
     /// For each input of the model: which array, and of what it is made there.
     inputs: Arc<Vec<(usize, Kind)>>,
     /// Whether the model takes samples one at a time.
     one_by_one: bool,
 }
 
+/// The label of what counts for nothing.
+pub const NO_LABEL: i64 = -100;
+
 /// Samples as tensors.
 #[derive(Debug)]
 pub struct Batch {
     /// One `[n, …]` for each input of the model, in its order: at least one.
     pub inputs: Vec<Tensor>,
-    /// int64 `[n]`; `None` without labels.
+    /// int64 or float32 `[n]` or `[n, ...]`, as the task has its labels; `None` without. Those that count for nothing are [`NO_LABEL`].
     pub y: Option<Tensor>,
     /// Where each sample stands in the split.
     pub places: Vec<i64>,
@@ -132,6 +137,11 @@ impl Dataset {
             let reason = "arrays of the test split have other shapes than those of the training split".to_string();
             return Err(DataError::Invalid { name: config.name.clone(), reason });
         }
+        let label_shape = |s: &dyn Samples| s.targets().map(|t| t.shape.clone());
+        if label_shape(test_source.as_ref()) != label_shape(found.train.as_ref()) {
+            let reason = "labels of the test split have another shape than those of the training split".to_string();
+            return Err(DataError::Invalid { name: config.name.clone(), reason });
+        }
         if indices.is_empty() && test.is_empty() {
             let reason = "it has no samples".to_string();
             return Err(DataError::Empty { name: config.name.clone(), reason });
@@ -155,7 +165,8 @@ impl Dataset {
         }
         let split = |source: &Arc<dyn Samples>, indices: Vec<usize>, part: &str| Split {
             name: format!("{} ({part})", config.name),
-            labelled: !indices.is_empty() && indices.iter().all(|&i| source.label(i).is_some()),
+            labelled: !indices.is_empty() && (source.targets().is_some() || indices.iter().all(|&i| source.label(i).is_some())),
+            task: config.task,
             source: source.clone(),
             indices: Arc::new(indices),
             normalize: normalize.clone(),
@@ -335,15 +346,30 @@ impl Split {
             }
         };
         let inputs = inputs.map_err(torch)?;
-        let y = match self.labelled {
-            true => {
+        let y = match (self.labelled, self.source.targets()) {
+            (true, Some(targets)) => Some(self.targets(targets, &indices).map_err(torch)?),
+            (true, None) => {
                 let labels: Vec<i64> = indices.iter().filter_map(|&i| self.source.label(i)).collect();
                 Some(Tensor::f_from_slice(&labels).map_err(torch)?)
             }
-            false => None,
+            (false, _) => None,
         };
         let places = places.iter().map(|&p| p as i64).collect();
         Ok(Batch { inputs, y, places })
+    }
+
+    /// Labels of any shape.
+    fn targets(&self, targets: &Column, indices: &[usize]) -> Result<Tensor, tch::TchError> {
+        let labels = targets.take(indices)?;
+        match self.task.kind().ignore() {
+            Some(ignored) => labels.f_masked_fill(&labels.f_eq(ignored)?, NO_LABEL),
+            None => Ok(labels),
+        }
+    }
+
+    /// The shape of the labels of one sample, where they are an array.
+    pub fn label_shape(&self) -> Option<Vec<i64>> {
+        self.source.targets().map(|t| t.shape.clone())
     }
 
     /// Samples of one array: normalised, and varied where a model trains on them.

@@ -9,9 +9,11 @@ mod dataset;
 mod error;
 mod features;
 mod source;
+mod task;
 
 pub use augment::Augment;
-pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig, Task};
-pub use dataset::{Batch, Dataset, Order, Split};
+pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig};
+pub use dataset::{Batch, Dataset, NO_LABEL, Order, Split};
 pub use error::DataError;
 pub use features::{Features, FrontEnd};
+pub use task::{Asks, Classify, Embed, Labels, MultiLabel, Reconstruct, Regress, Segment, Task, Transcribe};

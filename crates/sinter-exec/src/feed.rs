@@ -39,7 +39,8 @@ fn is_state(graph: &Graph, info: &ValueInfo) -> bool {
 impl<'a> Given<'a> {
     fn new(graph: &'a Graph, inputs: &[Tensor]) -> Option<Self> {
         let first = graph.inputs.iter().find(|i| !is_state(graph, i))?;
-        let at = graph.inputs.iter().position(|i| i.name == first.name).filter(|_| inputs.len() == graph.inputs.len()).unwrap_or(0);
+        let at =
+            graph.inputs.iter().position(|i| i.name == first.name).filter(|_| inputs.len() == graph.inputs.len()).unwrap_or(0);
         let more = inputs.get(at)?.dim().checked_sub(first.shape.len())?;
         Some(Self { graph, more, first })
     }

@@ -66,7 +66,7 @@ impl OnnxRuntime {
         outputs.into_iter().next().ok_or_else(|| RuntimeError::Runtime("the model has no output".into()))
     }
 
-    /// Every output as float32, for inputs in the order of the file.
+    /// Every output in its own type, for inputs in the order of the file.
     pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RuntimeError> {
         let names: Vec<String> = self.session.inputs().iter().map(|i| i.name().to_string()).collect();
         let mut values: Vec<(String, ort::value::DynValue)> = Vec::new();
@@ -87,9 +87,7 @@ impl OnnxRuntime {
         let outputs = self.session.run(values)?;
         let mut tensors = Vec::new();
         for i in 0..outputs.len() {
-            let (shape, data) = outputs[i].try_extract_tensor::<f32>()?;
-            let dims: Vec<i64> = shape.iter().copied().collect();
-            tensors.push(Tensor::f_from_slice(data)?.f_reshape(dims)?);
+            tensors.push(taken(&outputs[i])?);
         }
         Ok(tensors)
     }
@@ -108,6 +106,28 @@ impl OnnxRuntime {
         times.sort_unstable();
         Ok((times[times.len() / 2], times[times.len() * 95 / 100]))
     }
+}
+
+/// A tensor of the runtime's as one of libtorch's.
+fn taken(value: &ort::value::DynValue) -> Result<Tensor, RuntimeError> {
+    macro_rules! extract {
+        ($type:ty) => {{
+            let (shape, data) = value.try_extract_tensor::<$type>()?;
+            let dims: Vec<i64> = shape.iter().copied().collect();
+            Tensor::f_from_slice(data)?.f_reshape(dims)?
+        }};
+    }
+    use ort::value::TensorElementType as Element;
+    Ok(match value.dtype().tensor_type() {
+        Some(Element::Float64) => extract!(f64),
+        Some(Element::Int64) => extract!(i64),
+        Some(Element::Int32) => extract!(i32),
+        Some(Element::Int16) => extract!(i16),
+        Some(Element::Int8) => extract!(i8),
+        Some(Element::Uint8) => extract!(u8),
+        Some(Element::Bool) => extract!(bool),
+        _ => extract!(f32),
+    })
 }
 
 /// Whole numbers as a type of fewer bits, which holds them.

@@ -214,6 +214,16 @@ pub trait Operator: Debug + Send + Sync {
         None
     }
 
+    /// The input that it turns into probabilities one by one.
+    fn logistic(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether its results are averages of elements of its first input.
+    fn averages(&self) -> bool {
+        false
+    }
+
     /// The epsilon of a batch normalisation by stored statistics; inputs are x, scale, bias, mean and variance.
     fn batch_norm(&self) -> Option<f64> {
         None

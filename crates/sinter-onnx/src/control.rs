@@ -59,7 +59,8 @@ impl Reader<'_> {
             }
             self.add_simple("Where", &[&chooses, yes, no], output, &[])?;
         }
-        self.notes.push(format!("both branches of `{name}` (If) are computed, and one is chosen: its condition depends on the data"));
+        self.notes
+            .push(format!("both branches of `{name}` (If) are computed, and one is chosen: its condition depends on the data"));
         Ok(())
     }
 
@@ -208,7 +209,9 @@ impl Reader<'_> {
         let Some(first) = seen.first() else { return Ok(None) };
         match seen.iter().all(|v| v.size() == first.size() && v.kind() == first.kind() && v.equal(first)) {
             true => Ok(Some(first.shallow_clone())),
-            false => Err(format!("`{name}` differs with the batch: export the model with a batch of one, which Sinter frees where it can")),
+            false => Err(format!(
+                "`{name}` differs with the batch: export the model with a batch of one, which Sinter frees where it can"
+            )),
         }
     }
 
@@ -220,8 +223,11 @@ impl Reader<'_> {
 
     /// Notes what a node makes of stored numbers, where these are few.
     pub(crate) fn compute_fixed(&mut self, node: &Node) {
-        let inputs: Option<Vec<Option<Tensor>>> = node.inputs.iter().map(|i| if i.is_empty() { Some(None) } else { self.fixed(i).map(Some) }).collect();
-        let Some(inputs) = inputs.filter(|all| !node.op.is_random() && all.iter().flatten().all(|t| t.numel() <= FEW)) else { return };
+        let inputs: Option<Vec<Option<Tensor>>> =
+            node.inputs.iter().map(|i| if i.is_empty() { Some(None) } else { self.fixed(i).map(Some) }).collect();
+        let Some(inputs) = inputs.filter(|all| !node.op.is_random() && all.iter().flatten().all(|t| t.numel() <= FEW)) else {
+            return;
+        };
         // One that does not run is told when the whole model runs.
         if let Ok(outputs) = tch::no_grad(|| node.compute(&Inputs(&inputs), Mode::Predict)) {
             let few = node.outputs.iter().cloned().zip(outputs).filter(|(_, value)| value.numel() <= FEW);

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use prost::Message;
-use sinter_model::{
-    Attribute, Attributes, Bytes, Model, Node, Role, Weight, guarded, memory_limit,
-};
+use sinter_model::{Attribute, Attributes, Bytes, Model, Node, Role, Weight, guarded, memory_limit};
 use tch::Tensor;
 
 use crate::batch::free_the_batch;
@@ -80,7 +78,9 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     for (input, output) in &model.graph.state {
         let (from, to) = (shapes.get(output), shapes.get(input));
         if from != to {
-            let reason = format!("output `{output}` is {from:?}, which can't be the next value of a state that is {to:?}").replace("Some(", "").replace(')', "");
+            let reason = format!("output `{output}` is {from:?}, which can't be the next value of a state that is {to:?}")
+                .replace("Some(", "")
+                .replace(')', "");
             return Err(OnnxError::Tensor { name: input.clone(), reason });
         }
     }

@@ -15,7 +15,8 @@ impl Reader<'_> {
         check_named(&inputs, graph, options)?;
         self.model.graph.state.clone_from(&options.state);
         let is_state = |name: &str| options.state.contains_key(name);
-        let needed = inputs.iter().map(|i| i.name.clone()).filter(|name| !options.constants.contains_key(name) && !is_state(name));
+        let needed =
+            inputs.iter().map(|i| i.name.clone()).filter(|name| !options.constants.contains_key(name) && !is_state(name));
         let needed: Vec<String> = needed.collect();
         for input in &inputs {
             let mut info = value_info(input)?;
@@ -74,9 +75,10 @@ fn check_named(inputs: &[&ValueInfoProto], graph: &GraphProto, options: &Options
         there.iter().all(|v| v.name != *name).then(|| OnnxError::Tensor { name: name.clone(), reason })
     };
     let constants = options.constants.keys().map(|name| (name, inputs, "input to be constant"));
-    let states = options.state.iter().flat_map(|(input, output)| {
-        [(input, inputs, "input to be a state"), (output, &outputs[..], "output to be a state")]
-    });
+    let states = options
+        .state
+        .iter()
+        .flat_map(|(input, output)| [(input, inputs, "input to be a state"), (output, &outputs[..], "output to be a state")]);
     if let Some(error) = constants.chain(states).find_map(|(name, there, what)| absent(name, there, what)) {
         return Err(error);
     }

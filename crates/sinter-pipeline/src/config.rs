@@ -33,6 +33,9 @@ pub struct PipelineConfig {
     /// What quality is measured by. Default: what fits the task, accuracy where there are labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricChoice>,
+    /// More metrics, each told with its interval beside the first, by which nothing is chosen. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricChoice>,
     /// What the result may cost; checked at the end. Default: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,

@@ -256,6 +256,9 @@ impl Run<'_> {
         let mut record = record::of_run(plan, measured, (&float, &result), folder)?;
         record.artifacts = artefacts.files;
         record.measured = artefacts.measured;
+        if !artefacts.quality.is_empty() {
+            record.quality = artefacts.quality;
+        }
         record.npu = artefacts.npu;
         record.certificate = artefacts.certificate;
         record.budget = judge::verdicts(plan, &result, &record)?;

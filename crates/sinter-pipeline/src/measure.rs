@@ -7,7 +7,7 @@ use sinter_estimate::{Footprint, Target};
 use sinter_model::{Model, ModelError, OpError, Role};
 use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, LayerRow, SensitivityRow, StageRow};
-use sinter_task::{Measurement, TaskError, evaluate};
+use sinter_task::{Examined, Measurement, TaskError, examine_model};
 
 use crate::resolve::Plan;
 use crate::snapshot::{Snapshot, SnapshotError};
@@ -38,6 +38,9 @@ pub(crate) struct Measured {
     pub row: StageRow,
     pub layers: Vec<LayerRow>,
     pub quality: Measurement,
+    /// By the metrics beside the leading one.
+    #[serde(default)]
+    pub others: Vec<Measurement>,
     /// What costs are estimated from, whatever the target.
     pub footprint: Footprint,
     pub said: Said,
@@ -65,7 +68,9 @@ pub(crate) fn measure(
     let packed = snapshot.packed()?;
     let footprint = snapshot.footprint()?;
     let memory = snapshot.memory()?;
-    let quality = evaluate(model, &plan.data.test, plan.data.task, plan.config.metric.as_ref(), reference)?;
+    let examined = examine_model(model, &plan.data.test, plan.data.task, &plan.metrics(), reference)?;
+    let mut others: Vec<Measurement> = examined.iter().map(Examined::with_interval).collect();
+    let quality = others.remove(0);
     let mut nonzero = 0;
     for weight in model.weights.values().filter(|w| w.role == Role::Parameter) {
         nonzero += ((1.0 - weight.sparsity()?) * weight.numel() as f64).round() as u64;
@@ -106,7 +111,7 @@ pub(crate) fn measure(
             layer: layer.name,
         });
     }
-    Ok(Measured { row, layers, quality, footprint: footprint.clone(), said })
+    Ok(Measured { row, layers, quality, others, footprint: footprint.clone(), said })
 }
 
 /// The row with what is estimated for the target.

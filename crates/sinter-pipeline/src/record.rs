@@ -4,7 +4,8 @@ use std::path::Path;
 
 use sinter_estimate::Quantity;
 use sinter_model::{Model, OpError, to_f32s};
-use sinter_report::{BoardRow, RangeRow, RunRecord, WeightsRow};
+use sinter_report::{BoardRow, Figure, QualityRow, RangeRow, RunRecord, WeightsRow};
+use sinter_task::Measurement;
 
 use crate::measure::Measured;
 use crate::resolve::Plan;
@@ -58,10 +59,26 @@ pub(crate) fn of_run(
         weights: weights(float, result)?,
         ranges: ranges(result.model, measured)?,
         confusion: before.quality.confusion.clone().zip(last.quality.confusion.clone()).map(|(b, a)| [b, a]),
+        quality: quality(before, last),
         versions: versions(),
         command: format!("sinter run {} --seed {}", plan.path.display(), plan.config.seed),
         ..RunRecord::default()
     })
+}
+
+/// Every metric as the simulation has it: of the float model, and of the result.
+fn quality(float: &Measured, last: &Measured) -> Vec<QualityRow> {
+    let all = |m: &Measured| std::iter::once(m.quality.clone()).chain(m.others.clone()).collect::<Vec<_>>();
+    let figure = |m: &Measurement| Figure { value: m.value, interval: m.interval };
+    let rows = all(float).into_iter().zip(all(last)).map(|(float, result)| QualityRow {
+        float: figure(&float),
+        result: figure(&result),
+        lost: None,
+        runtime: "simulation".into(),
+        samples: result.samples,
+        metric: result.metric,
+    });
+    rows.collect()
 }
 
 /// How the weights of each layer lie, float and final.

@@ -12,6 +12,7 @@ mod error;
 mod markdown;
 mod metric_field;
 mod page;
+mod quality;
 mod record;
 mod scroll;
 mod style;
@@ -21,6 +22,7 @@ pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
 pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;
+pub use quality::{Figure, LostRow, QualityRow};
 pub use record::{
     ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow,
     WeightsRow,

@@ -6,6 +6,7 @@ use sinter_model::{Bytes, Joules, Macs};
 
 use crate::charts::change;
 use crate::dense::dense;
+use crate::quality::Figure;
 use crate::record::RunRecord;
 
 /// A run in a few tables.
@@ -26,6 +27,17 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
             Macs(s.macs),
             Joules(s.energy_floor)
         );
+    }
+    if !record.quality.is_empty() {
+        out += "\n| metric | float | result | change | by |\n|---|--:|--:|---|---|\n";
+    }
+    for q in &record.quality {
+        let figure = |of: &Figure| {
+            let interval = of.interval.map(|(a, b)| format!(" ({} to {})", q.metric.text(a), q.metric.text(b)));
+            q.metric.text(of.value) + &interval.unwrap_or_default()
+        };
+        let (float, result, change) = (figure(&q.float), figure(&q.result), q.change());
+        let _ = writeln!(out, "| {} | {float} | {result} | {change} | {} |", text(&q.metric.name), q.runtime);
     }
     if !record.measured.is_empty() {
         let _ = write!(

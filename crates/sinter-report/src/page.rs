@@ -7,6 +7,7 @@ use crate::certified::certificate;
 use crate::chart::Chart;
 use crate::charts::{change, recalls, worst_hit};
 use crate::dense::dense;
+use crate::quality;
 use crate::record::{LayerRow, NpuRow, RunRecord, StageRow};
 use crate::scroll::scroll;
 use crate::style::{CSS, SCRIPT};
@@ -67,6 +68,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 (sources(record))
                 (shown(&["energy"]))
             }
+            (quality::section(record))
             (measured(record))
                 (certificate(record))
             section {

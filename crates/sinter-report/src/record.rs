@@ -7,6 +7,7 @@ use sinter_task::Metric;
 
 use crate::certificate::CertificateTable;
 use crate::error::ReportError;
+use crate::quality::QualityRow;
 
 /// Everything that a run leaves to tell; `run.json` is this as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct RunRecord {
     pub certificate: Option<CertificateTable>,
     /// What real runtimes made of it.
     pub measured: Vec<MeasuredRow>,
+    /// One a metric.
+    #[serde(default)]
+    pub quality: Vec<QualityRow>,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// What the stages found worth saying.

@@ -7,9 +7,10 @@ use polars::prelude::{CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWrite
 use sinter_model::write_whole;
 
 use crate::error::ReportError;
+use crate::quality::QualityRow;
 use crate::record::{LayerRow, RunRecord, StageRow};
 
-/// Writes `stages` and `layers` (`curves` when anything was trained, `sensitivity` when it was scanned, `ranges` when values were quantized)
+/// Writes `stages` and `layers` (`curves` when anything was trained, `sensitivity` when it was scanned, `quality` when it was measured, `ranges` when values were quantized)
 /// as .csv and .parquet.
 pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError> {
     write("stages", stages(record), folder)?;
@@ -19,6 +20,9 @@ pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError
     }
     if !record.sensitivity.is_empty() {
         write("sensitivity", sensitivity(record), folder)?;
+    }
+    if !record.quality.is_empty() {
+        write("quality", quality(record), folder)?;
     }
     if !record.ranges.is_empty() {
         write("ranges", ranges(record), folder)?;
@@ -84,6 +88,27 @@ fn layers(record: &RunRecord) -> Result<DataFrame, PolarsError> {
         "bits" => column(record, |l| l.bits),
         "macs" => column(record, |l| l.macs),
         "packed_bytes" => column(record, |l| l.packed_bytes),
+    ]
+}
+
+fn quality(record: &RunRecord) -> Result<DataFrame, PolarsError> {
+    fn column<T>(record: &RunRecord, get: impl Fn(&QualityRow) -> T) -> Vec<T> {
+        record.quality.iter().map(get).collect()
+    }
+    let end = |interval: Option<(f64, f64)>, high: bool| interval.map(|(a, b)| if high { b } else { a });
+    df![
+        "metric" => column(record, |q| q.metric.name.to_string()),
+        "float" => column(record, |q| q.float.value),
+        "float_low" => column(record, |q| end(q.float.interval, false)),
+        "float_high" => column(record, |q| end(q.float.interval, true)),
+        "result" => column(record, |q| q.result.value),
+        "result_low" => column(record, |q| end(q.result.interval, false)),
+        "result_high" => column(record, |q| end(q.result.interval, true)),
+        "lost_low" => column(record, |q| q.lost.map(|l| l.low)),
+        "lost_high" => column(record, |q| q.lost.map(|l| l.high)),
+        "p" => column(record, |q| q.lost.map(|l| l.p)),
+        "runtime" => column(record, |q| q.runtime.clone()),
+        "samples" => column(record, |q| q.samples as u32),
     ]
 }
 

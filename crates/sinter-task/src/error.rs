@@ -4,6 +4,8 @@ use sinter_data::DataError;
 use sinter_exec::ExecError;
 use sinter_model::OpError;
 
+use crate::metrics::CommandError;
+
 /// Why a model could not be measured, or no loss computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
@@ -25,6 +27,9 @@ pub enum TaskError {
     /// The labels are missing.
     #[error("{0} needs labels, and the data set has none")]
     NoLabels(&'static str),
+    /// The user's own metric gave no value.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// A runtime outside of Sinter failed.
     #[error("{0}")]
     Runtime(String),

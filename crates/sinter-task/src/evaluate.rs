@@ -6,11 +6,16 @@ use sinter_model::{Mode, Model};
 use tch::Tensor;
 
 use crate::error::TaskError;
+use crate::examined::Examined;
+use crate::losses::gives_probabilities;
 use crate::measurement::Measurement;
 use crate::metrics::{MetricChoice, Seen};
 
 /// Samples a batch.
 const BATCH: usize = 256;
+
+/// What turns the inputs of a batch into its outputs.
+pub type Predict<'a> = &'a mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, TaskError>;
 
 /// Measures a model. `chosen` is the metric, by default what fits the task; `reference` is the float model, whose outputs stand in where
 /// there are no labels.
@@ -22,53 +27,73 @@ pub fn evaluate(
     reference: Option<&Model>,
 ) -> Result<Measurement, TaskError> {
     let runner = tch::no_grad(|| Runner::new(model))?;
-    evaluate_with(&mut |x| first_output(&runner, x), split, task, chosen, reference)
+    evaluate_with(&mut |x| outputs(&runner, x), split, task, chosen, reference)
 }
 
-fn first_output(runner: &Runner, inputs: &[Tensor]) -> Result<Tensor, TaskError> {
+fn outputs(runner: &Runner, inputs: &[Tensor]) -> Result<Vec<Tensor>, TaskError> {
     let outputs = tch::no_grad(|| runner.run(inputs, Mode::Predict))?;
-    outputs.into_iter().next().ok_or(TaskError::NoOutput)
+    if outputs.is_empty() { Err(TaskError::NoOutput) } else { Ok(outputs) }
 }
 
 /// Measures anything that turns samples into outputs: our interpreter, or a real runtime on an exported file.
 pub fn evaluate_with(
-    predict: &mut dyn FnMut(&[Tensor]) -> Result<Tensor, TaskError>,
+    predict: Predict,
     split: &Split,
     task: Task,
     chosen: Option<&MetricChoice>,
     reference: Option<&Model>,
 ) -> Result<Measurement, TaskError> {
-    let default;
-    let choice = match chosen {
-        Some(choice) => choice,
-        None => {
-            default = MetricChoice::fitting(task, split.is_labelled());
-            &default
-        }
-    };
-    let measure = choice.kind();
-    let reference = match reference.filter(|_| measure.wants_reference()) {
+    let choice = chosen.cloned().unwrap_or_else(|| MetricChoice::fitting(task, split.is_labelled()));
+    let mut examined = examine(predict, split, task, &[choice], reference)?;
+    Ok(examined.swap_remove(0).measurement)
+}
+
+/// Measures a model by several metrics in one pass.
+pub fn examine_model(
+    model: &Model,
+    split: &Split,
+    task: Task,
+    choices: &[MetricChoice],
+    reference: Option<&Model>,
+) -> Result<Vec<Examined>, TaskError> {
+    let runner = tch::no_grad(|| Runner::new(model))?;
+    examine(&mut |x| outputs(&runner, x), split, task, choices, reference)
+}
+
+/// Measures anything that turns samples into outputs by several metrics in one pass; what was seen is kept, so that intervals can be told.
+pub fn examine(
+    predict: Predict,
+    split: &Split,
+    task: Task,
+    choices: &[MetricChoice],
+    reference: Option<&Model>,
+) -> Result<Vec<Examined>, TaskError> {
+    let wanted = choices.iter().any(|c| c.kind().wants_reference());
+    let probabilities = reference.is_some_and(gives_probabilities);
+    let reference = match reference.filter(|_| wanted) {
         Some(model) => Some(tch::no_grad(|| Runner::new(model))?),
         None => None,
     };
-    let mut tally = measure.start();
+    let mut tallies: Vec<_> = choices.iter().map(|c| c.kind().start()).collect();
     let mut samples = 0;
     for batch in split.batches(BATCH, Order::Stored) {
         let batch = batch?;
-        let n = batch.count();
-        let output = predict(&batch.inputs)?.f_reshape([n, -1])?;
-        let other = match &reference {
-            Some(runner) => Some(first_output(runner, &batch.inputs)?.f_reshape([n, -1])?),
-            None => None,
+        let found = predict(&batch.inputs)?;
+        let others = reference.as_ref().map(|runner| outputs(runner, &batch.inputs)).transpose()?;
+        let seen = Seen {
+            task,
+            input: batch.x(),
+            outputs: &found,
+            labels: batch.y.as_ref(),
+            references: others.as_deref(),
+            probabilities,
         };
-        let input = batch.x().f_reshape([n, -1])?;
-        tally.add(&Seen { input: &input, output: &output, labels: batch.y.as_ref(), reference: other.as_ref() })?;
-        samples += n as usize;
+        tallies.iter_mut().try_for_each(|tally| tally.add(&seen))?;
+        samples += batch.count() as usize;
     }
     if samples == 0 {
         return Err(TaskError::NoSamples);
     }
-    let outcome = tally.finish();
-    let (top5, confusion) = (outcome.top5, outcome.confusion);
-    Ok(Measurement { metric: measure.metric(), value: outcome.value, samples, top5, confusion })
+    let each = choices.iter().zip(tallies);
+    each.map(|(choice, tally)| Examined::new(choice.kind(), tally, samples)).collect()
 }

@@ -6,14 +6,17 @@
 
 mod error;
 mod evaluate;
+mod examined;
 pub mod losses;
 mod measurement;
 mod metric;
 pub mod metrics;
+pub mod tasks;
 
 pub use error::TaskError;
-pub use evaluate::{evaluate, evaluate_with};
-pub use losses::{Objective, SoftTargets, expose_logits};
+pub use evaluate::{Predict, evaluate, evaluate_with, examine, examine_model};
+pub use examined::{Examined, Paired};
+pub use losses::{Objective, SoftTargets, expose_logits, gives_probabilities};
 pub use measurement::Measurement;
 pub use metric::{Better, Degradation, Loss, Metric, Unit};
 pub use metrics::{Measure, MetricChoice, area_under_curve};

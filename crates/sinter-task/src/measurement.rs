@@ -11,6 +11,9 @@ pub struct Measurement {
     pub metric: Metric,
     /// In the metric's unit, a share between 0 and 1.
     pub value: f64,
+    /// Where it lies for other samples like these, 95 times of a hundred; where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
     /// On how many samples.
     pub samples: usize,
     /// Share of samples whose label is among the five largest outputs; with more than five classes.
@@ -73,6 +76,7 @@ mod tests {
         let of = |confusion: Vec<Vec<u32>>| Measurement {
             metric: Metric::share("accuracy"),
             value: 0.0,
+            interval: None,
             samples: 0,
             top5: None,
             confusion: Some(confusion),

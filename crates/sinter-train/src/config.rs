@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_data::{Augment, Dataset, Task};
-use sinter_task::{Objective, SoftTargets};
+use sinter_model::Model;
+use sinter_task::tasks::of;
+use sinter_task::{Objective, SoftTargets, gives_probabilities};
 
 use crate::error::StageError;
 use crate::optimizers::Optimizer;
@@ -152,9 +154,9 @@ impl FitConfig {
     }
 
     /// The loss that the configuration describes.
-    pub(crate) fn objective(&self, task: Task) -> Objective {
+    pub(crate) fn objective(&self, task: Task, model: &Model) -> Objective {
         let soft = self.distill.as_ref().map(|d| SoftTargets { temperature: d.temperature, alpha: d.alpha });
-        Objective { task, soft, label_smoothing: self.label_smoothing }
+        Objective { task, soft, label_smoothing: self.label_smoothing, probabilities: gives_probabilities(model) }
     }
 
     /// Errors on numbers that can't train.
@@ -185,8 +187,9 @@ impl FitConfig {
         if let Some(distill) = &self.distill {
             distill.check(&at("distill"))?;
         }
-        if self.epochs > 0 && self.distill.is_none() && data.task == Task::Classify && !data.train.is_labelled() {
-            let reason = format!("training needs labels, and data set `{}` has none", data.name);
+        let unteachable = of(data.task).unteachable(data.train.is_labelled());
+        if let Some(wanted) = unteachable.filter(|_| self.epochs > 0 && self.distill.is_none()) {
+            let reason = format!("training on data set `{}` needs {wanted}", data.name);
             return Err(StageError::config_help(key, reason, "learn from the float model instead: `distill: { alpha: 1 }`"));
         }
         if self.epochs > 0 && data.train.is_empty() {

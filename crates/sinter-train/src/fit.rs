@@ -30,8 +30,8 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
     if config.epochs == 0 {
         return callback.finish(model);
     }
-    let objective = config.objective(context.data.task);
-    let hidden = expose_logits(model, objective.task);
+    let hidden = expose_logits(model, context.data.task);
+    let objective = config.objective(context.data.task, model);
     let train = &match &config.augment {
         Some(augment) => context.data.train.augmented(augment),
         None => context.data.train.clone(),

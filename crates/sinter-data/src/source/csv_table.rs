@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use sinter_model::elements;
 
-use super::{Found, Held};
+use super::{Column, Found, Held, Samples, Values, WithTargets};
 use crate::config::CsvConfig;
 use crate::error::DataError;
+use crate::task::{Labels, Task};
 
-pub(super) fn find(config: &CsvConfig) -> Result<Found, DataError> {
+pub(super) fn find(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
+    if !config.labels.is_empty() || task.kind().labels() != Labels::Class {
+        return numbers(config, task);
+    }
     let mut classes = Vec::new();
     let train = load(&config.path, config, &mut classes)?;
     let test = match &config.test {
@@ -33,6 +37,66 @@ pub(super) fn find(config: &CsvConfig) -> Result<Found, DataError> {
     let sorted = order.iter().map(|&i| classes[i].clone()).collect();
     let test = test.map(|t| Arc::new(renumber(t)) as _);
     Ok(Found { train: Arc::new(renumber(train)), test, classes: sorted })
+}
+
+/// Tables whose labels are numbers, one or several.
+fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
+    if task.kind().labels() == Labels::Class {
+        let reason = format!("`task: {}` takes one `label`, not several", task.name());
+        return Err(DataError::format(&config.path, reason));
+    }
+    let names: Vec<String> = config.label.iter().chain(&config.labels).cloned().collect();
+    let load = |path: &Path| -> Result<Arc<dyn Samples>, DataError> {
+        let wide = CsvConfig { label: None, labels: vec![], shape: None, ..config.clone() };
+        let table = load(path, &wide, &mut Vec::new())?;
+        let header = header(path, config)?;
+        let kept: Vec<&String> = header.iter().filter(|h| !config.ignore.contains(h)).collect();
+        let place = |name: &String| kept.iter().position(|h| *h == name);
+        let labels = names.iter().map(|name| {
+            place(name).ok_or_else(|| DataError::format(path, format!("no column `{name}`; it has {}", header.join(", "))))
+        });
+        let labels = labels.collect::<Result<Vec<usize>, _>>()?;
+        let width = kept.len();
+        let (mut values, mut beside) = (Vec::new(), Vec::new());
+        for row in table.values.chunks(width.max(1)) {
+            values.extend(row.iter().enumerate().filter(|(at, _)| !labels.contains(at)).map(|(_, v)| *v));
+            beside.extend(labels.iter().map(|at| row[*at]));
+        }
+        let features = width - labels.len();
+        let shape = config.shape.clone().unwrap_or_else(|| vec![features as i64]);
+        if features == 0 || elements(&shape, 4).ok() != Some(features) {
+            return Err(DataError::format(path, format!("{features} feature columns do not fill the shape {shape:?}")));
+        }
+        let samples = Arc::new(Held { shape, values, labels: None, divisor: 1.0 });
+        if labels.is_empty() {
+            return Ok(samples);
+        }
+        let whole = task.kind().labels() == Labels::Whole;
+        if let Some(at) = beside.iter().position(|v: &f32| whole && v.fract() != 0.0) {
+            return Err(DataError::format(
+                path,
+                format!("a label of sample {} is {}, no whole number", at / labels.len(), beside[at]),
+            ));
+        }
+        let values = match whole {
+            true => Values::Whole(beside.iter().map(|v| *v as i64).collect()),
+            false => Values::Real(beside),
+        };
+        // One label is a number, several are a row of them.
+        let shape = if labels.len() == 1 && config.labels.is_empty() { vec![] } else { vec![labels.len() as i64] };
+        Ok(Arc::new(WithTargets { samples, targets: Column { input: String::new(), shape, values } }))
+    };
+    let test = config.test.as_deref().map(load).transpose()?;
+    Ok(Found { train: load(&config.path)?, test, classes: config.labels.clone() })
+}
+
+/// The names of the columns.
+fn header(path: &Path, config: &CsvConfig) -> Result<Vec<String>, DataError> {
+    let file = std::fs::File::open(path).map_err(DataError::read(path))?;
+    let byte = config.delimiter.and_then(|d| u8::try_from(d).ok()).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new().delimiter(byte).from_reader(std::io::BufReader::new(file));
+    let header = reader.headers().map_err(|e| DataError::format(path, e))?;
+    Ok(header.iter().map(|h| h.trim().to_string()).collect())
 }
 
 fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<Held<f32>, DataError> {

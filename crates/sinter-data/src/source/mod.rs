@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
+use crate::task::Labels;
 
 pub(crate) use columns::{Column, Columns, Values};
 
@@ -28,6 +29,10 @@ pub(crate) trait Samples: Send + Sync {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError>;
     /// The arrays of a model of several inputs; `None` where samples are one array.
     fn columns(&self) -> Option<&[Column]> {
+        None
+    }
+    /// Labels that are more than a class, one row a sample.
+    fn targets(&self) -> Option<&Column> {
         None
     }
     /// The class of a sample, or its anomaly flag.
@@ -48,10 +53,16 @@ pub(crate) struct Found {
 }
 
 pub(crate) fn find(config: &DataConfig) -> Result<Found, DataError> {
+    let folders = matches!(config.source, SourceConfig::Idx(_) | SourceConfig::Images(_) | SourceConfig::Wav(_));
+    if folders && config.task.kind().labels() != Labels::Class {
+        let reason =
+            format!("`task: {}` takes labels from `numpy` or `csv`: those of this source are classes", config.task.name());
+        return Err(DataError::Invalid { name: config.name.clone(), reason });
+    }
     match &config.source {
         SourceConfig::Idx(c) => idx::find(c),
-        SourceConfig::Numpy(c) => numpy::find(c),
-        SourceConfig::Csv(c) => csv_table::find(c),
+        SourceConfig::Numpy(c) => numpy::find(c, config.task),
+        SourceConfig::Csv(c) => csv_table::find(c, config.task),
         SourceConfig::Images(c) => images::find(&config.name, c),
         SourceConfig::Wav(c) => wav::find(&config.name, c),
     }
@@ -88,6 +99,42 @@ impl<T: Copy + Into<f32> + Send + Sync> Samples for Held<T> {
 
     fn default_divisor(&self) -> f32 {
         self.divisor
+    }
+}
+
+/// Samples with labels of any shape beside them.
+pub(crate) struct WithTargets {
+    pub samples: Arc<dyn Samples>,
+    pub targets: Column,
+}
+
+impl Samples for WithTargets {
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn shape(&self) -> &[i64] {
+        self.samples.shape()
+    }
+
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), DataError> {
+        self.samples.read(index, out)
+    }
+
+    fn columns(&self) -> Option<&[Column]> {
+        self.samples.columns()
+    }
+
+    fn targets(&self) -> Option<&Column> {
+        Some(&self.targets)
+    }
+
+    fn label(&self, _index: usize) -> Option<i64> {
+        None
+    }
+
+    fn default_divisor(&self) -> f32 {
+        self.samples.default_divisor()
     }
 }
 

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use npyz::{DType, NpyFile, TypeChar, npz::NpzArchive};
 use sinter_model::elements;
 
-use super::{Column, Columns, Found, Held, Samples, Values, finite};
+use super::{Column, Columns, Found, Held, Samples, Values, WithTargets, finite};
 use crate::config::NumpyConfig;
 use crate::error::DataError;
+use crate::task::{Labels, Task};
 
-pub(super) fn find(config: &NumpyConfig) -> Result<Found, DataError> {
-    let (train, most) = load(&config.path, config)?;
+pub(super) fn find(config: &NumpyConfig, task: Task) -> Result<Found, DataError> {
+    let load = |path: &Path| {
+        let read = load(path, config, task)?;
+        read.beside(path, task)
+    };
+    let (train, most) = load(&config.path)?;
     let (test, most_test) = match &config.test {
         Some(path) => {
-            let (test, most) = load(path, config)?;
+            let (test, most) = load(path)?;
             (Some(test), most)
         }
         None => (None, None),
@@ -29,8 +34,8 @@ pub(super) fn find(config: &NumpyConfig) -> Result<Found, DataError> {
 /// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
 const MOST_CLASSES: f64 = 1e6;
 
-/// The arrays of one archive, one for each input of a model, and the largest label.
-fn load_columns(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+/// The arrays of one archive, one for each input of a model.
+fn load_columns(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataError> {
     if path.extension().is_none_or(|e| e != "npz") {
         return Err(DataError::format(path, "`inputs` names arrays of an .npz archive, and this is none"));
     }
@@ -60,9 +65,42 @@ fn load_columns(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, 
         columns.push(Column { input: input.clone(), shape: shape.to_vec(), values });
     }
     let count = count.unwrap_or(0);
-    let labels = labels(path, marks(&mut archive, path, config)?, count)?;
-    let most = labels.iter().flatten().max().copied();
-    Ok((Arc::new(Columns { columns, labels, count: count as usize }), most))
+    let marks = marks(&mut archive, path, config)?;
+    let (labels, marks) = labels(path, marks, count, task)?;
+    Ok(Loaded { samples: Arc::new(Columns { columns, labels: labels.clone(), count: count as usize }), labels, marks })
+}
+
+/// Samples as they were read.
+struct Loaded {
+    samples: Arc<dyn Samples>,
+    /// Numbers of classes.
+    labels: Option<Vec<i64>>,
+    /// Labels that are more than that.
+    marks: Option<Marks>,
+}
+
+impl Loaded {
+    /// The samples with their labels, and the largest number of a class.
+    fn beside(self, path: &Path, task: Task) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+        let Some((dims, marks)) = self.marks else {
+            return Ok((self.samples, self.labels.iter().flatten().max().copied()));
+        };
+        let shape = dims[1..].to_vec();
+        let asks = task.kind();
+        let wrong = |v: &f64| !v.is_finite() || (asks.labels() == Labels::Whole && (v.fract() != 0.0 || v.abs() > MOST_CLASSES));
+        if let Some(at) = marks.iter().position(|v| wrong(v)) {
+            let each = shape.iter().product::<i64>().max(1) as usize;
+            let what = if asks.labels() == Labels::Whole { "no whole number of a class" } else { "not finite" };
+            return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, marks[at])));
+        }
+        let most = marks.iter().map(|&v| v as i64).filter(|v| Some(*v) != asks.ignore()).max();
+        let (values, most) = match asks.labels() {
+            Labels::Whole => (Values::Whole(marks.iter().map(|&v| v as i64).collect()), most),
+            _ => (Values::Real(marks.iter().map(|&v| v as f32).collect()), None),
+        };
+        let targets = Column { input: String::new(), shape, values };
+        Ok((Arc::new(WithTargets { samples: self.samples, targets }), most))
+    }
 }
 
 type Archive = NpzArchive<BufReader<File>>;
@@ -85,19 +123,28 @@ fn marks(archive: &mut Archive, path: &Path, config: &NumpyConfig) -> Result<Opt
     }
 }
 
-/// Labels as numbers of classes, one for each sample.
-fn labels(path: &Path, marks: Option<Marks>, count: i64) -> Result<Option<Vec<i64>>, DataError> {
+/// Labels as numbers of classes, one for each sample, or as they are where the task takes more than that.
+fn labels(path: &Path, marks: Option<Marks>, count: i64, task: Task) -> Result<(Option<Vec<i64>>, Option<Marks>), DataError> {
     match marks {
-        Some((dims, marks)) if dims == [count] => classes(path, &marks).map(Some),
-        Some((dims, _)) => Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples"))),
-        None => Ok(None),
+        Some(marks) if task.kind().labels() != Labels::Class && marks.0.first() == Some(&count) => Ok((None, Some(marks))),
+        Some((dims, marks)) if dims == [count] => Ok((Some(classes(path, &marks)?), None)),
+        Some((dims, _)) => {
+            let other = match task.kind().labels() {
+                Labels::Class => {
+                    format!(": `task: {}` takes one for each; others (segment, regress, multi-label) take more", task.name())
+                }
+                _ => String::new(),
+            };
+            Err(DataError::format(path, format!("labels of shape {dims:?} for {count} samples{other}")))
+        }
+        None => Ok((None, None)),
     }
 }
 
-/// The samples of one file, and the largest label.
-fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+/// The samples of one file.
+fn load(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataError> {
     if !config.inputs.is_empty() {
-        return load_columns(path, config);
+        return load_columns(path, config, task);
     }
     let open = |path: &Path| File::open(path).map(BufReader::new).map_err(DataError::read(path));
     let (x, y) = if path.extension().is_some_and(|e| e == "npz") {
@@ -119,9 +166,8 @@ fn load(path: &Path, config: &NumpyConfig) -> Result<(Arc<dyn Samples>, Option<i
         return Err(DataError::format(path, reason));
     };
     finite(path, &values, values.len() / (count as usize).max(1))?;
-    let labels = labels(path, y, count)?;
-    let most = labels.iter().flatten().max().copied();
-    Ok((Arc::new(Held { shape: shape.to_vec(), values, labels, divisor: 1.0 }), most))
+    let (labels, marks) = labels(path, y, count, task)?;
+    Ok(Loaded { samples: Arc::new(Held { shape: shape.to_vec(), values, labels: labels.clone(), divisor: 1.0 }), labels, marks })
 }
 
 /// Labels as numbers of classes. Errors, with the place, on what is none.

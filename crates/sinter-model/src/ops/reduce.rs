@@ -174,6 +174,10 @@ impl Operator for Reduce {
     fn quantization(&self) -> Quantization {
         if self.kind == "ReduceMean" { Quantization::TFLITE } else { Quantization::FLOAT }
     }
+
+    fn averages(&self) -> bool {
+        self.kind == "ReduceMean"
+    }
 }
 
 /// The index of the largest or smallest element along an axis.

@@ -193,6 +193,10 @@ impl Operator for Unary {
         }
     }
 
+    fn logistic(&self) -> Option<usize> {
+        (self.kind == "Sigmoid").then_some(0)
+    }
+
     fn clamp(&self) -> Option<Clamp> {
         match self.kind {
             "Relu" => Some(Clamp::AtZero),

@@ -43,7 +43,7 @@ impl Agreement {
     pub fn measure(model: &Model, data: &Dataset, seed: u64, runtime: &mut OnnxRuntime) -> Result<Self, ArtefactError> {
         let split = data.test.sample(SAMPLES, seed);
         // An anomaly's flag is no class that an output names.
-        let labelled = data.task == Task::Classify && split.is_labelled();
+        let labelled = matches!(data.task, Task::Classify(_)) && split.is_labelled();
         let mut found = Self { labelled, ..Self::default() };
         let runner = tch::no_grad(|| Runner::new(model))?;
         for batch in split.batches(BATCH, Order::Stored) {

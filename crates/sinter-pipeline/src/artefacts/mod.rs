@@ -12,7 +12,8 @@ use sinter_exec::ExecError;
 use sinter_export::{QdqError, RuntimeError, device::LowerError};
 use sinter_model::{Model, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
-use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow};
+use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow, QualityRow};
+use sinter_task::Examined;
 use sinter_train::{Event, Events};
 
 use crate::config::Export;
@@ -111,6 +112,8 @@ impl ArtefactError {
 pub(crate) struct Artefacts {
     pub files: Vec<ArtifactRow>,
     pub measured: Vec<MeasuredRow>,
+    /// What a runtime made of both files, by every metric.
+    pub quality: Vec<QualityRow>,
     /// What holds for every input.
     pub certificate: Option<CertificateTable>,
     /// What Vela says of the TFLite file, for targets that it compiles for.
@@ -133,6 +136,8 @@ struct Writer<'a> {
     events: Events<'a>,
     /// What TensorFlow Lite Micro said, once it was asked.
     arena: Option<Option<Result<usize, String>>>,
+    /// What the float file scored.
+    examined: Option<Vec<Examined>>,
     done: Artefacts,
 }
 
@@ -147,8 +152,19 @@ pub(crate) fn write(
     events: Events,
 ) -> Result<Artefacts, Unwritten> {
     let measured = (&measured[plan.training_stages()], &measured[measured.len() - 1]);
-    let mut writer =
-        Writer { plan, float, result, before, measured, folder, execute, events, arena: None, done: Artefacts::default() };
+    let mut writer = Writer {
+        plan,
+        float,
+        result,
+        before,
+        measured,
+        folder,
+        execute,
+        events,
+        arena: None,
+        examined: None,
+        done: Artefacts::default(),
+    };
     if plan.config.export.iter().any(|e| *e != Export::Packed) {
         writer.certify().map_err(|source| Unwritten { file: "artifacts/certificate.json", source })?;
     }

@@ -7,8 +7,8 @@ use sinter_exec::{ExecError, first_step};
 use sinter_export::{OnnxRuntime, RuntimeError, explicit, peak_memory};
 use sinter_model::Model;
 use sinter_onnx::Storage;
-use sinter_report::MeasuredRow;
-use sinter_task::{TaskError, evaluate_with};
+use sinter_report::{Figure, LostRow, MeasuredRow, QualityRow};
+use sinter_task::{Examined, Paired, TaskError, examine};
 use sinter_train::Event;
 
 use super::agreement::{Agreement, first_that_differs};
@@ -44,9 +44,30 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Keeps what the float file scored, and sets what the compressed one does beside it.
+    fn compare(&mut self, examined: Vec<Examined>) {
+        let Some(float) = self.examined.take() else {
+            self.examined = Some(examined);
+            return;
+        };
+        let figure = |of: &Examined| {
+            let told = of.with_interval();
+            Figure { value: told.value, interval: told.interval }
+        };
+        let rows = float.iter().zip(&examined).map(|(float, result)| QualityRow {
+            metric: result.measurement.metric.clone(),
+            float: figure(float),
+            result: figure(result),
+            lost: result.since(float).map(|Paired { low, high, p }| LostRow { low, high, p }),
+            runtime: "ONNX Runtime".into(),
+            samples: result.measurement.samples,
+        });
+        self.done.quality = rows.collect();
+    }
+
     /// Loads and runs a file once, scores it over the whole test split and times it. Without the runtime the row says "not verified"; a file
     /// that does not load or run is no artefact, but set aside and an error.
-    fn in_onnx_runtime(&self, file: &Path, of: &Model, mut row: MeasuredRow) -> Result<MeasuredRow, ArtefactError> {
+    fn in_onnx_runtime(&mut self, file: &Path, of: &Model, mut row: MeasuredRow) -> Result<MeasuredRow, ArtefactError> {
         let plan = self.plan;
         let first = match plan.data.test.batches(1, Order::Stored).next().transpose()? {
             Some(batch) => Some(first_step(&of.graph, &batch.inputs).map_err(ExecError::from)?),
@@ -69,13 +90,15 @@ impl Writer<'_> {
         };
         let mut predict = |inputs: &[tch::Tensor]| {
             let answer = runtime.answer(&of.graph, inputs).map_err(|e| TaskError::Runtime(e.to_string()))?;
-            answer.into_iter().next().ok_or(TaskError::NoOutput)
+            if answer.is_empty() { Err(TaskError::NoOutput) } else { Ok(answer) }
         };
-        let (metric, float) = (plan.config.metric.as_ref(), Some(self.float.model));
-        let quality = evaluate_with(&mut predict, &plan.data.test, plan.data.task, metric, float).map_err(|e| match e {
+        let examined = examine(&mut predict, &plan.data.test, plan.data.task, &plan.metrics(), Some(self.float.model));
+        let examined = examined.map_err(|e| match e {
             TaskError::Data(e) => e.into(),
             e => set_aside(file, e.to_string()),
         })?;
+        let quality = examined[0].measurement.clone();
+        self.compare(examined);
         row.value = Some(quality.value);
         let agreement = Agreement::measure(of, &plan.data, plan.config.seed, &mut runtime)?;
         row.equal = agreement.equal();

@@ -43,19 +43,20 @@ pub(super) fn data_error(error: &DataError, source: &Source) -> ConfigError {
 
 /// A metric must fit the task and the labels that there are.
 pub(super) fn metric(config: &PipelineConfig, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
-    let Some(metric) = &config.metric else { return Ok(()) };
-    if metric.kind().fits(data.task, data.test.is_labelled()) {
-        return Ok(());
-    }
+    let named = config.metric.iter().map(|m| (m, "metric".to_string()));
+    let more = config.metrics.iter().enumerate().map(|(at, m)| (m, format!("metrics.{at}")));
+    let unfit = named.chain(more).find(|(metric, _)| !metric.kind().fits(data.task, data.test.is_labelled()));
+    let Some((metric, key)) = unfit else { return Ok(()) };
     let labelled = if data.test.is_labelled() { "with labels" } else { "without labels" };
-    let task = match data.task {
-        sinter_data::Task::Classify => "classifies",
-        sinter_data::Task::Reconstruct => "reconstructs",
-    };
+    if let sinter_task::MetricChoice::Command(_) = metric {
+        let help = "write `metric: { command: { run: [python3, my.py] } }`".to_string();
+        return Err(source.error(&key, "the metric's command is empty", Some(help)));
+    }
+    let task = sinter_task::tasks::of(data.task).verb();
     let all = sinter_task::MetricChoice::all();
     let fitting: Vec<&str> = all.iter().filter(|m| m.kind().fits(data.task, data.test.is_labelled())).map(|m| m.name()).collect();
     let message = format!("`{}` can't be measured here: the data set `{}` {task}, {labelled}", metric.name(), data.name);
-    Err(source.error("metric", message, Some(format!("these can: {}", fitting.join(", ")))))
+    Err(source.error(&key, message, Some(format!("these can: {}", fitting.join(", ")))))
 }
 
 /// A limit on what nobody can tell is no limit.

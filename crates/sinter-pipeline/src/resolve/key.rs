@@ -21,6 +21,8 @@ pub(crate) struct Dependencies {
     epoch: u32,
     seed: u64,
     metric: Option<MetricChoice>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics: Vec<MetricChoice>,
     model: ModelConfig,
     data: serde_json::Value,
     /// blake3 of the files, by what they are.
@@ -61,8 +63,14 @@ impl Dependencies {
         // Where the data lies does not matter, what it holds does.
         let mut data = serde_json::to_value(data).unwrap_or_default();
         strip_paths(&mut data);
+        for metric in config.metric.iter().chain(&config.metrics) {
+            for file in metric.files() {
+                files.insert(format!("metric {}", file.display()), hash_path(&file)?);
+            }
+        }
         let (sinter, epoch, seed, metric) = (env!("CARGO_PKG_VERSION"), EPOCH, config.seed, config.metric.clone());
-        Ok(Self { sinter, epoch, seed, metric, model: described, data, files, stages: vec![] })
+        let metrics = config.metrics.clone();
+        Ok(Self { sinter, epoch, seed, metric, metrics, model: described, data, files, stages: vec![] })
     }
 
     /// With one stage more, and its teachers that came as files.

@@ -56,6 +56,7 @@ impl Plan {
         config.seed = seed.unwrap_or(config.seed);
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         checks::name(&config, &source)?;
+        config.metric.iter_mut().chain(&mut config.metrics).for_each(|metric| metric.run_in(&folder));
         let named = |key: &str, e: ConfigError, help: &str| source.error(key, e.message, Some(help.into()));
         let data_path = folder.join(&config.data);
         let data_source =
@@ -99,6 +100,11 @@ impl Plan {
     pub fn metric(&self) -> MetricChoice {
         let fitting = || MetricChoice::fitting(self.data.task, self.data.test.is_labelled());
         self.config.metric.clone().unwrap_or_else(fitting)
+    }
+
+    /// All metrics, the leading one first.
+    pub(crate) fn metrics(&self) -> Vec<MetricChoice> {
+        std::iter::once(self.metric()).chain(self.config.metrics.iter().cloned()).collect()
     }
 
     /// The number of stages at the front that train the float model.

@@ -21,7 +21,7 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             tch::manual_seed(config.seed as i64);
             let classes = match (classes, data.task, data.classes.len()) {
                 (Some(classes), ..) => *classes,
-                (None, Task::Classify, n) if n > 0 => n as i64,
+                (None, Task::Classify(_), n) if n > 0 => n as i64,
                 _ => zoo.default_classes(),
             };
             let built = zoo.build(&data.shape(), classes).map_err(|e| {
@@ -58,7 +58,9 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
                 };
                 let at = match &e {
                     sinter_onnx::OnnxError::Tensor { name, .. } if config.model.constants.contains_key(name) => "model.constants",
-                    sinter_onnx::OnnxError::Tensor { name, .. } if state.iter().any(|(i, o)| i == name || o == name) => "model.state",
+                    sinter_onnx::OnnxError::Tensor { name, .. } if state.iter().any(|(i, o)| i == name || o == name) => {
+                        "model.state"
+                    }
                     _ => "model.onnx",
                 };
                 let help = matches!(e, sinter_onnx::OnnxError::Read { .. })
@@ -103,9 +105,13 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
             continue;
         }
         let help = match (steps, input.is_batched() || one) {
-            (1, _) => "a model with states takes sequences: the first axis of a sample is that of its steps, the others are the input's",
+            (1, _) => {
+                "a model with states takes sequences: the first axis of a sample is that of its steps, the others are the input's"
+            }
             (_, true) => "use data of that shape, or resize it in the data file",
-            (_, false) => "export the model with a free batch dimension, or give samples of the whole shape, to be run one by one",
+            (_, false) => {
+                "export the model with a free batch dimension, or give samples of the whole shape, to be run one by one"
+            }
         };
         let message = format!(
             "the model's input `{}` is {}, the data set `{}` gives samples of shape {shape:?}",
@@ -121,23 +127,24 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
     Ok(())
 }
 
-/// A classifier must know every class of the data; a reconstruction must have the input's size.
+/// The model's first output must have what the task wants.
 pub(super) fn check_output(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
     let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
-    let output = model.graph.outputs.first().and_then(|o| shapes.get(&o.name)).cloned().unwrap_or_default();
-    let per_sample: i64 = output.iter().skip(1).product();
-    let (wanted, what) = match data.task {
-        Task::Reconstruct => (data.shape().iter().product::<i64>(), "values to reconstruct"),
-        Task::Classify => (data.classes.len() as i64, "classes"),
-    };
-    let wrong = match data.task {
-        Task::Reconstruct => per_sample != wanted,
-        Task::Classify => data.test.is_labelled() && (per_sample < wanted || output.len() != 2),
-    };
-    if wrong {
-        let message =
-            format!("the model's output is {output:?} for one sample, the data set `{}` has {wanted} {what}", data.name);
-        return Err(source.error("model", message, None));
+    let name = model.graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
+    let mut output = shapes.get(&name).cloned().unwrap_or_default();
+    if !model.graph.state.is_empty() {
+        // One for each step of a sample.
+        let steps = data.shape().first().copied().unwrap_or(1);
+        output.insert(1.min(output.len()), steps);
     }
-    Ok(())
+    match sinter_task::tasks::of(data.task).misfit(&output, data) {
+        Some(wanted) => {
+            let message =
+                format!("the model's output `{name}` is {output:?} for one sample, the data set `{}` {wanted}", data.name);
+            let help =
+                format!("the data file says `task: {}`; there are {}", data.task.name(), sinter_data::Task::NAMES.join(", "));
+            Err(source.error("model", message, Some(help)))
+        }
+        None => Ok(()),
+    }
 }

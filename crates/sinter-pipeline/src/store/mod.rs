@@ -241,7 +241,7 @@ mod tests {
         tch::manual_seed(seed);
         let model = ZooModel::Lenet300100.build(&[1, 4, 4], 4).unwrap();
         let metric = Metric::share("accuracy");
-        let quality = Measurement { metric, value: seed as f64 / 10.0, samples: 7, top5: None, confusion: None };
+        let quality = Measurement { metric, value: seed as f64 / 10.0, interval: None, samples: 7, top5: None, confusion: None };
         let footprint = Footprint { layers: vec![] };
         let measured = Measured { row: StageRow::default(), layers: vec![], quality, footprint, said: Said::default() };
         (Key::of(&seed), model, measured)

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sinter_data::{Dataset, Split, Task};
+use sinter_data::{Dataset, Split};
 use sinter_train::{Context, StageError};
 
 pub use channel::ChannelCriterion;
@@ -30,8 +30,9 @@ impl Needs {
         if self >= Needs::Samples && data.train.is_empty() {
             return Err(StageError::config(key, "this criterion needs training samples, and there are none"));
         }
-        if self == Needs::Labels && data.task == Task::Classify && !data.train.is_labelled() {
-            return Err(StageError::config(key, "this criterion needs labelled training samples"));
+        let unteachable = sinter_task::tasks::of(data.task).unteachable(data.train.is_labelled());
+        if let Some(wanted) = unteachable.filter(|_| self == Needs::Labels) {
+            return Err(StageError::config(key, format!("this criterion looks at gradients, and these need {wanted}")));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub struct SoftTargets {
 
 impl SoftTargets {
     /// The Kullback-Leibler divergence of the softened distributions: the sum over classes, the mean over samples.
-    pub(super) fn divergence(&self, output: &Tensor, taught: &Tensor) -> Result<Tensor, TaskError> {
+    pub(crate) fn divergence(&self, output: &Tensor, taught: &Tensor) -> Result<Tensor, TaskError> {
         let t = self.temperature;
         let log_student = output.f_div_scalar(t)?.f_log_softmax(-1, Kind::Float)?;
         let teacher = taught.f_div_scalar(t)?.f_softmax(-1, Kind::Float)?;

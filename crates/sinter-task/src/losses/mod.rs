@@ -1,16 +1,25 @@
-//! What training lowers: a loss on the labels, one on a teacher's soft targets, or both.
+//! What training lowers: a loss on the labels, one on a teacher's outputs, or both.
 
+mod binary_cross_entropy;
+mod cosine_distance;
 mod cross_entropy;
+mod ctc;
 mod distillation;
-mod reconstruction;
+mod squared_error;
 
 use sinter_data::{Batch, Task};
-use sinter_model::Model;
+use sinter_model::{Model, ParamsOf};
 use tch::Tensor;
 
 pub use distillation::SoftTargets;
+pub(crate) use squared_error::loss as squared_error;
+pub(crate) use {
+    binary_cross_entropy::of_labels as binary_cross_entropy, binary_cross_entropy::of_teacher as binary_soft_targets,
+};
+pub(crate) use {cosine_distance::loss as cosine_distance, cross_entropy::loss as cross_entropy, ctc::loss as ctc};
 
 use crate::error::TaskError;
+use crate::tasks::of;
 
 /// What training lowers.
 #[derive(Debug)]
@@ -21,23 +30,19 @@ pub struct Objective {
     pub soft: Option<SoftTargets>,
     /// Probability mass spread over all classes.
     pub label_smoothing: f64,
+    /// Whether outputs are probabilities already, and no logits: see [`gives_probabilities`].
+    pub probabilities: bool,
 }
 
 impl Objective {
     /// The loss of a batch: a scalar. `taught` is the teacher's output, when there is a teacher.
     pub fn loss(&self, output: &Tensor, batch: &Batch, taught: Option<&Tensor>) -> Result<Tensor, TaskError> {
-        let hard = match (self.task, &batch.y) {
-            (Task::Reconstruct, _) => Some(reconstruction::loss(output, batch.x())?),
-            (Task::Classify, Some(y)) => Some(cross_entropy::loss(output, y, self.label_smoothing)?),
-            (Task::Classify, None) => None,
-        };
+        let work = of(self.task);
+        let hard = work.loss(output, batch, self)?;
         let (Some(soft), Some(taught)) = (&self.soft, taught) else {
             return hard.ok_or(TaskError::NoLabels("training"));
         };
-        let learned = match self.task {
-            Task::Reconstruct => reconstruction::loss(output, taught)?,
-            Task::Classify => soft.divergence(output, taught)?,
-        };
+        let learned = work.learned(output, taught, batch, soft, self)?;
         Ok(match hard {
             Some(hard) => learned.f_mul_scalar(soft.alpha)?.f_add(&hard.f_mul_scalar(1.0 - soft.alpha)?)?,
             None => learned,
@@ -45,12 +50,25 @@ impl Objective {
     }
 }
 
-/// Makes a classifier that ends in Softmax put out what goes into it: losses want logits. Returns the name of the output that it had.
+/// Makes a model that ends in Softmax, or for labels of their own in Sigmoid, put out what goes into it: losses want logits. Returns the name of
+/// the output that it had.
 pub fn expose_logits(model: &mut Model, task: Task) -> Option<String> {
     let output = model.graph.outputs.first()?.name.clone();
     let node = model.graph.nodes.iter().find(|n| n.outputs.contains(&output))?;
-    let logits = node.op.logits().filter(|_| task == Task::Classify)?;
-    let logits = node.inputs.get(logits)?.clone();
+    let logits = node.inputs.get(of(task).logits(node.op.as_ref())?)?.clone();
     model.graph.outputs[0].name = logits;
     Some(output)
+}
+
+/// Whether the first output holds probabilities: they come out of a Softmax or Sigmoid, and are at most moved or averaged on the way.
+pub fn gives_probabilities(model: &Model) -> bool {
+    let mut name = model.graph.outputs.first().map(|o| o.name.clone());
+    while let Some(node) = name.and_then(|name| model.graph.nodes.iter().find(|n| n.outputs.contains(&name))) {
+        if node.op.logits().or(node.op.logistic()).is_some() {
+            return true;
+        }
+        let moves = node.op.quantization().params == ParamsOf::Input || node.op.averages();
+        name = node.inputs.first().filter(|_| moves).cloned();
+    }
+    false
 }

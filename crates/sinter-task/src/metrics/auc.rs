@@ -1,17 +1,15 @@
-//! The area under the ROC curve of the reconstruction error.
+//! The area under the ROC curve.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_data::Task;
-use sinter_model::{to_f32s, to_i64s};
 
-use super::mse::row_errors;
-use super::{Measure, Outcome, Seen, Tally};
-use crate::error::TaskError;
+use super::scores::{Scores, area, fits};
+use super::{Measure, Tally};
 use crate::metric::Metric;
 
-/// The area under the ROC curve of the reconstruction error as an anomaly score (Hanley and McNeil, 1982). For autoencoders with labels that
-/// mark anomalies. Keeps one number a sample.
+/// The area under the ROC curve (Hanley and McNeil, 1982): of the reconstruction error as a score of anomalies, or of the outputs as scores of labels, all
+/// pooled. Keeps one number a score.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auc {}
@@ -22,73 +20,31 @@ impl Measure for Auc {
     }
 
     fn fits(&self, task: Task, labelled: bool) -> bool {
-        task == Task::Reconstruct && labelled
+        fits(task, labelled)
     }
 
     fn start(&self) -> Box<dyn Tally> {
-        Box::new(Scores::default())
+        Scores::start("AUC", area)
     }
-}
-
-#[derive(Default)]
-struct Scores {
-    scores: Vec<f32>,
-    positive: Vec<i64>,
-}
-
-impl Tally for Scores {
-    fn add(&mut self, seen: &Seen) -> Result<(), TaskError> {
-        self.scores.extend(to_f32s(&row_errors(seen)?)?);
-        self.positive.extend(to_i64s(seen.labels("AUC")?)?);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>) -> Outcome {
-        Outcome { value: area_under_curve(&self.scores, &self.positive), ..Outcome::default() }
-    }
-}
-
-/// The probability that a positive sample scores above a negative one, ties counted half (Hanley and McNeil, 1982). A half when
-/// either kind is absent.
-pub fn area_under_curve(scores: &[f32], positive: &[i64]) -> f64 {
-    let mut order: Vec<usize> = (0..scores.len().min(positive.len())).collect();
-    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-    let (mut ranks, mut start) = (0f64, 0);
-    while start < order.len() {
-        // A NaN equals nothing, itself included.
-        let mut end = start + 1;
-        while end < order.len() && scores[order[end]] == scores[order[start]] {
-            end += 1;
-        }
-        let rank = (start + end + 1) as f64 / 2.0;
-        ranks += rank * order[start..end].iter().filter(|&&i| positive[i] != 0).count() as f64;
-        start = end;
-    }
-    let p = order.iter().filter(|&&i| positive[i] != 0).count() as f64;
-    let n = order.len() as f64 - p;
-    if p == 0.0 || n == 0.0 { 0.5 } else { (ranks - p * (p + 1.0) / 2.0) / (p * n) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{twice_is_two, value};
     use super::*;
-    use proptest::prelude::*;
+    use sinter_data::MultiLabel;
+    use tch::Tensor;
 
-    proptest! {
-        /// Against the definition: compare every pair.
-        #[test]
-        fn auc_counts_pairs(data in proptest::collection::vec((0u8..6, 0i64..2), 2..40)) {
-            let scores: Vec<f32> = data.iter().map(|d| d.0 as f32).collect();
-            let marks: Vec<i64> = data.iter().map(|d| d.1).collect();
-            let (mut wins, mut pairs) = (0.0, 0.0);
-            for (s, _) in scores.iter().zip(&marks).filter(|(_, m)| **m == 1) {
-                for (t, _) in scores.iter().zip(&marks).filter(|(_, n)| **n == 0) {
-                    pairs += 1.0;
-                    wins += if s > t { 1.0 } else if s == t { 0.5 } else { 0.0 };
-                }
-            }
-            let expected = if pairs == 0.0 { 0.5 } else { wins / pairs };
-            prop_assert!((area_under_curve(&scores, &marks) - expected).abs() < 1e-9);
-        }
+    const OUTPUT: [f32; 8] = [0.1, 0.4, 0.35, 0.8, 0.4, 0.2, 0.9, 0.4];
+    const MARKS: [f32; 8] = [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0];
+
+    /// `roc_auc_score(y, s)` of scikit-learn 1.9.1.
+    #[test]
+    fn as_scikit_learn_has_it() {
+        let (output, marks) = (Tensor::from_slice(&OUTPUT).reshape([4, 2]), Tensor::from_slice(&MARKS).reshape([4, 2]));
+        let task = Task::MultiLabel(MultiLabel::default());
+        let found = value(&Auc {}, task, &[(output.shallow_clone(), marks.shallow_clone())], None);
+        assert!((found - 0.8125).abs() < 1e-9, "{found}");
+        twice_is_two(&Auc {}, task, &output, &marks);
     }
 }

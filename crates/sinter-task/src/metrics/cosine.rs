@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use sinter_data::Task;
 use tch::Tensor;
 
-use super::mse::Mean;
-use super::{Measure, Outcome, Seen, Tally};
+use super::means::Means;
+use super::{Measure, Seen, Tally};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
-/// The mean cosine between the outputs and those of the float model. For data without labels.
+/// The mean cosine between all outputs and those of the float model. For data without labels.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cosine {}
@@ -29,22 +29,13 @@ impl Measure for Cosine {
     }
 
     fn start(&self) -> Box<dyn Tally> {
-        Box::new(Likeness(Mean::default()))
+        Means::of(cosines)
     }
 }
 
-struct Likeness(Mean);
-
-impl Tally for Likeness {
-    fn add(&mut self, seen: &Seen) -> Result<(), TaskError> {
-        // The float model itself is like itself.
-        let other = seen.reference.unwrap_or(seen.output);
-        self.0.take(&Tensor::f_cosine_similarity(seen.output, other, 1, 1e-8)?)
-    }
-
-    fn finish(self: Box<Self>) -> Outcome {
-        Outcome { value: self.0.value(), ..Outcome::default() }
-    }
+fn cosines(seen: &Seen) -> Result<Tensor, TaskError> {
+    let (ours, theirs) = seen.both()?;
+    Ok(Tensor::f_cosine_similarity(&ours, &theirs, 1, 1e-8)?)
 }
 
 #[cfg(test)]
@@ -53,10 +44,24 @@ mod tests {
 
     #[test]
     fn right_angles_and_parallels() {
-        let output = Tensor::from_slice(&[1f32, 0.0, 2.0, 2.0]).reshape([2, 2]);
-        let reference = Tensor::from_slice(&[0f32, 3.0, 1.0, 1.0]).reshape([2, 2]);
+        let output = [Tensor::from_slice(&[1f32, 0.0, 2.0, 2.0]).reshape([2, 2])];
+        let reference = [Tensor::from_slice(&[0f32, 3.0, 1.0, 1.0]).reshape([2, 2])];
+        let seen = |o, r| Seen {
+            task: Task::default(),
+            input: &output[0],
+            outputs: o,
+            labels: None,
+            references: Some(r),
+            probabilities: false,
+        };
         let mut tally = Cosine {}.start();
-        tally.add(&Seen { input: &output, output: &output, labels: None, reference: Some(&reference) }).unwrap();
-        assert!((tally.finish().value - 0.5).abs() < 1e-6);
+        tally.add(&seen(&output, &reference)).unwrap();
+        assert!((tally.value(&[1, 1]) - 0.5).abs() < 1e-6 && (tally.value(&[0, 1]) - 1.0).abs() < 1e-6);
+        // A second output counts too.
+        let copy = |t: &Tensor| t.shallow_clone();
+        let (two, other) = ([copy(&output[0]), copy(&output[0])], [copy(&output[0]), copy(&reference[0])]);
+        let mut tally = Cosine {}.start();
+        tally.add(&seen(&two, &other)).unwrap();
+        assert!((0.2..0.4).contains(&tally.value(&[1, 0])), "{}", tally.value(&[1, 0]));
     }
 }

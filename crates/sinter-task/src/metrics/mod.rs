@@ -1,20 +1,45 @@
 //! The metrics, one file each.
 //!
-//! To add one: a file with a documented struct of its options that implements [`Measure`], and one line in the list below.
+//! To add one: a file with a documented struct of its options that implements [`Measure`], and one line in the list below. What several share lies in
+//! files of its own: counts by class, scores of marks, sums over values, means over samples.
 
 mod accuracy;
 mod auc;
-mod confusion;
+mod average_precision;
+mod balanced_accuracy;
+mod cer;
+mod command;
 mod cosine;
+mod counts;
+mod dice;
+mod eer;
 mod f1;
+mod iou;
+mod kl;
+mod mae;
+mod max_error;
+mod means;
 mod mse;
+mod pearson;
+mod r2;
+mod recall_at;
+mod rmse;
+mod scores;
+mod si_sdr;
+mod snr;
+mod spearman;
+mod sums;
+mod text;
+mod top_k;
+mod word_accuracy;
 
 use std::fmt::Debug;
 
 use sinter_data::Task;
 use tch::Tensor;
 
-pub use auc::area_under_curve;
+pub use command::{Command, CommandError, Direction};
+pub use scores::area_under_curve;
 
 use crate::error::TaskError;
 use crate::metric::Metric;
@@ -36,60 +61,181 @@ pub trait Measure: Debug + Send + Sync {
     fn start(&self) -> Box<dyn Tally>;
 }
 
-/// What a metric gathers, batch by batch.
-pub trait Tally {
+/// What a metric gathers, batch by batch: of each sample as much as its value over any of them needs.
+pub trait Tally: Send + Sync {
     /// Takes in a batch.
     fn add(&mut self, seen: &Seen) -> Result<(), TaskError>;
 
-    /// The value over all samples.
-    fn finish(self: Box<Self>) -> Outcome;
-}
+    /// Ends the gathering, before any value is asked for.
+    fn close(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
 
-/// A batch as metrics see it, one row a sample.
-#[derive(Debug)]
-pub struct Seen<'a> {
-    /// What went in, `[n, values]`.
-    pub input: &'a Tensor,
-    /// What came out, `[n, values]`.
-    pub output: &'a Tensor,
-    /// int64 `[n]`.
-    pub labels: Option<&'a Tensor>,
-    /// What the float model gives, of the output's shape.
-    pub reference: Option<&'a Tensor>,
-}
+    /// The value where each sample counts as often as `times` says.
+    fn value(&self, times: &[u32]) -> f64;
 
-impl<'a> Seen<'a> {
-    fn labels(&self, who: &'static str) -> Result<&'a Tensor, TaskError> {
-        self.labels.ok_or(TaskError::NoLabels(who))
+    /// Whether a value over some of the samples can be told.
+    fn can_resample(&self) -> bool {
+        true
+    }
+
+    /// What else was seen on the way.
+    fn beside(&self) -> Beside {
+        Beside::default()
     }
 }
 
-/// A metric's value, and what else was seen on the way.
+/// A batch as metrics see it.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// What the model is asked to do.
+    pub task: Task,
+    /// What went into the first input, `[n, ...]`.
+    pub input: &'a Tensor,
+    /// What came out, each `[n, ...]`; at least one.
+    pub outputs: &'a [Tensor],
+    /// As the task has its labels.
+    pub labels: Option<&'a Tensor>,
+    /// What the float model gives.
+    pub references: Option<&'a [Tensor]>,
+    /// Whether the float model gives probabilities and no logits; told where there is one.
+    pub probabilities: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// The first output.
+    fn output(&self) -> &'a Tensor {
+        &self.outputs[0]
+    }
+
+    fn labels(&self, who: &'static str) -> Result<&'a Tensor, TaskError> {
+        self.labels.ok_or(TaskError::NoLabels(who))
+    }
+
+    /// The number of samples.
+    fn count(&self) -> i64 {
+        self.output().size().first().copied().unwrap_or(1)
+    }
+
+    /// All outputs side by side, and those of the float model, which is like itself: `[n, values]` each.
+    fn both(&self) -> Result<(Tensor, Tensor), TaskError> {
+        let flat = |all: &[Tensor]| -> Result<Tensor, TaskError> {
+            // A result without an axis of samples, such as a last state, is not theirs to be told apart by.
+            let mine = all.iter().filter(|t| t.size().first() == Some(&self.count()) && t.is_floating_point());
+            let rows = mine.map(|t| t.f_reshape([self.count(), -1])).collect::<Result<Vec<_>, _>>()?;
+            Ok(if rows.is_empty() { rows_of(&all[0])? } else { Tensor::f_cat(&rows, 1)? })
+        };
+        Ok((flat(self.outputs)?, flat(self.references.unwrap_or(self.outputs))?))
+    }
+}
+
+/// One row a sample.
+fn rows_of(values: &Tensor) -> Result<Tensor, TaskError> {
+    Ok(values.f_reshape([values.size().first().copied().unwrap_or(1), -1])?)
+}
+
+/// What else was seen while a metric gathered.
 #[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// The value.
-    pub value: f64,
+pub struct Beside {
     /// Share of samples whose label is among the five largest outputs.
     pub top5: Option<f64>,
     /// `confusion[label][predicted]`.
     pub confusion: Option<Vec<Vec<u32>>>,
+    /// A 95 % interval that the metric tells itself.
+    pub interval: Option<(f64, f64)>,
 }
 
 sinter_model::choices! {
     /// What quality is measured by.
     pub enum MetricChoice: dyn Measure {
-        "accuracy" => Accuracy(accuracy::Accuracy),
         "auc" => Auc(auc::Auc),
+        "accuracy" => Accuracy(accuracy::Accuracy),
         "mse" => Mse(mse::Mse),
+        "rmse" => Rmse(rmse::Rmse),
+        "cer" => Cer(cer::Cer),
+        "recall-at" => RecallAt(recall_at::RecallAt),
         "cosine" => Cosine(cosine::Cosine),
         "f1" => F1(f1::F1),
+        "balanced-accuracy" => BalancedAccuracy(balanced_accuracy::BalancedAccuracy),
+        "top-k" => TopK(top_k::TopK),
+        "average-precision" => AveragePrecision(average_precision::AveragePrecision),
+        "eer" => Eer(eer::Eer),
+        "iou" => Iou(iou::Iou),
+        "dice" => Dice(dice::Dice),
+        "mae" => Mae(mae::Mae),
+        "r2" => R2(r2::R2),
+        "pearson" => Pearson(pearson::Pearson),
+        "spearman" => Spearman(spearman::Spearman),
+        "si-sdr" => SiSdr(si_sdr::SiSdr),
+        "word-accuracy" => WordAccuracy(word_accuracy::WordAccuracy),
+        "snr" => Snr(snr::Snr),
+        "kl" => Kl(kl::Kl),
+        "max-error" => MaxError(max_error::MaxError),
+        "command" => Command(command::Command),
     }
     default Accuracy
 }
 
 impl MetricChoice {
+    /// Where a command of the user's runs.
+    pub fn run_in(&mut self, folder: &std::path::Path) {
+        if let Self::Command(command) = self {
+            command.folder = folder.to_path_buf();
+        }
+    }
+
+    /// Files that a value depends on beside the samples: scripts of a command.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        match self {
+            Self::Command(command) => command.files(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The metric of a task where none was chosen: the first of the list that fits and needs no choice.
     pub fn fitting(task: Task, labelled: bool) -> Self {
         Self::all().into_iter().find(|m| m.kind().fits(task, labelled)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The value of a metric on batches of `(output, labels)`, and on some of the samples.
+    pub fn value(measure: &dyn Measure, task: Task, batches: &[(Tensor, Tensor)], times: Option<&[u32]>) -> f64 {
+        let mut tally = measure.start();
+        let mut n = 0;
+        for (output, labels) in batches {
+            let outputs = [output.shallow_clone()];
+            let seen =
+                Seen { task, input: output, outputs: &outputs, labels: Some(labels), references: None, probabilities: false };
+            tally.add(&seen).unwrap();
+            n += output.size()[0] as usize;
+        }
+        tally.close().unwrap();
+        tally.value(times.unwrap_or(&vec![1; n]))
+    }
+
+    /// A sample that counts twice is as good as the sample twice.
+    pub fn twice_is_two(measure: &dyn Measure, task: Task, output: &Tensor, labels: &Tensor) {
+        let n = output.size()[0];
+        let times: Vec<u32> = (0..n).map(|i| if i % 3 == 0 { 2 } else { u32::from(i % 3 == 1) }).collect();
+        let picked: Vec<i64> = times.iter().enumerate().flat_map(|(i, &t)| vec![i as i64; t as usize]).collect();
+        let picked = Tensor::from_slice(&picked);
+        let (o, l) = (output.index_select(0, &picked), labels.index_select(0, &picked));
+        let a = value(measure, task, &[(output.shallow_clone(), labels.shallow_clone())], Some(&times));
+        let b = value(measure, task, &[(o, l)], None);
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+
+    #[test]
+    fn every_task_has_a_metric() {
+        for task in Task::all() {
+            for labelled in [true, false] {
+                let metric = MetricChoice::fitting(task, labelled);
+                assert!(metric.kind().fits(task, labelled), "{task:?} {labelled}: {metric:?}");
+            }
+        }
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use sinter_data::Task;
 use tch::{Kind, Tensor};
 
-use super::{Measure, Outcome, Seen, Tally};
+use super::means::Means;
+use super::{Measure, Seen, Tally, rows_of};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
@@ -20,60 +21,33 @@ impl Measure for Mse {
     }
 
     fn fits(&self, task: Task, _labelled: bool) -> bool {
-        task == Task::Reconstruct
+        matches!(task, Task::Reconstruct(_))
     }
 
     fn start(&self) -> Box<dyn Tally> {
-        Box::new(Mean::default())
+        Means::of(row_errors)
     }
 }
 
 /// The mean squared error of each sample, `[n]`.
 pub(super) fn row_errors(seen: &Seen) -> Result<Tensor, TaskError> {
-    Ok(seen.output.f_sub(seen.input)?.f_square()?.f_mean_dim(1, false, Kind::Float)?)
-}
-
-/// A mean over samples.
-#[derive(Default)]
-pub(super) struct Mean {
-    sum: f64,
-    samples: i64,
-}
-
-impl Mean {
-    /// Takes in one value a sample.
-    pub fn take(&mut self, each: &Tensor) -> Result<(), TaskError> {
-        self.sum += each.f_sum(Kind::Double)?.f_double_value(&[])?;
-        self.samples += each.numel() as i64;
-        Ok(())
-    }
-
-    /// The mean.
-    pub fn value(&self) -> f64 {
-        self.sum / self.samples.max(1) as f64
-    }
-}
-
-impl Tally for Mean {
-    fn add(&mut self, seen: &Seen) -> Result<(), TaskError> {
-        self.take(&row_errors(seen)?)
-    }
-
-    fn finish(self: Box<Self>) -> Outcome {
-        Outcome { value: self.value(), ..Outcome::default() }
-    }
+    Ok(rows_of(seen.output())?.f_sub(&rows_of(seen.input)?)?.f_square()?.f_mean_dim(1, false, Kind::Float)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sinter_data::Reconstruct;
 
     #[test]
     fn a_mean_of_squares() {
         let (input, output) = (Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0]), Tensor::from_slice(&[1f32, 2.0, 1.0, 1.0]));
-        let (input, output) = (input.reshape([2, 2]), output.reshape([2, 2]));
+        let (input, outputs) = (input.reshape([2, 2]), [output.reshape([2, 1, 2])]);
         let mut tally = Mse {}.start();
-        tally.add(&Seen { input: &input, output: &output, labels: None, reference: None }).unwrap();
-        assert_eq!(tally.finish().value, 1.25);
+        let task = Task::Reconstruct(Reconstruct::default());
+        let seen = Seen { task, input: &input, outputs: &outputs, labels: None, references: None, probabilities: false };
+        tally.add(&seen).unwrap();
+        assert_eq!(tally.value(&[1, 1]), 1.25);
+        assert_eq!(tally.value(&[3, 1]), 1.875);
     }
 }

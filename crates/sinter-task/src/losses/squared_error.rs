@@ -1,10 +1,10 @@
-//! The squared error of a reconstruction.
+//! The squared error.
 
 use tch::{Reduction, Tensor};
 
 use crate::error::TaskError;
 
 /// The mean over all values; `wanted` has as many as `output`.
-pub(super) fn loss(output: &Tensor, wanted: &Tensor) -> Result<Tensor, TaskError> {
+pub(crate) fn loss(output: &Tensor, wanted: &Tensor) -> Result<Tensor, TaskError> {
     Ok(output.f_mse_loss(&wanted.f_reshape(output.size())?, Reduction::Mean)?)
 }

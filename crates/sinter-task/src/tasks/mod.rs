@@ -1,0 +1,75 @@
+//! The tasks, one file each: what output goes with the data, and what training lowers. Their names and labels are told in `sinter-data`.
+//!
+//! To add one: its options in `sinter-data/src/task.rs`, a file here that implements [`Work`], and its line in [`of`]; metrics say which tasks they fit.
+
+mod classify;
+mod embed;
+mod multi_label;
+mod reconstruct;
+mod regress;
+mod segment;
+mod transcribe;
+
+use sinter_data::{Batch, Dataset, Task};
+use sinter_model::Operator;
+use tch::Tensor;
+
+pub(crate) use segment::class_axis;
+
+use crate::error::TaskError;
+use crate::losses::{Objective, SoftTargets};
+
+/// What a task wants of a model, and what it trains by.
+pub trait Work {
+    /// What a data set of it does, in words: `classifies`.
+    fn verb(&self) -> &'static str;
+
+    /// Why a model whose first output has this shape for one sample does not go with the data.
+    fn misfit(&self, output: &[i64], data: &Dataset) -> Option<String>;
+
+    /// Why training samples, with labels or without, teach nothing by themselves.
+    fn unteachable(&self, labelled: bool) -> Option<&'static str> {
+        (!labelled).then_some("labels, and there are none")
+    }
+
+    /// The input of a last operator that losses want in its place.
+    fn logits(&self, _last: &dyn Operator) -> Option<usize> {
+        None
+    }
+
+    /// The loss on the labels of a batch, a scalar; `None` without labels.
+    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError>;
+
+    /// The loss on what a teacher gives, a scalar.
+    fn learned(
+        &self,
+        output: &Tensor,
+        taught: &Tensor,
+        batch: &Batch,
+        soft: &SoftTargets,
+        objective: &Objective,
+    ) -> Result<Tensor, TaskError>;
+}
+
+/// What a task wants.
+pub fn of(task: Task) -> Box<dyn Work> {
+    match task {
+        Task::Classify(_) => Box::new(classify::Classify),
+        Task::MultiLabel(_) => Box::new(multi_label::MultiLabel),
+        Task::Segment(_) => Box::new(segment::Segment),
+        Task::Transcribe(options) => Box::new(transcribe::Transcribe { blank: options.blank }),
+        Task::Regress(_) => Box::new(regress::Regress),
+        Task::Reconstruct(_) => Box::new(reconstruct::Reconstruct),
+        Task::Embed(_) => Box::new(embed::Embed),
+    }
+}
+
+/// A teacher's logits, or the logarithms of its probabilities, which serve a softmax alike.
+pub(crate) fn logarithms(output: &Tensor, probabilities: bool) -> Result<Tensor, TaskError> {
+    Ok(if probabilities { output.f_clamp_min(1e-9)?.f_log()? } else { output.shallow_clone() })
+}
+
+/// The number of values for one sample.
+pub(crate) fn per_sample(shape: &[i64]) -> i64 {
+    shape.iter().skip(1).product()
+}

@@ -1,0 +1,42 @@
+//! Labels that each hold or do not.
+
+use sinter_data::{Batch, Dataset};
+use sinter_model::Operator;
+use tch::Tensor;
+
+use super::{Work, per_sample};
+use crate::error::TaskError;
+use crate::losses::{Objective, SoftTargets, binary_cross_entropy, binary_soft_targets};
+
+/// Cross entropy of each label by itself.
+pub(super) struct MultiLabel;
+
+impl Work for MultiLabel {
+    fn verb(&self) -> &'static str {
+        "says which of several labels hold"
+    }
+
+    fn misfit(&self, output: &[i64], data: &Dataset) -> Option<String> {
+        let shape = data.test.label_shape()?;
+        (per_sample(output) != shape.iter().product::<i64>()).then(|| format!("has labels of shape {shape:?}"))
+    }
+
+    fn logits(&self, last: &dyn Operator) -> Option<usize> {
+        last.logistic()
+    }
+
+    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+        batch.y.as_ref().map(|labels| binary_cross_entropy(output, labels, objective.probabilities)).transpose()
+    }
+
+    fn learned(
+        &self,
+        output: &Tensor,
+        taught: &Tensor,
+        _batch: &Batch,
+        _soft: &SoftTargets,
+        objective: &Objective,
+    ) -> Result<Tensor, TaskError> {
+        binary_soft_targets(output, taught, objective.probabilities)
+    }
+}

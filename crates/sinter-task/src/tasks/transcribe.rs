@@ -1,0 +1,49 @@
+//! Labels in their order, without their places.
+
+use sinter_data::{Batch, Dataset};
+use sinter_model::Operator;
+use tch::Tensor;
+
+use super::{Work, logarithms};
+use crate::error::TaskError;
+use crate::losses::{Objective, SoftTargets, ctc};
+
+/// Connectionist temporal classification; of a teacher the distribution at each step.
+pub(super) struct Transcribe {
+    pub blank: i64,
+}
+
+impl Work for Transcribe {
+    fn verb(&self) -> &'static str {
+        "transcribes"
+    }
+
+    fn misfit(&self, output: &[i64], data: &Dataset) -> Option<String> {
+        if output.len() != 3 {
+            return Some("wants an output of [samples, steps, classes]".into());
+        }
+        let wanted = (data.classes.len() as i64).max(self.blank + 1);
+        (output[2] < wanted).then(|| format!("has {wanted} classes, the blank among them"))
+    }
+
+    fn logits(&self, last: &dyn Operator) -> Option<usize> {
+        last.logits()
+    }
+
+    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+        batch.y.as_ref().map(|labels| ctc(output, labels, self.blank, objective.probabilities)).transpose()
+    }
+
+    fn learned(
+        &self,
+        output: &Tensor,
+        taught: &Tensor,
+        _batch: &Batch,
+        soft: &SoftTargets,
+        objective: &Objective,
+    ) -> Result<Tensor, TaskError> {
+        let classes = output.size()[2];
+        let rows = |t: &Tensor| logarithms(&t.f_reshape([-1, classes])?, objective.probabilities);
+        soft.divergence(&rows(output)?, &rows(taught)?)
+    }
+}
