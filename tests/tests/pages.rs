@@ -81,6 +81,7 @@ fn record(name: &str, layers: usize, seed: u64) -> RunRecord {
     let confusion =
         |wrong: u32| (0..10).map(|r| (0..10).map(|c| if r == c { 1000 - wrong * (r + 1) } else { wrong }).collect()).collect();
     RunRecord {
+        quality: vec![],
         version: "0.1.0".into(),
         pipeline: name.into(),
         run: format!("{seed:012x}"),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sinter_calibrate::{Wanted, gather};
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
 use sinter_fixtures::protos::{file, floats, ints, longs, node, numbers, typed};
-use sinter_fixtures::{only_run, sinter, write_arrays};
+use sinter_fixtures::{only_run, parse, sinter, write_arrays};
 use sinter_model::{Mode, Model};
 use sinter_onnx::proto::GraphProto;
 use sinter_onnx::{Options, load};
@@ -20,7 +21,8 @@ const STEPS: i64 = 5;
 fn recurrent(batch: &str) -> Vec<u8> {
     let graph = GraphProto {
         node: vec![
-            node("MatMul", &["x", "w"], "a", vec![]),
+            node("MatMul", &["x", "w"], "m", vec![]),
+            node("Add", &["m", "c"], "a", vec![]),
             node("Squeeze", &["h", "front"], "flat", vec![]),
             node("MatMul", &["flat", "u"], "b", vec![]),
             node("Add", &["a", "b"], "sum", vec![]),
@@ -31,6 +33,7 @@ fn recurrent(batch: &str) -> Vec<u8> {
         initializer: vec![
             longs("front", &[0]),
             floats("w", &[4, WIDE], &numbers(4 * WIDE, 0.7)),
+            floats("c", &[WIDE], &numbers(WIDE, 0.5)),
             floats("u", &[WIDE, WIDE], &numbers(WIDE * WIDE, 0.6)),
             floats("v", &[WIDE, 2], &numbers(WIDE * 2, 1.0)),
         ],
@@ -137,6 +140,24 @@ fn write(folder: &Path, batch: &str, model: &str, samples: &[i64]) {
         "name: s\nmodel: {{ onnx: m.onnx{model} }}\ndata: data.yaml\nstages:\n  - quantize: {{}}\nexport: [packed, onnx]\n"
     );
     std::fs::write(folder.join("s.yaml"), text).unwrap();
+}
+
+/// Statistics are of each step once: a mean of ones is one, however many steps there are.
+#[test]
+fn calibration_counts_each_step_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = read(folder.path(), &recurrent("n"), &with_state());
+    let ones = Tensor::ones([70, STEPS, 4], (Kind::Float, Device::Cpu));
+    write_arrays(&folder.path().join("d.npz"), &[("x", &ones)]);
+    let mut config: sinter_data::DataConfig = parse("name: d\nsource: { numpy: { path: d.npz } }\n");
+    config.rebase(folder.path());
+    let mut data = sinter_data::Dataset::open(&config).unwrap();
+    let inputs: Vec<_> = model.graph.inputs.iter().map(|i| (i.name.clone(), i.element)).collect();
+    data.bind(&inputs, &model.graph.state.keys().cloned().collect()).unwrap();
+    let first: Vec<_> = model.layers().into_iter().filter(|l| model.graph.nodes[l.node].inputs[0] == "x").collect();
+    let wanted = Wanted { means: first.clone(), ..Wanted::default() };
+    let found = gather(&model, &wanted, &data.train, &|_, _, _| {}).unwrap();
+    assert_eq!(Vec::<f64>::try_from(&found.means[&first[0].weight]).unwrap(), [1.0; 4]);
 }
 
 #[test]

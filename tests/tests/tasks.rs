@@ -34,14 +34,15 @@ fn run(folder: &Path) -> RunRecord {
 fn holds(record: &RunRecord, name: &str, good: impl Fn(f64) -> bool) {
     let leading = &record.quality[0];
     assert_eq!((leading.metric.name.as_ref(), leading.runtime.as_str()), (name, "ONNX Runtime"));
-    assert!(good(leading.float.value), "float: {leading:?}");
+    let float = leading.float.unwrap().value;
+    assert!(good(float), "float: {leading:?}");
     assert!(good(leading.result.value), "result: {leading:?}");
     let measured = record.exported().unwrap();
     assert!((measured.value.unwrap() - measured.simulated).abs() < 0.02 * measured.simulated.abs().max(1.0), "{measured:?}");
     let (low, high) = leading.result.interval.unwrap();
     assert!(low <= leading.result.value && leading.result.value <= high && low < high, "{leading:?}");
     let lost = leading.lost.unwrap();
-    let now = leading.metric.gain(leading.result.value, leading.float.value);
+    let now = leading.metric.gain(leading.result.value, float);
     assert!(lost.low <= now && now <= lost.high && (0.0..=1.0).contains(&lost.p), "{leading:?}");
 }
 
@@ -80,7 +81,8 @@ fn pixels_get_classes() {
     assert_eq!(names, ["IoU", "accuracy", "Dice", "F1", "KL"]);
     // With one label a position the micro average is accuracy; the ignored row is in neither.
     assert!((record.quality[1].result.value - record.quality[3].result.value).abs() < 1e-9);
-    assert!(record.quality[4].float.value < 1e-6 && record.quality[4].result.value > 0.0);
+    // A distance from the float model says nothing of that itself.
+    assert!(record.quality[4].float.is_none() && record.quality[4].lost.is_none() && record.quality[4].result.value > 0.0);
     let page = std::fs::read_to_string(only_run(folder.path(), "t").join("report.html")).unwrap();
     assert!(page.contains("Quality, with intervals"));
     assert!(only_run(folder.path(), "t").join("quality.csv").is_file());

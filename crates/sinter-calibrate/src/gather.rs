@@ -90,7 +90,8 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
     readers.values_mut().for_each(|layers| layers.retain(|l| wanted.columns.contains(&l.weight)));
     let stride = samples.len().div_ceil(FEW).max(1) as i64;
     let mut integers = BTreeSet::new();
-    let (mut seen, mut few) = (0i64, 0i64);
+    let mut sums: BTreeMap<String, (Tensor, i64)> = BTreeMap::new();
+    let mut seen = 0i64;
     for batch in samples.batches(BATCH, Order::Stored) {
         let batch = batch?;
         let count = batch.count();
@@ -120,33 +121,42 @@ pub fn gather(model: &Model, wanted: &Wanted, samples: &Split, progress: Progres
                     true => value.f_slice(0, first, None::<i64>, stride)?,
                     false => value.shallow_clone(),
                 };
-                means.into_iter().flatten().try_for_each(|layer| add_mean(model, &mut found.means, layer, &part, chosen))?;
+                means.into_iter().flatten().try_for_each(|layer| add_mean(model, &mut sums, layer, &part, chosen))?;
                 columns.into_iter().flatten().try_for_each(|layer| {
                     runner.columns(layer, &part, &mut |layer, rows| join(&mut found.columns, &layer.weight, rows))
                 })
             })
         })?;
         odd.iter().try_for_each(|(name, value)| look_closer(&mut found, model, name, value, seen))?;
-        (seen, few) = (seen + count, few + chosen);
+        seen += count;
         progress("calibration", seen as usize, samples.len());
     }
     found.values.retain(|name, _| !integers.contains(name));
-    for sum in found.means.values_mut() {
-        *sum = sum.f_div_scalar(few.max(1))?;
+    for (weight, (sum, times)) in sums {
+        found.means.insert(weight, sum.f_div_scalar(times.max(1))?);
     }
     Ok(found)
 }
 
-/// Adds the mean of each channel that a layer reads, as often as there are samples.
-fn add_mean(model: &Model, sums: &mut BTreeMap<String, Tensor>, layer: &Layer, value: &Tensor, samples: i64) -> OpResult<()> {
+/// Adds the mean of each channel that a layer reads, as often as there are samples: once in a batch, or at each step of its sequences.
+fn add_mean(
+    model: &Model,
+    sums: &mut BTreeMap<String, (Tensor, i64)>,
+    layer: &Layer,
+    value: &Tensor,
+    samples: i64,
+) -> OpResult<()> {
     let Some(axis) = model.graph.nodes[layer.node].op.channel_axis(value.dim()).filter(|a| *a < value.dim()) else {
         return Ok(());
     };
     let others: Vec<i64> = (0..value.dim() as i64).filter(|&a| a != axis as i64).collect();
     let mean = value.f_mean_dim(&others[..], false, Kind::Float)?.f_to_kind(Kind::Double)?.f_mul_scalar(samples)?;
     match sums.get_mut(&layer.weight) {
-        Some(sum) => drop(sum.f_add_(&mean)?),
-        None => drop(sums.insert(layer.weight.clone(), mean)),
+        Some((sum, times)) => {
+            drop(sum.f_add_(&mean)?);
+            *times += samples;
+        }
+        None => drop(sums.insert(layer.weight.clone(), (mean, samples))),
     }
     Ok(())
 }

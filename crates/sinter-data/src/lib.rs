@@ -9,11 +9,13 @@ mod dataset;
 mod error;
 mod features;
 mod source;
+mod split;
 mod task;
 
 pub use augment::Augment;
 pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig};
-pub use dataset::{Batch, Dataset, NO_LABEL, Order, Split};
+pub use dataset::Dataset;
 pub use error::DataError;
 pub use features::{Features, FrontEnd};
+pub use split::{Batch, NO_LABEL, Order, Split};
 pub use task::{Asks, Classify, Embed, Labels, MultiLabel, Reconstruct, Regress, Segment, Task, Transcribe};

@@ -1,6 +1,5 @@
 //! A model file at a glance: its layers, and what it costs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use serde::Serialize;
 use sinter_estimate::{GENERIC, Interval, Target};
 use sinter_export::{PackError, unpack};
 use sinter_model::{Boundary, Bytes, Joules, Macs, Model, ModelError, OpError, Seconds};
-use sinter_onnx::OnnxError;
+use sinter_onnx::{OnnxError, Options};
 use sinter_report::shorten;
 
 use crate::files::{ConfigError, Source};
@@ -130,8 +129,8 @@ pub fn read_target(path: &Path) -> Result<Target, ConfigError> {
 }
 
 /// Looks into an ONNX file, whose free dimensions get these lengths, or a packed one. Without a target the estimates are for none in particular.
-pub fn inspect(path: &Path, dims: BTreeMap<String, i64>, target: Option<&Target>) -> Result<Inspection, InspectError> {
-    let model = load(path, dims)?;
+pub fn inspect(path: &Path, options: &Options, target: Option<&Target>) -> Result<Inspection, InspectError> {
+    let model = load(path, options)?;
     let target = target.unwrap_or(&GENERIC);
     let snapshot = Snapshot::new(&model);
     let (packed, footprint, memory) = (snapshot.packed()?, snapshot.footprint()?, snapshot.memory()?);
@@ -189,7 +188,7 @@ fn stores_integers(model: &Model) -> bool {
     model.graph.nodes.iter().any(|n| n.op.boundary() == Some(Boundary::Dequantize) && n.inputs.first().is_some_and(stored))
 }
 
-fn load(path: &Path, dims: BTreeMap<String, i64>) -> Result<Model, InspectError> {
+fn load(path: &Path, options: &Options) -> Result<Model, InspectError> {
     let at = || path.to_path_buf();
     if path.is_dir() {
         return Err(InspectError::Folder { path: at() });
@@ -198,7 +197,7 @@ fn load(path: &Path, dims: BTreeMap<String, i64>) -> Result<Model, InspectError>
         let bytes = std::fs::read(path).map_err(|source| InspectError::Read { path: at(), source })?;
         return unpack(&bytes).map_err(|source| InspectError::Packed { path: at(), source });
     }
-    sinter_onnx::load(path, &sinter_onnx::Options { dims, ..Default::default() }).map_err(|source| match source {
+    sinter_onnx::load(path, options).map_err(|source| match source {
         OnnxError::Read { path, source } => InspectError::Read { path, source },
         source => InspectError::Onnx { path: at(), source },
     })

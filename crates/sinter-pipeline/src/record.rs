@@ -59,7 +59,7 @@ pub(crate) fn of_run(
         weights: weights(float, result)?,
         ranges: ranges(result.model, measured)?,
         confusion: before.quality.confusion.clone().zip(last.quality.confusion.clone()).map(|(b, a)| [b, a]),
-        quality: quality(before, last),
+        quality: quality(plan, before, last),
         versions: versions(),
         command: format!("sinter run {} --seed {}", plan.path.display(), plan.config.seed),
         ..RunRecord::default()
@@ -67,11 +67,12 @@ pub(crate) fn of_run(
 }
 
 /// Every metric as the simulation has it: of the float model, and of the result.
-fn quality(float: &Measured, last: &Measured) -> Vec<QualityRow> {
+fn quality(plan: &Plan, float: &Measured, last: &Measured) -> Vec<QualityRow> {
     let all = |m: &Measured| std::iter::once(m.quality.clone()).chain(m.others.clone()).collect::<Vec<_>>();
     let figure = |m: &Measurement| Figure { value: m.value, interval: m.interval };
-    let rows = all(float).into_iter().zip(all(last)).map(|(float, result)| QualityRow {
-        float: figure(&float),
+    let each = all(float).into_iter().zip(all(last)).zip(plan.metrics());
+    let rows = each.map(|((float, result), choice)| QualityRow {
+        float: (!choice.kind().is_distance()).then(|| figure(&float)),
         result: figure(&result),
         lost: None,
         runtime: "simulation".into(),

@@ -17,6 +17,7 @@ mod record;
 mod scroll;
 mod style;
 mod tables;
+mod tiles;
 
 pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
@@ -28,6 +29,7 @@ pub use record::{
     WeightsRow,
 };
 pub use tables::write_tables;
+pub use tiles::{Tile, draw_tiles};
 
 use std::path::Path;
 

@@ -36,7 +36,7 @@ pub(crate) fn of_run(record: &RunRecord) -> String {
             let interval = of.interval.map(|(a, b)| format!(" ({} to {})", q.metric.text(a), q.metric.text(b)));
             q.metric.text(of.value) + &interval.unwrap_or_default()
         };
-        let (float, result, change) = (figure(&q.float), figure(&q.result), q.change());
+        let (float, result, change) = (q.float.as_ref().map_or("–".into(), figure), figure(&q.result), q.change());
         let _ = writeln!(out, "| {} | {float} | {result} | {change} | {} |", text(&q.metric.name), q.runtime);
     }
     if !record.measured.is_empty() {

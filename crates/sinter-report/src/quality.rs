@@ -32,8 +32,8 @@ pub struct LostRow {
 pub struct QualityRow {
     /// What is measured.
     pub metric: Metric,
-    /// Of the float model.
-    pub float: Figure,
+    /// Of the float model; `None` where the metric measures the distance from it.
+    pub float: Option<Figure>,
     /// Of the result.
     pub result: Figure,
     /// `None` where samples can't be paired.
@@ -47,7 +47,8 @@ pub struct QualityRow {
 impl QualityRow {
     /// The change in words: `0.31 points lost (-0.10 to 0.70, p = 0.14)`.
     pub fn change(&self) -> String {
-        let text = self.metric.loss_text(self.float.value, self.result.value);
+        let Some(float) = self.float else { return String::new() };
+        let text = self.metric.loss_text(float.value, self.result.value);
         let scale = |v: f64| self.metric.scaled(v);
         match self.lost {
             Some(lost) => format!("{text} ({:.2} to {:.2}, p = {:.3})", scale(lost.low), scale(lost.high), lost.p),
@@ -74,7 +75,7 @@ pub(crate) fn section(record: &RunRecord) -> Markup {
             thead { tr { th { "Metric" } th.n { "Float" } th.n { "Result" } th { "Change" } th { "Computed by" } } }
             tbody { @for q in &record.quality { tr {
                 td { (q.metric.name) }
-                td.n { (figure(&q.metric, &q.float)) }
+                td.n { @match &q.float { Some(float) => (figure(&q.metric, float)), None => "–" } }
                 td.n { (figure(&q.metric, &q.result)) }
                 td.wrap { (q.change()) }
                 td { (q.runtime) }

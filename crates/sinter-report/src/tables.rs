@@ -98,9 +98,9 @@ fn quality(record: &RunRecord) -> Result<DataFrame, PolarsError> {
     let end = |interval: Option<(f64, f64)>, high: bool| interval.map(|(a, b)| if high { b } else { a });
     df![
         "metric" => column(record, |q| q.metric.name.to_string()),
-        "float" => column(record, |q| q.float.value),
-        "float_low" => column(record, |q| end(q.float.interval, false)),
-        "float_high" => column(record, |q| end(q.float.interval, true)),
+        "float" => column(record, |q| q.float.map(|f| f.value)),
+        "float_low" => column(record, |q| end(q.float.and_then(|f| f.interval), false)),
+        "float_high" => column(record, |q| end(q.float.and_then(|f| f.interval), true)),
         "result" => column(record, |q| q.result.value),
         "result_low" => column(record, |q| end(q.result.interval, false)),
         "result_high" => column(record, |q| end(q.result.interval, true)),

@@ -17,8 +17,8 @@ pub struct Examined {
     /// The value.
     pub measurement: Measurement,
     tally: Box<dyn Tally>,
-    /// Whether it compares with the float model, and not with labels.
-    compares: bool,
+    /// Whether it measures the distance from the float model, and not from labels.
+    pub is_distance: bool,
 }
 
 /// How much is lost from one measurement to another on the same samples.
@@ -35,10 +35,10 @@ pub struct Paired {
 impl Examined {
     pub(crate) fn new(measure: &dyn Measure, mut tally: Box<dyn Tally>, samples: usize) -> Result<Self, TaskError> {
         tally.close()?;
-        let (metric, compares) = (measure.metric(), measure.wants_reference());
+        let (metric, is_distance) = (measure.metric(), measure.is_distance());
         let (value, beside) = (tally.value(&vec![1; samples]), tally.beside());
         let measurement = Measurement { metric, value, interval: None, samples, top5: beside.top5, confusion: beside.confusion };
-        Ok(Self { measurement, tally, compares })
+        Ok(Self { measurement, tally, is_distance })
     }
 
     /// The measurement with its 95 % interval, by drawing the samples again with replacement (percentile bootstrap: Efron, 1979), the same draws every time.
@@ -55,7 +55,7 @@ impl Examined {
     /// (Clopper and Pearson, 1934) may.
     fn opened(&self, (low, high): (f64, f64)) -> (f64, f64) {
         let Metric { unit, range, .. } = &self.measurement.metric;
-        if low < high || self.compares || *unit != Unit::Percent {
+        if low < high || self.is_distance || *unit != Unit::Percent {
             return (low, high);
         }
         let unseen = 1.0 - 0.025f64.powf(1.0 / self.measurement.samples.max(1) as f64);

@@ -47,6 +47,21 @@ pub enum Command {
         /// The pipeline file.
         pipeline: PathBuf,
     },
+    /// Show a pipeline's data as its model sees it: how many of each class, how values lie in each channel, and some samples as a picture. The commonest error in
+    /// this field is a wrong normalisation.
+    Data {
+        /// The pipeline file.
+        pipeline: PathBuf,
+        /// Where the picture goes.
+        #[arg(short, long, default_value = "data.png")]
+        output: PathBuf,
+        /// How many samples it shows.
+        #[arg(long, default_value_t = 16)]
+        samples: usize,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the same report for several runs side by side.
     Compare {
         /// Folders of runs (each holds a run.json), or folders that hold such.
@@ -66,6 +81,9 @@ pub enum Command {
         /// The length of a free dimension, by its name or its place: `seq=128`, `ids.1=128`.
         #[arg(long = "dim", value_name = "NAME=LENGTH", value_parser = dimension)]
         dims: Vec<(String, i64)>,
+        /// What an input always is: `sr=16000`.
+        #[arg(long = "constant", value_name = "INPUT=NUMBER", value_parser = constant)]
+        constants: Vec<(String, f64)>,
         /// Print JSON instead of tables.
         #[arg(long)]
         json: bool,
@@ -210,6 +228,14 @@ pub struct RunArgs {
 }
 
 /// A dimension and its length.
+fn constant(text: &str) -> Result<(String, f64), String> {
+    let (name, number) = text.split_once('=').ok_or("write INPUT=NUMBER, such as sr=16000")?;
+    match number.trim().parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok((name.trim().to_string(), value)),
+        _ => Err(format!("`{number}` is no finite number")),
+    }
+}
+
 fn dimension(text: &str) -> Result<(String, i64), String> {
     let (name, length) = text.split_once('=').ok_or("write NAME=LENGTH, such as seq=128")?;
     match length.trim().parse() {

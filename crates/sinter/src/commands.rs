@@ -49,14 +49,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 if stages.is_empty() { "no stage".into() } else { stages.join(", ") }
             ))
         }
+        Command::Data { pipeline, output, samples, json } => {
+            let plan = Plan::read(&pipeline, None).map_err(config)?;
+            let preview = plan.preview(&output, samples.clamp(1, 256)).map_err(failed)?;
+            say(&if json { serde_json::to_string_pretty(&preview).map_err(failed)? } else { preview.to_string() })?;
+            if json { Ok(()) } else { say(&output.display().to_string()) }
+        }
         Command::Compare { runs, out } => {
             let records = find_runs(&runs).map_err(wrong)?;
             write_comparison(&records, &out).map_err(failed)?;
             say(&out.join("compare.html").display().to_string())
         }
-        Command::Inspect { model, target, dims, json } => {
+        Command::Inspect { model, target, dims, constants, json } => {
+            let constants = constants.into_iter().map(|(name, number)| (name, vec![number])).collect();
+            let options = sinter_onnx::Options { dims: dims.into_iter().collect(), constants, ..Default::default() };
             let target = target.map(|path| read_target(&path)).transpose().map_err(config)?;
-            let found = inspect(&model, dims.into_iter().collect(), target.as_ref()).map_err(wrong)?;
+            let found = inspect(&model, &options, target.as_ref()).map_err(wrong)?;
             say(&if json { serde_json::to_string_pretty(&found).map_err(failed)? } else { found.to_string() })
         }
         Command::Certify { model, inputs, float, dims, json } => {

@@ -139,8 +139,8 @@ impl Samples for WithTargets {
 }
 
 /// Errors where a value is NaN or infinite, with the first sample that holds one and the number of those that do. A sample has `each` values.
-pub(crate) fn finite(path: &Path, values: &[f32], each: usize) -> Result<(), DataError> {
-    let broken = |sample: &[f32]| sample.iter().copied().find(|v| !v.is_finite());
+pub(crate) fn finite<T: Copy + Into<f32> + Sync>(path: &Path, values: &[T], each: usize) -> Result<(), DataError> {
+    let broken = |sample: &[T]| sample.iter().map(|v| (*v).into()).find(|v: &f32| !v.is_finite());
     let mut found = values.par_chunks(each.max(1)).enumerate().filter_map(|(i, s)| Some((i, broken(s)?))).collect::<Vec<_>>();
     found.sort_unstable_by_key(|(i, _)| *i);
     let Some((index, value)) = found.first() else { return Ok(()) };

@@ -151,23 +151,67 @@ fn load(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataErr
         let mut archive = NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))?;
         let absent = missing(&archive, path, &config.samples);
         let x = match archive.by_name(&config.samples).map_err(|e| unreadable(path, &e))? {
-            Some(npy) => array(npy, path, |v| v as f32)?,
+            Some(npy) => Stored::read(npy, path)?,
             None => return Err(absent),
         };
         (x, marks(&mut archive, path, config)?)
     } else {
         let file = |path: &Path| NpyFile::new(open(path)?).map_err(|e| unreadable(path, &e));
         let labels = config.labels.as_deref().map(|l| array(file(l)?, l, |v| v)).transpose()?;
-        (array(file(path)?, path, |v| v as f32)?, labels)
+        (Stored::read(file(path)?, path)?, labels)
     };
-    let (dims, values) = x;
+    let (dims, stored) = x;
     let Some((&count, shape)) = dims.split_first().filter(|(_, shape)| !shape.is_empty() && !shape.contains(&0)) else {
         let reason = format!("samples need an axis before those of one sample, and something in each; the shape is {dims:?}");
         return Err(DataError::format(path, reason));
     };
-    finite(path, &values, values.len() / (count as usize).max(1))?;
     let (labels, marks) = labels(path, y, count, task)?;
-    Ok(Loaded { samples: Arc::new(Held { shape: shape.to_vec(), values, labels: labels.clone(), divisor: 1.0 }), labels, marks })
+    let samples = stored.hold(path, count, shape.to_vec(), labels.clone())?;
+    Ok(Loaded { samples, labels, marks })
+}
+
+/// Samples in the type that they came in, so that bytes stay bytes.
+enum Stored {
+    Bytes(Vec<u8>),
+    Short(Vec<i16>),
+    Half(Vec<half::f16>),
+    Real(Vec<f32>),
+}
+
+impl Stored {
+    /// Their shape, and the samples.
+    fn read<R: Read>(npy: NpyFile<R>, path: &Path) -> Result<(Vec<i64>, Self), DataError> {
+        let kind = match npy.dtype() {
+            DType::Plain(plain) => (Some(plain.type_char()), plain.num_bytes()),
+            _ => (None, None),
+        };
+        Ok(match kind {
+            (Some(TypeChar::Uint), Some(1)) | (Some(TypeChar::Bool), _) => {
+                array(npy, path, |v| v as u8).map(|(dims, v)| (dims, Self::Bytes(v)))?
+            }
+            (Some(TypeChar::Int), Some(1 | 2)) => array(npy, path, |v| v as i16).map(|(dims, v)| (dims, Self::Short(v)))?,
+            (Some(TypeChar::Float), Some(2)) => array(npy, path, half::f16::from_f64).map(|(dims, v)| (dims, Self::Half(v)))?,
+            _ => array(npy, path, |v| v as f32).map(|(dims, v)| (dims, Self::Real(v)))?,
+        })
+    }
+
+    /// As a source of `count` samples. Errors on what is not finite.
+    fn hold(self, path: &Path, count: i64, shape: Vec<i64>, labels: Option<Vec<i64>>) -> Result<Arc<dyn Samples>, DataError> {
+        let divisor = 1.0;
+        let each = |len: usize| len / (count as usize).max(1);
+        Ok(match self {
+            Self::Bytes(values) => Arc::new(Held { shape, values, labels, divisor }),
+            Self::Short(values) => Arc::new(Held { shape, values, labels, divisor }),
+            Self::Half(values) => {
+                finite(path, &values, each(values.len()))?;
+                Arc::new(Held { shape, values, labels, divisor })
+            }
+            Self::Real(values) => {
+                finite(path, &values, each(values.len()))?;
+                Arc::new(Held { shape, values, labels, divisor })
+            }
+        })
+    }
 }
 
 /// Labels as numbers of classes. Errors, with the place, on what is none.

@@ -2,6 +2,7 @@
 
 mod binary;
 mod conv;
+mod detection;
 mod linear;
 mod logic;
 mod movement;
@@ -13,6 +14,7 @@ mod reduce;
 mod resize;
 mod select;
 mod shape;
+mod signal;
 mod softmax;
 mod unary;
 
@@ -43,6 +45,8 @@ const FAMILIES: &[(&[&str], Parse)] = &[
     (resize::KINDS, resize::parse),
     (recurrent::KINDS, recurrent::parse),
     (quant::KINDS, quant::parse),
+    (signal::KINDS, signal::parse),
+    (detection::KINDS, detection::parse),
 ];
 
 /// The operator of an ONNX type with its attributes. Errors when the type is unknown or an attribute is not supported.

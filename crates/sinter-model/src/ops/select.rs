@@ -12,8 +12,18 @@ use crate::behaviour::Quantization;
 use crate::error::{OpResult, invalid};
 use crate::op::{Cost, Inputs, Mode, Operator};
 
-pub(super) const KINDS: &[&str] =
-    &["Gather", "GatherElements", "GatherND", "NonZero", "OneHot", "ReverseSequence", "ScatterElements", "ScatterND", "Slice"];
+pub(super) const KINDS: &[&str] = &[
+    "Compress",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "NonZero",
+    "OneHot",
+    "ReverseSequence",
+    "ScatterElements",
+    "ScatterND",
+    "Slice",
+];
 
 #[derive(Debug)]
 struct Select {
@@ -22,6 +32,8 @@ struct Select {
     batch_dims: i64,
     time_axis: i64,
     reduction: String,
+    /// Whether Compress has no axis, and goes through all elements.
+    whole: bool,
 }
 
 pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<dyn Operator>>> {
@@ -40,6 +52,7 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
         batch_dims: attributes.get_int("batch_dims", 0)?,
         time_axis: attributes.get_int("time_axis", 0)?,
         reduction,
+        whole: attributes.opt_int("axis")?.is_none(),
     })))
 }
 
@@ -202,6 +215,15 @@ impl Operator for Select {
                 x.f_gather(axis, &wrap_indices(inputs.get(1)?, x.size()[axis as usize])?, false)?
             }
             "GatherND" => self.gather_nd(x, inputs.get(1)?)?,
+            "Compress" => {
+                let (flat, axis) = match self.whole {
+                    true => (x.f_reshape([-1])?, 0),
+                    false => (x.shallow_clone(), wrap_axis(self.axis, x.dim())?),
+                };
+                // A condition that is shorter takes nothing of the rest.
+                let chosen = inputs.get(1)?.f_reshape([-1])?.f_nonzero()?.f_reshape([-1])?;
+                flat.f_index_select(axis, &wrap_indices(&chosen, flat.size()[axis as usize])?)?
+            }
             "NonZero" => x.f_nonzero()?.f_tr()?.f_contiguous()?,
             "OneHot" => {
                 let Some(depth) = inputs.ints(1)?.and_then(|d| d.first().copied()) else { invalid!("the depth is missing") };

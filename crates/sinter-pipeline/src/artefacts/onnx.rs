@@ -56,9 +56,9 @@ impl Writer<'_> {
         };
         let rows = float.iter().zip(&examined).map(|(float, result)| QualityRow {
             metric: result.measurement.metric.clone(),
-            float: figure(float),
+            float: (!result.is_distance).then(|| figure(float)),
             result: figure(result),
-            lost: result.since(float).map(|Paired { low, high, p }| LostRow { low, high, p }),
+            lost: result.since(float).filter(|_| !result.is_distance).map(|Paired { low, high, p }| LostRow { low, high, p }),
             runtime: "ONNX Runtime".into(),
             samples: result.measurement.samples,
         });

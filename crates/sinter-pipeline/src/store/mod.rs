@@ -243,7 +243,8 @@ mod tests {
         let metric = Metric::share("accuracy");
         let quality = Measurement { metric, value: seed as f64 / 10.0, interval: None, samples: 7, top5: None, confusion: None };
         let footprint = Footprint { layers: vec![] };
-        let measured = Measured { row: StageRow::default(), layers: vec![], quality, footprint, said: Said::default() };
+        let measured =
+            Measured { row: StageRow::default(), layers: vec![], quality, others: vec![], footprint, said: Said::default() };
         (Key::of(&seed), model, measured)
     }
 

@@ -129,6 +129,10 @@ impl Measure for Command {
         true
     }
 
+    fn is_distance(&self) -> bool {
+        false
+    }
+
     fn start(&self) -> Box<dyn Tally> {
         Box::new(Gathered { command: self.clone(), arrays: vec![], value: f64::NAN, interval: None })
     }

@@ -57,6 +57,11 @@ pub trait Measure: Debug + Send + Sync {
         false
     }
 
+    /// Whether it tells nothing of the float model by itself, since it measures how far others are from it.
+    fn is_distance(&self) -> bool {
+        self.wants_reference()
+    }
+
     /// Begins with nothing seen.
     fn start(&self) -> Box<dyn Tally>;
 }
