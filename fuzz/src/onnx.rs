@@ -2,7 +2,7 @@
 
 use arbitrary::{Result, Unstructured};
 use prost::Message;
-use sinter_onnx::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
+use sinter_onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Lengths that shapes and attributes should not have.
 const LENGTHS: [i64; 14] =
@@ -19,7 +19,17 @@ pub(crate) fn mutate(bytes: &[u8], u: &mut Unstructured) -> Result<Vec<u8>> {
 }
 
 fn change(model: &mut ModelProto, u: &mut Unstructured) -> Result<()> {
-    let kinds = sinter_model::supported_operators();
+    let kinds = [&sinter_model::supported_operators()[..], &["If", "Loop", "Scan"]].concat();
+    if !model.functions.is_empty() && u.ratio(1, 3)? {
+        let i = u.choose_index(model.functions.len())?;
+        let function = &mut model.functions[i];
+        let names: Vec<String> = function.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
+        if !function.node.is_empty() {
+            let at = u.choose_index(function.node.len())?;
+            node(&mut function.node[at], &names, &kinds, u)?;
+        }
+        return Ok(());
+    }
     if u.ratio(1, 20)? {
         if let Some(opset) = model.opset_import.first_mut() {
             opset.version = *u.choose(&[0, 1, 6, 7, 9, 11, 13, 18, 21, 22, -1, i64::MAX])?;
@@ -27,6 +37,7 @@ fn change(model: &mut ModelProto, u: &mut Unstructured) -> Result<()> {
         return Ok(());
     }
     let Some(graph) = &mut model.graph else { return Ok(()) };
+    let graph = within(graph, u)?;
     let names: Vec<String> = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
     match u.int_in_range(0..=9)? {
         0..=2 if !graph.initializer.is_empty() => {
@@ -75,6 +86,21 @@ fn change(model: &mut ModelProto, u: &mut Unstructured) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// A graph, or one that lies in it: a branch, or the body of a loop.
+fn within<'a>(graph: &'a mut GraphProto, u: &mut Unstructured) -> Result<&'a mut GraphProto> {
+    let attributes =
+        graph.node.iter().enumerate().flat_map(|(n, node)| node.attribute.iter().enumerate().map(move |(a, of)| (n, a, of)));
+    let bodies: Vec<(usize, usize)> = attributes.filter(|(.., of)| of.g.is_some()).map(|(n, a, _)| (n, a)).collect();
+    if bodies.is_empty() || u.ratio(1, 3)? {
+        return Ok(graph);
+    }
+    let (node, attribute) = *u.choose(&bodies)?;
+    match &mut graph.node[node].attribute[attribute].g {
+        Some(body) => within(body, u),
+        None => Err(arbitrary::Error::IncorrectFormat),
+    }
 }
 
 fn tensor(tensor: &mut TensorProto, u: &mut Unstructured) -> Result<()> {

@@ -78,7 +78,9 @@ fn models() -> Vec<Model> {
 }
 
 fn onnx_seeds() -> Vec<Vec<u8>> {
-    models().iter().filter_map(|m| sinter_onnx::export(m).ok()).collect()
+    let plain = models();
+    let plain = plain.iter().filter_map(|m| sinter_onnx::export(m).ok());
+    plain.chain(sinter_fixtures::control::files().into_iter().map(|(_, bytes)| bytes)).collect()
 }
 
 fn onnx(bytes: &[u8], at: &Path) {

@@ -6,55 +6,12 @@ use std::path::Path;
 use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
-use sinter_fixtures::protos::{file, floats, graph, int, ints, longs, node, numbers, typed, value};
+use sinter_fixtures::control::{backwards, body, branches, calls, scalar, sides, three_times, whole};
+use sinter_fixtures::protos::{file, floats, graph, int, longs, node, numbers, typed};
 use sinter_model::Mode;
-use sinter_onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorShapeProto, TensorType,
-    TypeProto, ValueInfoProto,
-};
+use sinter_onnx::proto::{NodeProto, TensorProto};
 use sinter_onnx::{Loaded, OnnxError, Options, Storage, read, save};
 use tch::{Device, Kind, Tensor};
-
-/// A graph of one input `x` and one output `y`.
-fn whole(nodes: Vec<NodeProto>, stored: Vec<TensorProto>) -> GraphProto {
-    let (input, output) = (vec![value("x", &[-1, 4])], vec![typed("y", 1, &["batch", "rest"])]);
-    GraphProto { node: nodes, initializer: stored, input, output, ..GraphProto::default() }
-}
-
-/// A branch or body: its inputs and outputs by name, with the types of their elements.
-fn body(inputs: &[(&str, i32)], nodes: Vec<NodeProto>, stored: Vec<TensorProto>, outputs: &[(&str, i32)]) -> GraphProto {
-    let of_type = |(name, element): &(&str, i32)| {
-        // Counts and conditions are scalars.
-        let shape = (*element != 1).then(TensorShapeProto::default);
-        let tensor_type = Some(TensorType { elem_type: *element, shape });
-        ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type }) }
-    };
-    GraphProto {
-        name: "body".into(),
-        node: nodes,
-        initializer: stored,
-        input: inputs.iter().map(of_type).collect(),
-        output: outputs.iter().map(of_type).collect(),
-        ..GraphProto::default()
-    }
-}
-
-fn scalar(name: &str, v: f32) -> TensorProto {
-    floats(name, &[], &[v])
-}
-
-fn branches(condition: &str, then: GraphProto, other: GraphProto) -> NodeProto {
-    node("If", &[condition], "y", vec![graph("then_branch", then), graph("else_branch", other)])
-}
-
-/// One branch doubles what `x` holds by a weight of its own, the other takes it away.
-fn sides() -> (GraphProto, GraphProto) {
-    let one =
-        body(&[], vec![node("MatMul", &["x", "w"], "z", vec![])], vec![floats("w", &[4, 3], &numbers(12, 1.0))], &[("z", 1)]);
-    let two =
-        body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 3], &numbers(12, -0.5))], &[("u", 1)]);
-    (one, two)
-}
 
 /// Reads a file, and compares with ONNX Runtime what the model, and the file that is written of it, answer to two batches.
 fn as_in_onnx_runtime(what: &str, bytes: &[u8], options: &Options, given: &[(&str, Tensor)]) -> Loaded {
@@ -145,63 +102,13 @@ fn refusal(bytes: &[u8]) -> String {
     read(&path, &Options::default()).unwrap_err().to_string()
 }
 
-/// Three times `h = tanh(h W)`, each of which is also kept.
-fn three_times(count: i64) -> GraphProto {
-    let steps = body(
-        &[("i", 7), ("goes_on", 9), ("h", 1)],
-        vec![
-            node("MatMul", &["h", "w"], "m", vec![]),
-            node("Tanh", &["m"], "next", vec![]),
-            node("Identity", &["goes_on"], "still", vec![]),
-            node("ReduceSum", &["next", "axes"], "kept", vec![int("keepdims", 0)]),
-        ],
-        vec![],
-        &[("still", 9), ("next", 1), ("kept", 1)],
-    );
-    let mut looped = node("Loop", &["count", "", "x"], "last", vec![graph("body", steps)]);
-    looped.output.push("all".into());
-    let nodes = vec![
-        looped,
-        node("Transpose", &["all"], "turned", vec![ints("perm", &[1, 0])]),
-        node("Concat", &["last", "turned"], "y", vec![int("axis", 1)]),
-    ];
-    let stored = vec![
-        TensorProto { dims: vec![], ..longs("count", &[count]) },
-        floats("w", &[4, 4], &numbers(16, 0.8)),
-        longs("axes", &[1]),
-    ];
-    whole(nodes, stored)
-}
-
 #[test]
 fn loops_that_can_be_counted_are_unrolled() {
     let loaded = as_in_onnx_runtime("loop", &file(three_times(3)), &Options::default(), &[]);
     // The weight is stored once, however often it is used.
     assert_eq!(loaded.model.graph.nodes.iter().filter(|n| n.kind() == "MatMul").count(), 3);
     assert_eq!(loaded.model.layers().len(), 1);
-    // Over the columns of what comes in, from the last to the first.
-    let step = body(
-        &[("h", 1), ("column", 1)],
-        vec![
-            node("Add", &["h", "column"], "sum", vec![]),
-            node("Mul", &["sum", "half"], "next", vec![]),
-            node("Identity", &["next"], "out", vec![]),
-        ],
-        vec![scalar("half", 0.5)],
-        &[("next", 1), ("out", 1)],
-    );
-    let attributes = vec![
-        int("num_scan_inputs", 1),
-        ints("scan_input_axes", &[1]),
-        ints("scan_input_directions", &[1]),
-        ints("scan_output_axes", &[1]),
-        ints("scan_output_directions", &[1]),
-        graph("body", step),
-    ];
-    let mut scan = node("Scan", &["start", "x"], "h", attributes);
-    scan.output.push("y".into());
-    let nodes = vec![node("ReduceMax", &["x"], "start", vec![ints("axes", &[1]), int("keepdims", 0)]), scan];
-    as_in_onnx_runtime("scan", &file(whole(nodes, vec![])), &Options::default(), &[]);
+    as_in_onnx_runtime("scan", &file(backwards()), &Options::default(), &[]);
 }
 
 #[test]
@@ -221,51 +128,13 @@ fn loops_that_the_data_decides_on_are_refused_by_name() {
 
 #[test]
 fn functions_take_the_place_of_their_calls() {
-    let alpha = AttributeProto { ref_attr_name: "slope".into(), ..sinter_fixtures::protos::float("alpha", 0.0) };
-    let domain = || "house".to_string();
-    let function =
-        |name: &str, input: &[&str], nodes: Vec<NodeProto>, output: &str, defaults: Vec<AttributeProto>| FunctionProto {
-            name: name.into(),
-            domain: domain(),
-            input: input.iter().map(|s| s.to_string()).collect(),
-            output: vec![output.into()],
-            node: nodes,
-            attribute_proto: defaults,
-            opset_import: vec![
-                OperatorSetId { domain: String::new(), version: 17 },
-                OperatorSetId { domain: domain(), version: 1 },
-            ],
-            ..FunctionProto::default()
-        };
-    let dense = function(
-        "Dense",
-        &["a", "b"],
-        vec![node("MatMul", &["a", "b"], "m", vec![]), NodeProto { domain: domain(), ..node("Bent", &["m"], "r", vec![]) }],
-        "r",
-        vec![],
-    );
-    let bent = function(
-        "Bent",
-        &["m"],
-        vec![node("LeakyRelu", &["m"], "l", vec![alpha])],
-        "l",
-        vec![sinter_fixtures::protos::float("slope", 0.25)],
-    );
-    let call = |inputs: &[&str], output: &str| NodeProto { domain: domain(), ..node("Dense", inputs, output, vec![]) };
-    let nodes = vec![call(&["x", "w"], "first"), call(&["first", "w"], "y")];
-    let model = ModelProto {
-        ir_version: Some(9),
-        graph: Some(whole(nodes, vec![floats("w", &[4, 4], &numbers(16, 0.8))])),
-        opset_import: vec![OperatorSetId { domain: String::new(), version: 17 }, OperatorSetId { domain: domain(), version: 1 }],
-        functions: vec![dense, bent],
-        ..ModelProto::default()
-    };
+    let model = calls();
     let loaded = as_in_onnx_runtime("functions", &model.encode_to_vec(), &Options::default(), &[]);
     let names: Vec<&str> = loaded.model.graph.nodes.iter().map(|n| n.name.as_str()).collect();
     assert_eq!(names, ["first/m", "first/r/l", "y/m", "y/r/l"]);
     // One that calls itself never ends.
     let mut endless = model;
-    endless.functions[1].node = vec![NodeProto { domain: domain(), ..node("Bent", &["m"], "l", vec![]) }];
+    endless.functions[1].node = vec![NodeProto { domain: "house".into(), ..node("Bent", &["m"], "l", vec![]) }];
     let said = refusal(&endless.encode_to_vec());
     assert!(said.contains("lie in one another"), "{said}");
 }

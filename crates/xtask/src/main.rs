@@ -1,6 +1,7 @@
 //! Everything that a contributor does is one `cargo xtask` word. Depends on neither libtorch nor polars, so it builds in seconds.
 
 mod bench;
+mod data;
 mod dist;
 mod docs;
 mod python;
@@ -21,6 +22,7 @@ cargo xtask WORD
                                 Lite Micro and Vela, with which a run measures the arena of its TFLite file; with --browser also
                                 Debian's Chromium, in which tests look at the pages (as root); with --boards also GCC for Cortex-M,
                                 with which flash is measured, and QEMU, in which tests run the C source on boards (as root)
+  data NAME...                  bring the models and data of pipelines that need more than set-up brings; without a name, list them
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
   bench [kernels|quantize|mnist|fashion|cifar] [--data DIR] [--exact]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "setup" => setup_options(&rest).and_then(|o| setup::all(&o)),
         "demo" => setup_options(&rest).and_then(|o| setup::all(&o)).and_then(|()| demo()),
         "test" => setup::all(&setup::Options::default()).and_then(|()| test(&rest)),
+        "data" => data::bring(&rest),
         "docs" => setup::all(&setup::Options::default()).and_then(|()| docs::all(rest.iter().any(|a| a == "--check"))),
         "shape" => shape::check(),
         "dist" => dist::archive(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{appear, beside, wheel};
+use super::{appear, beside, debian, wheel};
 use crate::repository::root;
 use crate::shell;
 
@@ -71,28 +71,8 @@ fn take_from(folder: &Path, place: &Path) -> Result<(), String> {
     appear(&made, place)
 }
 
-/// Debian's package, fetched and unpacked without installing it.
 fn from_debian(place: &Path) -> Result<(), String> {
-    if !shell::exists("apt-get") || !shell::exists("dpkg-deb") {
-        return Err("Debian's package: this is no Debian".into());
-    }
-    println!("fetching Debian's {PACKAGE}");
-    let folder = root().join(".cache/debian");
-    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let fail = |e: String| format!("Debian's package: {e}");
-    let download = || shell::output("apt-get", &["download", PACKAGE], &folder);
-    if download().is_err() {
-        // The list of packages may be missing or old; only root may renew it.
-        let _ = shell::output("apt-get", &["update"], &folder);
-        download().map_err(fail)?;
-    }
-    let entries = std::fs::read_dir(&folder).map_err(|e| e.to_string())?.flatten();
-    let package = entries.map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "deb"));
-    let package = package.ok_or("Debian's package: apt-get left no file")?;
-    shell::output("dpkg-deb", &["-x", &package.to_string_lossy(), "unpacked"], &folder).map_err(fail)?;
-    let taken = take_from(&folder.join("unpacked").join(PACKAGE_FOLDER), place);
-    let _ = std::fs::remove_dir_all(&folder);
-    taken
+    debian::unpacked(PACKAGE, &mut |unpacked| take_from(&unpacked.join(PACKAGE_FOLDER), place))
 }
 
 /// The public home, by Python's own client.

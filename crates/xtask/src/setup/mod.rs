@@ -2,9 +2,10 @@
 //! on where it was.
 
 mod data;
+pub mod debian;
 mod libtorch;
 mod platform;
-mod wheel;
+pub mod wheel;
 
 use std::path::{Path, PathBuf};
 
