@@ -45,7 +45,8 @@ def sequence(phrases, random):
 
 def main():
     folder, out = pathlib.Path(sys.argv[1]), sys.argv[2]
-    phrases = [p for p in map(phrase, sorted(folder.rglob("*.wav"))) if len(p) > 4000]
+    # Some of the files are silence.
+    phrases = [p for p in map(phrase, sorted(folder.rglob("*.wav"))) if len(p) > 4000 and np.abs(p[:4000]).max() > 0.1]
     random = np.random.default_rng(7)
     frames, marks = zip(*(sequence(phrases, random) for _ in range(SEQUENCES)))
     np.savez(out, input=np.stack(frames), y=np.stack(marks))

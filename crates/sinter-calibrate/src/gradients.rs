@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sinter_data::{Order, Split, Task};
 use sinter_exec::Runner;
 use sinter_model::{Mode, Model, Role};
-use sinter_task::{Objective, expose_logits, gives_probabilities};
+use sinter_task::{HardTargets, Objective, expose_logits, gives_probabilities};
 use tch::Tensor;
 
 use crate::Progress;
@@ -51,7 +51,8 @@ fn gather(
         weight.set_latent(leaf)?;
     }
     expose_logits(&mut probe, task);
-    let objective = Objective { task, soft: None, label_smoothing: 0.0, probabilities: gives_probabilities(&probe) };
+    let objective =
+        Objective { task, soft: None, hard: HardTargets { label_smoothing: 0.0, probabilities: gives_probabilities(&probe) } };
     let mut sums: BTreeMap<String, Tensor> = BTreeMap::new();
     let batches = samples.len().div_ceil(batch).max(1);
     for (i, batch) in samples.batches(batch, Order::Stored).enumerate() {

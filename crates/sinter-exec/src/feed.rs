@@ -24,6 +24,9 @@ pub enum FeedError {
     Torch(#[from] TchError),
 }
 
+/// Runs a model once: from its inputs, in their order, to its outputs.
+pub type Step<'a, E> = &'a mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, E>;
+
 /// What a model is given: the inputs that are no state, and where its data lies.
 struct Given<'a> {
     graph: &'a Graph,
@@ -66,11 +69,7 @@ pub fn one_by_one(graph: &Graph, sample: &[i64]) -> bool {
 /// or, for a model with states, sequences `[n, steps, ...]`; initial states may be left out, all together, and are zeros then. A model whose batch is fixed
 /// at one, or that has no axis of samples, gets one after the other. The outputs are those of the graph, `[n, ...]` or `[n, steps, ...]`; of a state the
 /// last one.
-pub fn feed<E: From<FeedError>>(
-    graph: &Graph,
-    inputs: &[Tensor],
-    step: &mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, E>,
-) -> Result<Vec<Tensor>, E> {
+pub fn feed<E: From<FeedError>>(graph: &Graph, inputs: &[Tensor], step: Step<E>) -> Result<Vec<Tensor>, E> {
     let Some(given) = Given::new(graph, inputs) else { return step(inputs) };
     let n = inputs.first().and_then(|t| t.size().first().copied()).unwrap_or(1);
     if given.bare() {
@@ -99,11 +98,7 @@ pub fn feed<E: From<FeedError>>(
 }
 
 /// One step for all samples, or one after the other for sequences.
-fn steps<E: From<FeedError>>(
-    given: &Given,
-    inputs: &[Tensor],
-    step: &mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, E>,
-) -> Result<Vec<Tensor>, E> {
+fn steps<E: From<FeedError>>(given: &Given, inputs: &[Tensor], step: Step<E>) -> Result<Vec<Tensor>, E> {
     if !given.sequence() {
         return step(inputs);
     }

@@ -7,12 +7,12 @@ use prost::Message;
 use sinter_model::{Attribute, Dim, Model, OPSET, ValueInfo, tensor_of, write_whole};
 
 use crate::error::OnnxError;
-use crate::inline::Taken;
 use crate::proto::{
     AttributeProto, DOC_STRING, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorType, TypeProto, ValueInfoProto, attribute_type,
 };
 use crate::spell::spell;
+use crate::taken::Taken;
 use crate::tensor::{make_external, nibbles_to_proto, tensor_to_proto};
 
 /// Where tensors are kept.

@@ -11,9 +11,10 @@ use crate::batch::free_the_batch;
 use crate::early_softmax;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
-use crate::inline::{Taken, defined};
+use crate::inline::defined;
 use crate::proto::{AttributeProto, DOC_STRING, GraphProto, ModelProto, NodeProto, TensorProto, attribute_type};
 use crate::reader::Reader;
+use crate::taken::Taken;
 use crate::tensor::tensor_from_proto;
 use crate::widen::widen;
 

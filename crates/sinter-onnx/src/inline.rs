@@ -2,7 +2,7 @@
 //!
 //! Names of a body are its own, and a loop uses its body more than once: whatever a body defines has a free name where it is used.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::reader::Reader;
@@ -27,36 +27,6 @@ fn rename_inputs(node: &mut NodeProto, names: &Names) {
         let outer: Names = names.iter().filter(|(name, _)| !own.contains(*name)).map(|(a, b)| (a.clone(), b.clone())).collect();
         graph.node.iter_mut().for_each(|inner| rename_inputs(inner, &outer));
         graph.output.iter_mut().for_each(|output| output.name = renamed(&outer, &output.name));
-    }
-}
-
-/// Names that are taken.
-#[derive(Default)]
-pub(crate) struct Taken {
-    names: HashSet<String>,
-    /// The last number behind each.
-    last: HashMap<String, usize>,
-}
-
-impl Taken {
-    /// These names.
-    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Self { names: names.map(String::from).collect(), last: HashMap::new() }
-    }
-
-    /// Takes a free name: the hint, or that and a number.
-    pub fn free(&mut self, hint: &str, other: impl Fn(&str) -> bool) -> String {
-        if !hint.is_empty() && !other(hint) && self.names.insert(hint.to_string()) {
-            return hint.to_string();
-        }
-        let count = self.last.entry(hint.to_string()).or_insert(1);
-        loop {
-            *count += 1;
-            let name = format!("{hint}_{count}");
-            if !other(&name) && self.names.insert(name.clone()) {
-                return name;
-            }
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod integer_ops;
 pub mod proto;
 mod reader;
 mod spell;
+mod taken;
 mod tensor;
 mod upgrade;
 mod widen;

@@ -7,8 +7,8 @@ use sinter_model::Model;
 use tch::Tensor;
 
 use crate::error::Unsupported;
-use crate::inline::Taken;
 use crate::proto::FunctionProto;
+use crate::taken::Taken;
 
 /// What was read so far.
 #[derive(Default)]

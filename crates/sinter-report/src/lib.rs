@@ -9,6 +9,7 @@ mod charts;
 mod compare;
 mod dense;
 mod error;
+mod judged;
 mod markdown;
 mod metric_field;
 mod page;
@@ -23,10 +24,9 @@ pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
 pub use compare::{find_runs, write_comparison};
 pub use error::ReportError;
-pub use quality::{Figure, LostRow, QualityRow};
+pub use quality::{Figure, LostRow, MeasuredRow, QualityRow};
 pub use record::{
-    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow,
-    WeightsRow,
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
 };
 pub use tables::write_tables;
 pub use tiles::{Tile, draw_tiles};

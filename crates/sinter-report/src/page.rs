@@ -7,7 +7,7 @@ use crate::certified::certificate;
 use crate::chart::Chart;
 use crate::charts::{change, recalls, worst_hit};
 use crate::dense::dense;
-use crate::quality;
+use crate::judged;
 use crate::record::{LayerRow, NpuRow, RunRecord, StageRow};
 use crate::scroll::scroll;
 use crate::style::{CSS, SCRIPT};
@@ -68,7 +68,7 @@ pub(crate) fn of_run(record: &RunRecord, charts: &[Chart]) -> String {
                 (sources(record))
                 (shown(&["energy"]))
             }
-            (quality::section(record))
+            (judged::section(record))
             (measured(record))
                 (certificate(record))
             section {

@@ -1,11 +1,7 @@
 //! Every metric of a run, with its interval: what the float model scored, what is left, and whether they truly differ.
 
-use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 use sinter_task::Metric;
-
-use crate::record::RunRecord;
-use crate::scroll::scroll;
 
 /// A metric's value, and where it would lie for other samples like these, 95 times of a hundred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -57,40 +53,27 @@ impl QualityRow {
     }
 }
 
-/// A value with its interval.
-fn figure(metric: &Metric, of: &Figure) -> Markup {
-    html! {
-        (metric.text(of.value))
-        @if let Some((low, high)) = of.interval { br; small { (metric.text(low)) " to " (metric.text(high)) } }
-    }
-}
-
-/// The section of the page.
-pub(crate) fn section(record: &RunRecord) -> Markup {
-    if record.quality.is_empty() {
-        return html! {};
-    }
-    let table = html! {
-        table {
-            thead { tr { th { "Metric" } th.n { "Float" } th.n { "Result" } th { "Change" } th { "Computed by" } } }
-            tbody { @for q in &record.quality { tr {
-                td { (q.metric.name) }
-                td.n { @match &q.float { Some(float) => (figure(&q.metric, float)), None => "–" } }
-                td.n { (figure(&q.metric, &q.result)) }
-                td.wrap { (q.change()) }
-                td { (q.runtime) }
-            } } }
-        }
-    };
-    let samples = record.quality.iter().map(|q| q.samples).max().unwrap_or(0);
-    html! {
-        section {
-            h2 { "Quality, with intervals" }
-            (scroll("Quality, with intervals", &table))
-            p.small {
-                "On " (samples) " test samples. Small figures are 95 % intervals by drawing the samples again (bootstrap); the change is judged on the same draws of both models, and p "
-                "is how likely so large a change would be by the choice of samples alone."
-            }
-        }
-    }
+/// An artefact measured in a real runtime.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRow {
+    /// Relative to the run's folder.
+    pub artifact: String,
+    /// Its name.
+    pub runtime: String,
+    /// The metric on the test split, from the runtime; `None`: not measured.
+    pub value: Option<f64>,
+    /// The same from Sinter's own interpreter.
+    pub simulated: f64,
+    /// The share of samples for which both predict the same class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal: Option<f64>,
+    /// Milliseconds for one sample on one thread.
+    pub latency_median: Option<f64>,
+    /// The 95th percentile.
+    pub latency_p95: Option<f64>,
+    /// Bytes that opening the file and one inference took at most.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
+    /// Why there is no value, or what is wrong with it.
+    pub note: Option<String>,
 }

@@ -7,7 +7,7 @@ use sinter_task::Metric;
 
 use crate::certificate::CertificateTable;
 use crate::error::ReportError;
-use crate::quality::QualityRow;
+use crate::quality::{MeasuredRow, QualityRow};
 
 /// Everything that a run leaves to tell; `run.json` is this as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -305,31 +305,6 @@ pub struct ArtifactRow {
     pub ram: Option<u64>,
     /// Of source: which compiler said so, or what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// An artefact measured in a real runtime.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct MeasuredRow {
-    /// Relative to the run's folder.
-    pub artifact: String,
-    /// Its name.
-    pub runtime: String,
-    /// The metric on the test split, from the runtime; `None`: not measured.
-    pub value: Option<f64>,
-    /// The same from Sinter's own interpreter.
-    pub simulated: f64,
-    /// The share of samples for which both predict the same class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub equal: Option<f64>,
-    /// Milliseconds for one sample on one thread.
-    pub latency_median: Option<f64>,
-    /// The 95th percentile.
-    pub latency_p95: Option<f64>,
-    /// Bytes that opening the file and one inference took at most.
-    #[serde(default)]
-    pub peak_memory: Option<u64>,
-    /// Why there is no value, or what is wrong with it.
     pub note: Option<String>,
 }
 

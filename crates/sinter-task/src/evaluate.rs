@@ -7,9 +7,9 @@ use tch::Tensor;
 
 use crate::error::TaskError;
 use crate::examined::Examined;
-use crate::losses::gives_probabilities;
 use crate::measurement::Measurement;
 use crate::metrics::{MetricChoice, Seen};
+use crate::objective::gives_probabilities;
 
 /// Samples a batch.
 const BATCH: usize = 256;

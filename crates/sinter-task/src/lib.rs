@@ -11,12 +11,14 @@ pub mod losses;
 mod measurement;
 mod metric;
 pub mod metrics;
+mod objective;
 pub mod tasks;
 
-pub use error::TaskError;
+pub use error::{CommandError, TaskError};
 pub use evaluate::{Predict, evaluate, evaluate_with, examine, examine_model};
 pub use examined::{Examined, Paired};
-pub use losses::{Objective, SoftTargets, expose_logits, gives_probabilities};
+pub use losses::{HardTargets, SoftTargets};
 pub use measurement::Measurement;
 pub use metric::{Better, Degradation, Loss, Metric, Unit};
 pub use metrics::{Measure, MetricChoice, area_under_curve};
+pub use objective::{Objective, expose_logits, gives_probabilities};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sinter_data::{Augment, Dataset, Task};
 use sinter_model::Model;
 use sinter_task::tasks::of;
-use sinter_task::{Objective, SoftTargets, gives_probabilities};
+use sinter_task::{HardTargets, Objective, SoftTargets, gives_probabilities};
 
 use crate::error::StageError;
 use crate::optimizers::Optimizer;
@@ -156,7 +156,8 @@ impl FitConfig {
     /// The loss that the configuration describes.
     pub(crate) fn objective(&self, task: Task, model: &Model) -> Objective {
         let soft = self.distill.as_ref().map(|d| SoftTargets { temperature: d.temperature, alpha: d.alpha });
-        Objective { task, soft, label_smoothing: self.label_smoothing, probabilities: gives_probabilities(model) }
+        let hard = HardTargets { label_smoothing: self.label_smoothing, probabilities: gives_probabilities(model) };
+        Objective { task, soft, hard }
     }
 
     /// Errors on numbers that can't train.

@@ -88,7 +88,7 @@ impl Loaded {
         let shape = dims[1..].to_vec();
         let asks = task.kind();
         let wrong = |v: &f64| !v.is_finite() || (asks.labels() == Labels::Whole && (v.fract() != 0.0 || v.abs() > MOST_CLASSES));
-        if let Some(at) = marks.iter().position(|v| wrong(v)) {
+        if let Some(at) = marks.iter().position(wrong) {
             let each = shape.iter().product::<i64>().max(1) as usize;
             let what = if asks.labels() == Labels::Whole { "no whole number of a class" } else { "not finite" };
             return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, marks[at])));

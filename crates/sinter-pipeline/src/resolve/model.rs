@@ -100,7 +100,7 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
         let (behind, dims) = (shape.get(steps..).unwrap_or_default(), &input.shape[..]);
         let whole = single && same(dims, behind);
         let one = matches!(dims.first(), Some(Dim::Fixed(1)) if single);
-        let fits = dims.first().is_some() && (input.is_batched() || one) && same(&dims[1..], behind);
+        let fits = !dims.is_empty() && (input.is_batched() || one) && same(&dims[1..], behind);
         if shape.len() >= steps && (whole || fits) {
             continue;
         }

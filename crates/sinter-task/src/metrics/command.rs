@@ -11,7 +11,7 @@ use sinter_model::{to_f32s, to_i64s};
 use tch::Tensor;
 
 use super::{Beside, Measure, Seen, Tally};
-use crate::error::TaskError;
+use crate::error::{CommandError, TaskError};
 use crate::metric::{Better, Loss, Metric, Unit};
 
 /// A command that is given the path of an .npz archive as its last argument, with `output_0`, `output_1`, ... (what came out, `[n, ...]`), `reference_0`, ...
@@ -67,47 +67,6 @@ impl Command {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         self.run.iter().map(|part| self.folder.join(part)).filter(|path| path.is_file()).collect()
     }
-}
-
-/// Why a command of the user's gave no value.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// There is none.
-    #[error("the metric's command is empty: write `metric: {{ command: {{ run: [python3, my.py] }} }}`")]
-    Empty,
-    /// It could not be started.
-    #[error("the metric's command `{command}` could not be started: {source}")]
-    Start {
-        /// As it was written.
-        command: String,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// It failed.
-    #[error("the metric's command `{command}` ended with {status}{said}")]
-    Failed {
-        /// As it was written.
-        command: String,
-        /// As the system tells it.
-        status: String,
-        /// The end of what it said, behind a colon.
-        said: String,
-    },
-    /// What it printed is no value.
-    #[error(
-        "the metric's command `{command}` should print a line such as {{\"value\": 0.91}}, and printed `{printed}`: {reason}"
-    )]
-    Printed {
-        /// As it was written.
-        command: String,
-        /// The last line of it.
-        printed: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The arrays could not be written for it.
-    #[error("arrays for the metric's command could not be written: {0}")]
-    Arrays(#[from] std::io::Error),
 }
 
 impl Measure for Command {

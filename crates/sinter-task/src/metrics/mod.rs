@@ -38,7 +38,7 @@ use std::fmt::Debug;
 use sinter_data::Task;
 use tch::Tensor;
 
-pub use command::{Command, CommandError, Direction};
+pub use command::{Command, Direction};
 pub use scores::area_under_curve;
 
 use crate::error::TaskError;

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Work, logarithms};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, cross_entropy};
+use crate::losses::{HardTargets, SoftTargets, cross_entropy};
 
 /// Cross entropy of the labels, soft targets of a teacher.
 pub(super) struct Classify;
@@ -26,10 +26,10 @@ impl Work for Classify {
         last.logits()
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+    fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         let Some(labels) = &batch.y else { return Ok(None) };
-        let logits = logarithms(output, objective.probabilities)?;
-        cross_entropy(&logits, labels, objective.label_smoothing).map(Some)
+        let logits = logarithms(output, hard.probabilities)?;
+        cross_entropy(&logits, labels, hard.label_smoothing).map(Some)
     }
 
     fn learned(
@@ -38,8 +38,8 @@ impl Work for Classify {
         taught: &Tensor,
         _batch: &Batch,
         soft: &SoftTargets,
-        objective: &Objective,
+        hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
-        soft.divergence(&logarithms(output, objective.probabilities)?, &logarithms(taught, objective.probabilities)?)
+        soft.divergence(&logarithms(output, hard.probabilities)?, &logarithms(taught, hard.probabilities)?)
     }
 }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::Work;
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, cosine_distance};
+use crate::losses::{HardTargets, SoftTargets, cosine_distance};
 
 /// Learned from a teacher's vectors: labels judge, and teach nothing.
 pub(super) struct Embed;
@@ -23,7 +23,7 @@ impl Work for Embed {
         Some("a teacher: labels of `task: embed` judge, and teach nothing")
     }
 
-    fn loss(&self, _output: &Tensor, _batch: &Batch, _objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+    fn loss(&self, _output: &Tensor, _batch: &Batch, _hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         Ok(None)
     }
 
@@ -33,7 +33,7 @@ impl Work for Embed {
         taught: &Tensor,
         _batch: &Batch,
         _soft: &SoftTargets,
-        _objective: &Objective,
+        _hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
         cosine_distance(output, taught)
     }

@@ -17,7 +17,7 @@ use tch::Tensor;
 pub(crate) use segment::class_axis;
 
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets};
+use crate::losses::{HardTargets, SoftTargets};
 
 /// What a task wants of a model, and what it trains by.
 pub trait Work {
@@ -38,7 +38,7 @@ pub trait Work {
     }
 
     /// The loss on the labels of a batch, a scalar; `None` without labels.
-    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError>;
+    fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError>;
 
     /// The loss on what a teacher gives, a scalar.
     fn learned(
@@ -47,7 +47,7 @@ pub trait Work {
         taught: &Tensor,
         batch: &Batch,
         soft: &SoftTargets,
-        objective: &Objective,
+        hard: &HardTargets,
     ) -> Result<Tensor, TaskError>;
 }
 

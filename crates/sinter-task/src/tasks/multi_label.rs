@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Work, per_sample};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, binary_cross_entropy, binary_soft_targets};
+use crate::losses::{HardTargets, SoftTargets, binary_cross_entropy, binary_soft_targets};
 
 /// Cross entropy of each label by itself.
 pub(super) struct MultiLabel;
@@ -25,8 +25,8 @@ impl Work for MultiLabel {
         last.logistic()
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
-        batch.y.as_ref().map(|labels| binary_cross_entropy(output, labels, objective.probabilities)).transpose()
+    fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
+        batch.y.as_ref().map(|labels| binary_cross_entropy(output, labels, hard.probabilities)).transpose()
     }
 
     fn learned(
@@ -35,8 +35,8 @@ impl Work for MultiLabel {
         taught: &Tensor,
         _batch: &Batch,
         _soft: &SoftTargets,
-        objective: &Objective,
+        hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
-        binary_soft_targets(output, taught, objective.probabilities)
+        binary_soft_targets(output, taught, hard.probabilities)
     }
 }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::{Work, per_sample};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, squared_error};
+use crate::losses::{HardTargets, SoftTargets, squared_error};
 
 /// The squared error of the input; labels only mark anomalies.
 pub(super) struct Reconstruct;
@@ -24,7 +24,7 @@ impl Work for Reconstruct {
         None
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, _objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+    fn loss(&self, output: &Tensor, batch: &Batch, _hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         squared_error(output, batch.x()).map(Some)
     }
 
@@ -34,7 +34,7 @@ impl Work for Reconstruct {
         taught: &Tensor,
         _batch: &Batch,
         _soft: &SoftTargets,
-        _objective: &Objective,
+        _hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
         squared_error(output, taught)
     }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::{Work, per_sample};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, squared_error};
+use crate::losses::{HardTargets, SoftTargets, squared_error};
 
 /// The squared error.
 pub(super) struct Regress;
@@ -20,7 +20,7 @@ impl Work for Regress {
         (per_sample(output) != shape.iter().product::<i64>()).then(|| format!("has labels of shape {shape:?}"))
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, _objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+    fn loss(&self, output: &Tensor, batch: &Batch, _hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         batch.y.as_ref().map(|labels| squared_error(output, labels)).transpose()
     }
 
@@ -30,7 +30,7 @@ impl Work for Regress {
         taught: &Tensor,
         _batch: &Batch,
         _soft: &SoftTargets,
-        _objective: &Objective,
+        _hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
         squared_error(output, taught)
     }

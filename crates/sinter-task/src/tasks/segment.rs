@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Work, logarithms};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, cross_entropy};
+use crate::losses::{HardTargets, SoftTargets, cross_entropy};
 
 /// Cross entropy at each position that counts.
 pub(super) struct Segment;
@@ -56,11 +56,11 @@ impl Work for Segment {
         last.logits()
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
+    fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         let Some(labels) = &batch.y else { return Ok(None) };
         let axis = axis_of(output, &labels.size())?;
-        let rows = logarithms(&rows(output, axis)?, objective.probabilities)?;
-        cross_entropy(&rows, &labels.f_reshape([-1])?, objective.label_smoothing).map(Some)
+        let rows = logarithms(&rows(output, axis)?, hard.probabilities)?;
+        cross_entropy(&rows, &labels.f_reshape([-1])?, hard.label_smoothing).map(Some)
     }
 
     fn learned(
@@ -69,12 +69,12 @@ impl Work for Segment {
         taught: &Tensor,
         batch: &Batch,
         soft: &SoftTargets,
-        objective: &Objective,
+        hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
         // Without labels at hand it is the second of images, the last of sequences.
         let usual = if output.dim() > 3 { 1 } else { output.dim() - 1 };
         let axis = batch.y.as_ref().map_or(Ok(usual), |labels| axis_of(output, &labels.size()))?;
-        let both = [output, taught].map(|t| rows(t, axis).and_then(|r| logarithms(&r, objective.probabilities)));
+        let both = [output, taught].map(|t| rows(t, axis).and_then(|r| logarithms(&r, hard.probabilities)));
         let [output, taught] = both;
         soft.divergence(&output?, &taught?)
     }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Work, logarithms};
 use crate::error::TaskError;
-use crate::losses::{Objective, SoftTargets, ctc};
+use crate::losses::{HardTargets, SoftTargets, ctc};
 
 /// Connectionist temporal classification; of a teacher the distribution at each step.
 pub(super) struct Transcribe {
@@ -30,8 +30,8 @@ impl Work for Transcribe {
         last.logits()
     }
 
-    fn loss(&self, output: &Tensor, batch: &Batch, objective: &Objective) -> Result<Option<Tensor>, TaskError> {
-        batch.y.as_ref().map(|labels| ctc(output, labels, self.blank, objective.probabilities)).transpose()
+    fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
+        batch.y.as_ref().map(|labels| ctc(output, labels, self.blank, hard.probabilities)).transpose()
     }
 
     fn learned(
@@ -40,10 +40,10 @@ impl Work for Transcribe {
         taught: &Tensor,
         _batch: &Batch,
         soft: &SoftTargets,
-        objective: &Objective,
+        hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
         let classes = output.size()[2];
-        let rows = |t: &Tensor| logarithms(&t.f_reshape([-1, classes])?, objective.probabilities);
+        let rows = |t: &Tensor| logarithms(&t.f_reshape([-1, classes])?, hard.probabilities);
         soft.divergence(&rows(output)?, &rows(taught)?)
     }
 }
