@@ -204,7 +204,8 @@ fn numbers(label: &Tensor) -> Result<String, PreviewError> {
     let flat = label.f_reshape([-1])?;
     let few = flat.f_narrow(0, 0, flat.numel().min(6) as i64)?;
     let text: Vec<String> = match few.is_floating_point() {
-        true => to_f32s(&few)?.iter().map(|v| format!("{v:.3}")).collect(),
+        // Marks of 0 and 1 are no measurements.
+        true => to_f32s(&few)?.iter().map(|v| if v.fract() == 0.0 { format!("{v}") } else { format!("{v:.3}") }).collect(),
         false => to_i64s(&few)?.iter().map(i64::to_string).collect(),
     };
     Ok(text.join(" ") + if flat.numel() > 6 { " …" } else { "" })

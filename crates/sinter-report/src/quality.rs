@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sinter_task::Metric;
 
+/// Below this, chances are not told apart.
+const LEAST_P: f64 = 0.002;
+
 /// A metric's value, and where it would lie for other samples like these, 95 times of a hundred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -41,15 +44,15 @@ pub struct QualityRow {
 }
 
 impl QualityRow {
-    /// The change in words: `0.31 points lost (-0.10 to 0.70, p = 0.14)`.
+    /// The change in words: `0.31 points lost (95 %: 0.10 gained to 0.70 lost; p = 0.140)`.
     pub fn change(&self) -> String {
         let Some(float) = self.float else { return String::new() };
         let text = self.metric.loss_text(float.value, self.result.value);
-        let scale = |v: f64| self.metric.scaled(v);
-        match self.lost {
-            Some(lost) => format!("{text} ({:.2} to {:.2}, p = {:.3})", scale(lost.low), scale(lost.high), lost.p),
-            None => text,
-        }
+        let Some(lost) = self.lost else { return text };
+        let end = |v: f64| format!("{} {}", self.metric.step_size(v), if v < 0.0 { "gained" } else { "lost" });
+        // Of a thousand draws none says less.
+        let p = if lost.p < LEAST_P { format!("p < {LEAST_P}") } else { format!("p = {:.3}", lost.p) };
+        format!("{text} (95 %: {} to {}; {p})", end(lost.low), end(lost.high))
     }
 }
 
@@ -76,4 +79,27 @@ pub struct MeasuredRow {
     pub peak_memory: Option<u64>,
     /// Why there is no value, or what is wrong with it.
     pub note: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_say_which_way_they_go() {
+        let mut row = QualityRow {
+            metric: Metric::share("accuracy"),
+            float: Some(Figure { value: 0.91, interval: None }),
+            result: Figure { value: 0.9, interval: None },
+            lost: Some(LostRow { low: -0.001, high: 0.02, p: 0.14 }),
+            runtime: "ONNX Runtime".into(),
+            samples: 100,
+        };
+        assert_eq!(row.change(), "1.00 points lost (95 %: 0.10 gained to 2.00 lost; p = 0.140)");
+        row.metric = Metric::error("MAE");
+        row.lost = Some(LostRow { low: -0.0125, high: -0.001, p: 0.001 });
+        assert_eq!(row.change(), "MAE better by 0.0100 (95 %: 0.0125 gained to 0.0010 gained; p < 0.002)");
+        row.float = None;
+        assert_eq!(row.change(), "");
+    }
 }

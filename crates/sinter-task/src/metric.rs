@@ -141,6 +141,14 @@ impl Metric {
         }
     }
 
+    /// The size of a difference, without its sign and unit: `0.50` points, `0.0012`.
+    pub fn step_size(&self, difference: f64) -> String {
+        match self.unit {
+            Unit::Percent => format!("{:.2}", difference.abs() * 100.0),
+            Unit::Plain => format!("{:.4}", difference.abs()),
+        }
+    }
+
     /// A value as axes of charts show it.
     pub fn scaled(&self, value: f64) -> f64 {
         match self.unit {
