@@ -3,6 +3,7 @@
 
 mod absorb;
 mod bounds;
+mod dequantize;
 mod distance;
 mod error;
 mod inputs;
@@ -20,6 +21,7 @@ use sinter_model::Model;
 use reference::Pair;
 
 pub use absorb::absorb;
+pub use dequantize::dequantize;
 pub use error::CertifyError;
 pub use reference::Reference;
 pub use requantize::Requantization;

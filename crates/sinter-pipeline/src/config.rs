@@ -84,6 +84,10 @@ pub struct ModelConfig {
     /// A trained model in an ONNX file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnx: Option<PathBuf>,
+    /// With `onnx`: whether a model that is quantized already becomes float again before anything else: its integers times their scales. What was lost stays lost;
+    /// the float model is better where it can be had. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dequantize: bool,
     /// With `onnx`: lengths of free dimensions other than the batch, by name, or by place as in `ids.1`. Default: as the data has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dims: BTreeMap<String, i64>,

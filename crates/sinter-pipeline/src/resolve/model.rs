@@ -11,10 +11,15 @@ use crate::files::{ConfigError, Source};
 
 /// Builds or loads the model.
 pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Loaded, ConfigError> {
-    let ModelConfig { zoo, onnx, classes, dims, constants, state } = &config.model;
+    let ModelConfig { zoo, onnx, classes, dims, constants, state, dequantize } = &config.model;
     match (zoo, onnx) {
         (Some(zoo), None) => {
-            let given = [("dims", dims.is_empty()), ("constants", constants.is_empty()), ("state", state.is_empty())];
+            let given = [
+                ("dims", dims.is_empty()),
+                ("constants", constants.is_empty()),
+                ("state", state.is_empty()),
+                ("dequantize", !dequantize),
+            ];
             if let Some((key, _)) = given.into_iter().find(|(_, empty)| !empty) {
                 return Err(source.error(&format!("model.{key}"), format!("`{key}` goes with `onnx`"), None));
             }
@@ -43,7 +48,7 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
                 ..Default::default()
             };
             let path = folder.join(onnx);
-            sinter_onnx::read(&path, &options).map_err(|e| {
+            let loaded = sinter_onnx::read(&path, &options).map_err(|e| {
                 let named = |input: &String| data.shapes().keys().flatten().any(|name| name == input);
                 let message = match &e {
                     sinter_onnx::OnnxError::FreeDim { name, .. } if data.names_inputs() && !named(name) => {
@@ -66,12 +71,40 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
                 let help = matches!(e, sinter_onnx::OnnxError::Read { .. })
                     .then(|| "`onnx` is relative to the pipeline file".to_string());
                 source.error(at, message, help)
-            })
+            });
+            in_float(loaded?, *dequantize, !config.stages.is_empty(), source)
         }
         _ => {
             let help = Some("write `model: { zoo: lenet5 }` or `model: { onnx: PATH }`".into());
             Err(source.error("model", "the model needs exactly one of `zoo` and `onnx`", help))
         }
+    }
+}
+
+/// A model that stages can compress. Errors on one that is quantized already, unless it shall be dequantized or there is no stage.
+fn in_float(loaded: Loaded, dequantize: bool, compressed: bool, source: &Source) -> Result<Loaded, ConfigError> {
+    let Loaded { model, mut notes } = loaded;
+    let quantized = model.graph.nodes.iter().find(|n| n.op.boundary().is_some()).map(|n| format!("{} `{}`", n.kind(), n.name));
+    match (quantized, dequantize) {
+        (Some(node), false) if compressed => {
+            let help = "take the float model; or write `model: { onnx: PATH, dequantize: true }` to go on with its integers times their scales; `sinter inspect` \
+                        and `sinter certify` read it as it is";
+            Err(source.error("model.onnx", format!("the model is already quantized: it holds {node}"), Some(help.into())))
+        }
+        (Some(_), true) => {
+            let model = sinter_certify::dequantize(&model).map_err(|e| source.error("model.dequantize", e.to_string(), None))?;
+            notes.push("the model came quantized: its weights are integers times their scales now, and what rounding had lost stays lost".into());
+            Ok(Loaded { model, notes })
+        }
+        (None, true) => {
+            let help = Some("leave `dequantize` out".into());
+            Err(source.error(
+                "model.dequantize",
+                "the model is not quantized: it has no QuantizeLinear or DequantizeLinear",
+                help,
+            ))
+        }
+        _ => Ok(Loaded { model, notes }),
     }
 }
 
