@@ -40,28 +40,16 @@ fn cosines(seen: &Seen) -> Result<Tensor, TaskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::tests::beside_float;
+    use super::Cosine;
 
     #[test]
     fn right_angles_and_parallels() {
-        let output = [Tensor::from_slice(&[1f32, 0.0, 2.0, 2.0]).reshape([2, 2])];
-        let reference = [Tensor::from_slice(&[0f32, 3.0, 1.0, 1.0]).reshape([2, 2])];
-        let seen = |o, r| Seen {
-            task: Task::default(),
-            input: &output[0],
-            outputs: o,
-            labels: None,
-            references: Some(r),
-            probabilities: false,
-        };
-        let mut tally = Cosine {}.start();
-        tally.add(&seen(&output, &reference)).unwrap();
+        let (ours, theirs) = (&[1f32, 0.0, 2.0, 2.0][..], &[0f32, 3.0, 1.0, 1.0][..]);
+        let tally = beside_float(&Cosine {}, &[ours], &[theirs]);
         assert!((tally.value(&[1, 1]) - 0.5).abs() < 1e-6 && (tally.value(&[0, 1]) - 1.0).abs() < 1e-6);
         // A second output counts too.
-        let copy = |t: &Tensor| t.shallow_clone();
-        let (two, other) = ([copy(&output[0]), copy(&output[0])], [copy(&output[0]), copy(&reference[0])]);
-        let mut tally = Cosine {}.start();
-        tally.add(&seen(&two, &other)).unwrap();
+        let tally = beside_float(&Cosine {}, &[ours, ours], &[ours, theirs]);
         assert!((0.2..0.4).contains(&tally.value(&[1, 0])), "{}", tally.value(&[1, 0]));
     }
 }

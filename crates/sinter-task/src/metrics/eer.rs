@@ -49,21 +49,9 @@ fn equal_error(scores: &mut dyn Iterator<Item = (Scored, f64)>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{twice_is_two, value};
-    use super::*;
-    use sinter_data::MultiLabel;
-    use tch::Tensor;
-
-    const OUTPUT: [f32; 8] = [0.1, 0.4, 0.35, 0.8, 0.4, 0.2, 0.9, 0.4];
-    const MARKS: [f32; 8] = [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0];
-
     /// `brentq(lambda x: 1 - x - interp1d(fpr, tpr)(x), 0, 1)` on `roc_curve(y, s, drop_intermediate=False)`, scikit-learn 1.9.1 and SciPy 1.17.1.
     #[test]
     fn as_scipy_has_it() {
-        let (output, marks) = (Tensor::from_slice(&OUTPUT).reshape([4, 2]), Tensor::from_slice(&MARKS).reshape([4, 2]));
-        let task = Task::MultiLabel(MultiLabel::default());
-        let found = value(&Eer {}, task, &[(output.shallow_clone(), marks.shallow_clone())], None);
-        assert!((found - 0.333_333_333_333_333_3).abs() < 1e-9, "{found}");
-        twice_is_two(&Eer {}, task, &output, &marks);
+        super::super::tests::scored(&super::Eer {}, 0.333_333_333_333_333_3);
     }
 }

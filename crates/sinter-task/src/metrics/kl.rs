@@ -47,23 +47,11 @@ fn divergence(seen: &Seen) -> Result<Tensor, TaskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// `scipy.stats.entropy(softmax(r), softmax(o))` of SciPy 1.17.1.
     #[test]
     fn as_scipy_has_it() {
-        let output = [Tensor::from_slice(&[1f32, 0.0, -1.0, 0.5, 0.25, 2.0]).reshape([2, 3])];
-        let reference = [Tensor::from_slice(&[0.5f32, 0.5, -2.0, 0.5, 0.25, 2.0]).reshape([2, 3])];
-        let seen = |o, r| Seen {
-            task: Task::default(),
-            input: &output[0],
-            outputs: o,
-            labels: None,
-            references: Some(r),
-            probabilities: false,
-        };
-        let mut tally = Kl {}.start();
-        tally.add(&seen(&output, &reference)).unwrap();
+        let (ours, theirs) = (&[1f32, 0.0, -1.0, 0.5, 0.25, 2.0][..], &[0.5f32, 0.5, -2.0, 0.5, 0.25, 2.0][..]);
+        let tally = super::super::tests::beside_float(&super::Kl {}, &[ours], &[theirs]);
         assert!((tally.value(&[1, 0]) - 0.134_811_747_137_7).abs() < 1e-6, "{}", tally.value(&[1, 0]));
         assert!(tally.value(&[0, 1]).abs() < 1e-6);
     }

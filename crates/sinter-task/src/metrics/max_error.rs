@@ -56,23 +56,9 @@ impl Tally for Largest {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use tch::Tensor;
-
     #[test]
     fn the_worst_counts() {
-        let output = [Tensor::from_slice(&[1f32, 0.0, 2.0, 2.0]).reshape([2, 2])];
-        let reference = [Tensor::from_slice(&[0f32, 3.0, 1.0, 1.0]).reshape([2, 2])];
-        let seen = |o, r| Seen {
-            task: Task::default(),
-            input: &output[0],
-            outputs: o,
-            labels: None,
-            references: Some(r),
-            probabilities: false,
-        };
-        let mut tally = MaxError {}.start();
-        tally.add(&seen(&output, &reference)).unwrap();
+        let tally = super::super::tests::beside_float(&super::MaxError {}, &[&[1.0, 0.0, 2.0, 2.0]], &[&[0.0, 3.0, 1.0, 1.0]]);
         assert_eq!((tally.value(&[1, 1]), tally.value(&[0, 1])), (3.0, 1.0));
     }
 }

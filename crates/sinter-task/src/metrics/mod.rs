@@ -234,6 +234,45 @@ pub(crate) mod tests {
         assert!((a - b).abs() < 1e-6, "{a} {b}");
     }
 
+    /// t = [1.5, -0.5, 2, 7, 0.25, 3, 3], p = [1, 0, 2, 8, 0.5, 2.5, 3.5]: what a library says of these, in one batch or two.
+    pub fn regression(measure: &dyn Measure, wanted: f64) {
+        let output = Tensor::from_slice(&[1.0f32, 0.0, 2.0, 8.0, 0.5, 2.5, 3.5]).reshape([7, 1]);
+        let labels = Tensor::from_slice(&[1.5f32, -0.5, 2.0, 7.0, 0.25, 3.0, 3.0]);
+        let task = Task::Regress(sinter_data::Regress::default());
+        let parts = [(0, 4), (4, 3)].map(|(from, n)| (output.narrow(0, from, n), labels.narrow(0, from, n)));
+        let found = value(measure, task, &parts, None);
+        assert!((found - wanted).abs() < 1e-6, "{found}");
+        twice_is_two(measure, task, &output, &labels);
+    }
+
+    /// s = [0.1, 0.4, 0.35, 0.8, 0.4, 0.2, 0.9, 0.4], y = [0, 0, 1, 1, 1, 0, 1, 0]: what a library says of these scores.
+    pub fn scored(measure: &dyn Measure, wanted: f64) {
+        let output = Tensor::from_slice(&[0.1f32, 0.4, 0.35, 0.8, 0.4, 0.2, 0.9, 0.4]).reshape([4, 2]);
+        let marks = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0]).reshape([4, 2]);
+        let task = Task::MultiLabel(sinter_data::MultiLabel::default());
+        let found = value(measure, task, &[(output.shallow_clone(), marks.shallow_clone())], None);
+        assert!((found - wanted).abs() < 1e-9, "{found}");
+        twice_is_two(measure, task, &output, &marks);
+    }
+
+    /// Two samples beside those of the float model, all outputs of `[2, values]`.
+    pub fn beside_float(measure: &dyn Measure, outputs: &[&[f32]], references: &[&[f32]]) -> Box<dyn Tally> {
+        let tensors = |all: &[&[f32]]| all.iter().map(|v| Tensor::from_slice(v).reshape([2, -1])).collect::<Vec<_>>();
+        let (outputs, references) = (tensors(outputs), tensors(references));
+        let mut tally = measure.start();
+        let task = Task::default();
+        let seen = Seen {
+            task,
+            input: &outputs[0],
+            outputs: &outputs,
+            labels: None,
+            references: Some(&references),
+            probabilities: false,
+        };
+        tally.add(&seen).unwrap();
+        tally
+    }
+
     #[test]
     fn every_task_has_a_metric() {
         for task in Task::all() {

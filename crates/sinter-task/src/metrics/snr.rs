@@ -40,24 +40,9 @@ fn decibels(sum: &Sum) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Seen;
-    use super::*;
-    use tch::Tensor;
-
     #[test]
     fn a_tenth_is_twenty_decibels() {
-        let output = [Tensor::from_slice(&[11f32, 0.0, 0.0, 1.0]).reshape([2, 2])];
-        let reference = [Tensor::from_slice(&[10f32, 0.0, 0.0, 1.0]).reshape([2, 2])];
-        let seen = |o, r| Seen {
-            task: Task::default(),
-            input: &output[0],
-            outputs: o,
-            labels: None,
-            references: Some(r),
-            probabilities: false,
-        };
-        let mut tally = Snr {}.start();
-        tally.add(&seen(&output, &reference)).unwrap();
+        let tally = super::super::tests::beside_float(&super::Snr {}, &[&[11.0, 0.0, 0.0, 1.0]], &[&[10.0, 0.0, 0.0, 1.0]]);
         assert!((tally.value(&[1, 0]) - 20.0).abs() < 1e-9);
         assert!((tally.value(&[0, 1]) - 140.0).abs() < 1e-9);
     }
