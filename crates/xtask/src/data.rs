@@ -6,19 +6,28 @@ use crate::repository::root;
 use crate::setup::{debian, wheel};
 use crate::{python, shell};
 
-/// What can be brought, and what for.
-const NAMES: [(&str, &str, fn() -> Result<(), String>); 1] =
-    [("vad", "pipelines/vad-silero.yaml: silero-vad, and speech in noise from Debian's phrases", vad)];
+/// What can be brought.
+struct Bundle {
+    name: &'static str,
+    what: &'static str,
+    bring: fn() -> Result<(), String>,
+}
+
+const BUNDLES: [Bundle; 1] = [Bundle {
+    name: "vad",
+    what: "pipelines/vad-silero.yaml: silero-vad, and speech in noise from Debian's phrases",
+    bring: vad,
+}];
 
 /// Brings what a name stands for.
 pub fn bring(names: &[String]) -> Result<(), String> {
-    let list = || NAMES.map(|(name, what, _)| format!("  {name:<8} {what}")).join("\n");
+    let list = || BUNDLES.iter().map(|b| format!("  {:<8} {}", b.name, b.what)).collect::<Vec<_>>().join("\n");
     if names.is_empty() {
         return Err(format!("cargo xtask data NAME, of:\n{}", list()));
     }
     for name in names {
-        match NAMES.iter().find(|(known, ..)| known == name) {
-            Some((_, _, bring)) => bring()?,
+        match BUNDLES.iter().find(|bundle| bundle.name == name) {
+            Some(bundle) => (bundle.bring)()?,
             None => return Err(format!("there is no data `{name}`; there are:\n{}", list())),
         }
     }
