@@ -95,6 +95,57 @@ fn a_branch_that_the_data_decides_on_is_chosen_from_two() {
     assert!(said.contains("If `y`: its condition `is` depends on the data, and its branches give `y` other shapes"), "{said}");
 }
 
+/// What follows from the shape of something that the data counts is not known, and one choice for a batch is none for each sample.
+#[test]
+fn what_the_data_counts_is_not_known() {
+    let (one, two) = sides();
+    let nodes = |batch: i64| {
+        let counted = vec![
+            node("NonZero", &["x"], "places", vec![]),
+            node("Shape", &["places"], "shape", vec![]),
+            node("Gather", &["shape", "last"], "count", vec![]),
+            node("Greater", &["count", "two"], "is", vec![]),
+            node("Squeeze", &["is"], "truth", vec![]),
+            branches("truth", one.clone(), two.clone()),
+        ];
+        let mut all = whole(counted, vec![longs("last", &[1]), longs("two", &[2])]);
+        if batch == 1 {
+            all.input = vec![typed("x", 1, &["1", "4"])];
+            all.output = vec![typed("y", 1, &["1", "3"])];
+        }
+        file(all)
+    };
+    let loaded = as_in_onnx_runtime("counted", &nodes(-1), &Options::default(), &[]);
+    assert!(loaded.notes[0].contains("both branches"), "{:?}", loaded.notes);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, nodes(1)).unwrap();
+    assert!(!read(&path, &Options::default()).unwrap().model.graph.inputs[0].is_batched());
+}
+
+/// A name that an unrolled step gets is none that a graph within the body uses.
+#[test]
+fn names_of_steps_are_not_those_of_branches() {
+    let inner =
+        |value: f32| body(&[], vec![node("Mul", &["h", "k"], "next_2", vec![])], vec![scalar("k", value)], &[("next_2", 1)]);
+    let steps = body(
+        &[("i", 7), ("goes_on", 9), ("h", 1)],
+        vec![
+            node("Tanh", &["h"], "next", vec![]),
+            node("ReduceSum", &["next", "axes"], "sum", vec![int("keepdims", 0)]),
+            node("Greater", &["sum", "zero"], "is", vec![]),
+            node("If", &["is"], "other", vec![graph("then_branch", inner(2.0)), graph("else_branch", inner(-1.0))]),
+            node("Add", &["next", "other"], "all", vec![]),
+            node("Identity", &["goes_on"], "still", vec![]),
+        ],
+        vec![],
+        &[("still", 9), ("all", 1)],
+    );
+    let nodes = vec![node("Loop", &["count", "", "x"], "y", vec![graph("body", steps)])];
+    let stored = vec![TensorProto { dims: vec![], ..longs("count", &[3]) }, longs("axes", &[0, 1]), scalar("zero", 0.0)];
+    as_in_onnx_runtime("captured", &file(whole(nodes, stored)), &Options::default(), &[]);
+}
+
 fn refusal(bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");

@@ -249,6 +249,7 @@ fn what_does_not_fit_is_told_before_anything_runs() {
         (&halves, "", "", "`task: classify` takes one for each; others (segment, regress, multi-label) take more"),
         (&halves, "task: segment\n", "", "no whole number of a class"),
         (&classes, "task: transcribe\n", "", "wants an output of [samples, steps, classes]"),
+        (&halves.f_round().unwrap(), "task: transcribe\n", "", "wants an output of [samples, steps, classes]"),
         (&classes, "task: clasify\n", "", "did you mean `classify`?"),
         (&classes, "", "metric: iou\n", "these can: accuracy, cosine, f1"),
         (&classes, "", "metrics: [accuracy, cer]\n", "`cer` can't be measured here"),

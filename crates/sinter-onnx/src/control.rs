@@ -1,12 +1,13 @@
 //! `If`, `Loop` and `Scan`, resolved while a model is read: a branch whose condition follows from stored numbers and shapes takes its place, a loop whose
 //! steps can be counted is unrolled. A condition that depends on the data has both branches computed, and one chosen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sinter_exec::{Runner, blank_inputs};
 use sinter_model::{Attributes, Inputs, Mode, Node, Role, Weight, to_i64s};
 use tch::Tensor;
 
+use crate::follows::Follows;
 use crate::proto::{GraphProto, NodeProto};
 use crate::reader::Reader;
 
@@ -59,6 +60,7 @@ impl Reader<'_> {
             }
             self.add_simple("Where", &[&chooses, yes, no], output, &[])?;
         }
+        self.chooses = true;
         self.notes
             .push(format!("both branches of `{name}` (If) are computed, and one is chosen: its condition depends on the data"));
         Ok(())
@@ -71,9 +73,10 @@ impl Reader<'_> {
             "" => None,
             name => Some(whole(&self.known(name)?.ok_or_else(|| data_decides(name))?)?),
         };
-        if trips.is_some_and(|trips| trips > MOST_STEPS) {
+        if slot(1).is_empty() && trips.is_some_and(|trips| trips > MOST_STEPS) {
             return Err(format!("it has more than {MOST_STEPS} steps"));
         }
+        let (body, stored) = &self.stored_once(body)?;
         let mut goes_on = slot(1).to_string();
         let mut carried: Vec<String> = node.input.iter().skip(2).cloned().collect();
         let scanned = (body.output.len()).checked_sub(1 + carried.len()).ok_or("its body gives too few values")?;
@@ -96,7 +99,7 @@ impl Reader<'_> {
             };
             let given: Vec<String> = [number, holds].into_iter().chain(carried.iter().cloned()).collect();
             let results: Vec<String> = body.output.iter().map(|o| o.name.clone()).map(|o| self.fresh(&o)).collect();
-            self.splice(body, &given, &results, "")?;
+            self.splice_with(body, &given, &results, "", stored.clone())?;
             goes_on.clone_from(&results[0]);
             let (next, parts) = results[1..].split_at(carried.len());
             carried = next.to_vec();
@@ -128,6 +131,7 @@ impl Reader<'_> {
         if length > MOST_STEPS {
             return Err(format!("it has more than {MOST_STEPS} steps"));
         }
+        let (body, stored) = &self.stored_once(body)?;
         let results = body.output.len().checked_sub(states).ok_or("its body gives too few values")?;
         let mut gathered: Vec<Vec<String>> = vec![Vec::new(); results];
         for step in 0..length {
@@ -140,7 +144,7 @@ impl Reader<'_> {
                 given.push(element);
             }
             let names: Vec<String> = body.output.iter().map(|o| o.name.clone()).map(|o| self.fresh(&o)).collect();
-            self.splice(body, &given, &names, "")?;
+            self.splice_with(body, &given, &names, "", stored.clone())?;
             let (next, parts) = names.split_at(states);
             carried = next.to_vec();
             gathered.iter_mut().zip(parts).for_each(|(all, part)| all.push(part.clone()));
@@ -180,6 +184,8 @@ impl Reader<'_> {
         let attributes = ints.iter().fold(Attributes::new(), |all, (key, value)| all.int(key, *value));
         let inputs = inputs.iter().map(|i| i.to_string()).collect();
         let node = Node::new(output, kind, attributes, inputs, vec![output.to_string()]).map_err(|e| e.to_string())?;
+        self.count(1)?;
+        self.compute_fixed(&node);
         self.model.graph.nodes.push(node);
         Ok(())
     }
@@ -195,14 +201,7 @@ impl Reader<'_> {
         if let Some(value) = self.fixed(name) {
             return Ok(Some(value));
         }
-        let mut derived: BTreeSet<&str> = BTreeSet::new();
-        for node in self.model.graph.nodes.iter().filter(|n| !n.op.is_random()) {
-            let given = |input: &String| derived.contains(input.as_str()) || self.fixed(input).is_some();
-            if node.op.reads_shape() || node.present_inputs().all(given) {
-                derived.extend(node.outputs.iter().map(String::as_str));
-            }
-        }
-        if !derived.contains(name) {
+        if !self.follows().derived.contains(name) {
             return Ok(None);
         }
         let seen: Vec<Tensor> = self.observe(&[name])?.into_iter().filter_map(|mut of| of.remove(name)).collect();
@@ -213,6 +212,10 @@ impl Reader<'_> {
                 "`{name}` differs with the batch: export the model with a batch of one, which Sinter frees where it can"
             )),
         }
+    }
+
+    fn follows(&self) -> Follows {
+        Follows::of(&self.model, &|name| self.fixed(name).is_some())
     }
 
     /// A stored number, or what is computed from stored numbers alone.
@@ -239,6 +242,7 @@ impl Reader<'_> {
     fn length(&mut self, name: &str, axis: i64) -> Result<i64, String> {
         let values = match self.fixed(name) {
             Some(value) => vec![value],
+            None if self.follows().shaped_by_data.contains(name) => vec![],
             None => self.observe(&[name])?.into_iter().filter_map(|mut of| of.remove(name)).collect(),
         };
         let of = |value: &Tensor| {
@@ -275,7 +279,7 @@ impl Reader<'_> {
         };
         let mut all = vec![tch::no_grad(|| run(1))];
         if free {
-            all.extend([2, 3].map(|batch| tch::no_grad(|| run(batch))));
+            all.extend([2, 3, 17].map(|batch| tch::no_grad(|| run(batch))));
         }
         self.model.graph.outputs = outputs;
         let failed = all.iter().find_map(|one| one.as_ref().err().cloned());

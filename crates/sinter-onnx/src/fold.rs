@@ -7,6 +7,7 @@ use sinter_model::{Dim, Inputs, IntegerKernel, IoShapes, Mode, Model, Node, Role
 use tch::Tensor;
 
 use crate::error::OnnxError;
+use crate::follows::Follows;
 
 /// Folds nodes that read only constants, then arithmetic on shapes: what comes out the same for two batch sizes is stored, and a
 /// Reshape whose target depends on the batch alone gets -1 there.
@@ -208,15 +209,7 @@ fn fold_constants(model: &mut Model, tied: &BTreeMap<String, String>) -> Result<
 }
 
 fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
-    let mut derived: BTreeSet<String> = BTreeSet::new();
-    for node in &model.graph.nodes {
-        let from_shape = node.op.reads_shape()
-            || (node.present_inputs().any(|n| derived.contains(n))
-                && node.present_inputs().all(|n| derived.contains(n) || model.weights.contains_key(n)));
-        if from_shape {
-            derived.extend(node.outputs.iter().cloned());
-        }
-    }
+    let Follows { derived, .. } = Follows::of(model, &|name| model.weights.contains_key(name));
     if derived.is_empty() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::batch::free_the_batch;
 use crate::early_softmax;
 use crate::error::{OnnxError, Unsupported};
 use crate::fold;
-use crate::inline::defined;
+use crate::inline::{all_defined, all_in_function, defined};
 use crate::proto::{AttributeProto, DOC_STRING, GraphProto, ModelProto, NodeProto, TensorProto, attribute_type};
 use crate::reader::Reader;
 use crate::taken::Taken;
@@ -59,7 +59,7 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
         return Err(OnnxError::File { bytes: Bytes(len), limit });
     }
     let bytes = std::fs::read(path).map_err(read)?;
-    let Loaded { mut model, mut notes } = import_unguarded(&bytes, path.parent(), options)?;
+    let (Loaded { mut model, mut notes }, chooses) = import_unguarded(&bytes, path.parent(), options)?;
     model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     if widen(&mut model).map_err(|e| OnnxError::Decode(e.to_string()))? {
         notes.push(
@@ -70,7 +70,10 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     // Once as it is: from here on every node has the inputs that it needs.
     let shapes = sinter_exec::shapes(&model)?;
     early_softmax::join(&mut model, &shapes);
-    free_the_batch(&mut model);
+    // One choice for a whole batch is none for each sample.
+    if !chooses {
+        free_the_batch(&mut model);
+    }
     fold::fold(&mut model)?;
     if !options.apart {
         fold::join_biases(&mut model)?;
@@ -91,10 +94,10 @@ fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
 /// Turns bytes into a model as the file states it: nothing is run or folded.
 pub fn import(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Model, OnnxError> {
     let imported = guarded(|| import_unguarded(bytes, folder, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)));
-    imported.map(|loaded| loaded.model)
+    imported.map(|(loaded, _)| loaded.model)
 }
 
-fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Loaded, OnnxError> {
+fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<(Loaded, bool), OnnxError> {
     let proto = ModelProto::decode(bytes).map_err(|e| OnnxError::Decode(e.to_string()))?;
     let default_domain = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = proto.opset_import.iter().find(|o| default_domain(&o.domain)).map(|o| o.version);
@@ -117,7 +120,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
     reader.nodes(&graph)?;
     once(&reader.model)?;
     reader.roles();
-    let Reader { mut model, notes, .. } = reader;
+    let Reader { mut model, notes, chooses, .. } = reader;
     let known: BTreeSet<String> = model.weights.keys().cloned().collect();
     model.graph.sort(&known).map_err(OnnxError::Order)?;
     model.name = graph.name;
@@ -125,7 +128,7 @@ fn import_unguarded(bytes: &[u8], folder: Option<&Path>, options: &Options) -> R
     if !proto.doc_string.is_empty() {
         model.graph.metadata.insert(DOC_STRING.into(), proto.doc_string);
     }
-    Ok(Loaded { model, notes })
+    Ok((Loaded { model, notes }, chooses))
 }
 
 /// Every value comes from one place: an input, a stored tensor or a node.
@@ -163,6 +166,10 @@ impl Reader<'_> {
 
     fn nodes(&mut self, graph: &GraphProto) -> Result<(), OnnxError> {
         self.values = Taken::of(defined(graph));
+        let mut nested = Vec::new();
+        all_defined(graph, &mut nested);
+        self.functions.iter().for_each(|function| all_in_function(function, &mut nested));
+        self.nested = nested.into_iter().map(String::from).collect();
         // Reasons of the nodes are told one by one; this says no more.
         let _ = self.add_all(&graph.node);
         let unsupported = std::mem::take(&mut self.unsupported);

@@ -13,7 +13,7 @@ const DEEPEST: usize = 64;
 const MOST_NODES: usize = 200_000;
 
 /// Names within a body, and what they are called where it is used.
-type Names = BTreeMap<String, String>;
+pub(crate) type Names = BTreeMap<String, String>;
 
 fn renamed(names: &Names, name: &str) -> String {
     names.get(name).cloned().unwrap_or_else(|| name.to_string())
@@ -36,16 +36,63 @@ pub(crate) fn defined(graph: &GraphProto) -> impl Iterator<Item = &str> {
     values.chain(graph.node.iter().flat_map(|n| &n.output)).map(String::as_str)
 }
 
+/// The values of a graph and of all graphs within it.
+pub(crate) fn all_defined<'a>(graph: &'a GraphProto, into: &mut Vec<&'a str>) {
+    into.extend(defined(graph));
+    let inner = graph.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.g.as_ref());
+    inner.for_each(|inner| all_defined(inner, into));
+}
+
+/// The values of a function and of all graphs within it.
+pub(crate) fn all_in_function<'a>(function: &'a FunctionProto, into: &mut Vec<&'a str>) {
+    into.extend(function.node.iter().flat_map(|n| &n.output).map(String::as_str));
+    let inner = function.node.iter().flat_map(|n| &n.attribute).filter_map(|a| a.g.as_ref());
+    inner.for_each(|inner| all_defined(inner, into));
+}
+
 impl Reader<'_> {
     /// A name that no value has, derived from one.
     pub(crate) fn fresh(&mut self, hint: &str) -> String {
-        let Self { model, values, .. } = self;
-        values.free(hint, |name| model.weights.contains_key(name))
+        let Self { model, values, nested, .. } = self;
+        // A body may be called by its own names once, and never by those of another.
+        values.free(hint, |name| model.weights.contains_key(name) || (name != hint && nested.contains(name)))
     }
 
     /// Adds the nodes of a body that reads `given` and whose results are called `wanted`; empty names are results that nobody wants. What it defines is
     /// named as there, behind `prefix`.
     pub(crate) fn splice(&mut self, body: &GraphProto, given: &[String], wanted: &[String], prefix: &str) -> Result<(), String> {
+        self.splice_with(body, given, wanted, prefix, Names::new())
+    }
+
+    /// Counts nodes that were added. Errors where there are too many.
+    pub(crate) fn count(&mut self, more: usize) -> Result<(), String> {
+        self.inlined += more;
+        match self.inlined > MOST_NODES {
+            true => Err(format!("with its loops unrolled the model would have more than {MOST_NODES} nodes")),
+            false => Ok(()),
+        }
+    }
+
+    /// The tensors of a body stored once for all its steps: the body without them, and their names.
+    pub(crate) fn stored_once(&mut self, body: &GraphProto) -> Result<(GraphProto, Names), String> {
+        let mut names = Names::new();
+        for tensor in &body.initializer {
+            let name = self.fresh(&tensor.name);
+            self.store(&name, tensor).map_err(|e| e.to_string())?;
+            names.insert(tensor.name.clone(), name);
+        }
+        Ok((GraphProto { initializer: vec![], ..body.clone() }, names))
+    }
+
+    /// The same, with names that are known already.
+    pub(crate) fn splice_with(
+        &mut self,
+        body: &GraphProto,
+        given: &[String],
+        wanted: &[String],
+        prefix: &str,
+        known: Names,
+    ) -> Result<(), String> {
         if given.len() != body.input.len() || wanted.len() > body.output.len() {
             let (takes, gives) = (body.input.len(), body.output.len());
             return Err(format!(
@@ -54,11 +101,9 @@ impl Reader<'_> {
                 wanted.len()
             ));
         }
-        self.inlined += body.node.len();
-        if self.inlined > MOST_NODES {
-            return Err(format!("with its loops unrolled the model would have more than {MOST_NODES} nodes"));
-        }
-        let mut names: Names = body.input.iter().map(|i| i.name.clone()).zip(given.iter().cloned()).collect();
+        self.count(body.node.len())?;
+        let mut names = known;
+        names.extend(body.input.iter().map(|i| i.name.clone()).zip(given.iter().cloned()));
         for tensor in &body.initializer {
             let name = self.fresh(&format!("{prefix}{}", tensor.name));
             self.store(&name, tensor).map_err(|e| e.to_string())?;

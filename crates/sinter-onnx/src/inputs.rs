@@ -21,6 +21,11 @@ impl Reader<'_> {
         for input in &inputs {
             let mut info = value_info(input)?;
             if let Some(numbers) = options.constants.get(&input.name) {
+                for (axis, dim) in info.shape.iter_mut().enumerate() {
+                    let Dim::Free(name) = dim else { continue };
+                    let named = options.dims.get(name).or_else(|| options.dims.get(&format!("{}.{axis}", input.name)));
+                    *dim = named.map_or(Dim::Fixed(1), |n| Dim::Fixed(*n));
+                }
                 self.constant_input(&info, numbers)?;
                 continue;
             }

@@ -9,6 +9,7 @@ mod early_softmax;
 mod error;
 mod export;
 mod fold;
+mod follows;
 mod import;
 mod inline;
 mod inputs;

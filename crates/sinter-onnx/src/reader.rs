@@ -1,6 +1,6 @@
 //! A model as it is put together from a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use sinter_model::Model;
@@ -22,6 +22,10 @@ pub(crate) struct Reader<'a> {
     pub functions: Vec<FunctionProto>,
     /// Names of values that the file's own graph has, or that were made for bodies.
     pub values: Taken,
+    /// Names of values within bodies and functions.
+    pub nested: HashSet<String>,
+    /// Whether one of two branches is chosen as the model runs.
+    pub chooses: bool,
     /// Names of nodes.
     pub named: Taken,
     /// What was computed of stored numbers alone, where these are few.

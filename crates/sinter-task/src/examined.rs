@@ -10,7 +10,7 @@ use crate::metrics::{Measure, Tally};
 /// How often samples are drawn again (Efron, 1979), and how many draws all together are the most.
 const DRAWS: usize = 1000;
 const MOST: usize = 20_000_000;
-const FEWEST: usize = 100;
+const FEWEST: usize = 40;
 
 /// A metric's value on some samples, and what each of them contributed.
 pub struct Examined {
@@ -74,6 +74,9 @@ impl Examined {
         }
         let metric = &self.measurement.metric;
         let lost = self.drawn(|times| metric.gain(self.tally.value(times), before.tally.value(times)));
+        if lost.iter().any(|v| !v.is_finite()) {
+            return None;
+        }
         let share = |side: fn(f64) -> bool| lost.iter().filter(|v| side(**v)).count() as f64 / lost.len() as f64;
         let p = (2.0 * share(|v| v <= 0.0).min(share(|v| v >= 0.0))).min(1.0);
         // Nobody who drew a thousand times knows of a chance of none.
@@ -84,7 +87,7 @@ impl Examined {
     /// A value for each draw, from the smallest on.
     fn drawn(&self, value: impl Fn(&[u32]) -> f64 + Sync) -> Vec<f64> {
         let samples = self.measurement.samples;
-        let draws = (MOST / samples.max(1)).clamp(FEWEST, DRAWS);
+        let draws = (MOST / samples.max(self.tally.entries()).max(1)).clamp(FEWEST, DRAWS);
         let one = |draw: usize| {
             let mut random = fastrand::Rng::with_seed(draw as u64 + 1);
             let mut times = vec![0u32; samples];

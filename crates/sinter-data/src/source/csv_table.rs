@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sinter_model::elements;
 
+use super::numpy::MOST_CLASSES;
 use super::{Column, Found, Held, Samples, Values, WithTargets};
 use crate::config::CsvConfig;
 use crate::error::DataError;
@@ -46,6 +47,17 @@ fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
         return Err(DataError::format(&config.path, reason));
     }
     let names: Vec<String> = config.label.iter().chain(&config.labels).cloned().collect();
+    let fail = |reason: String| DataError::format(&config.path, reason);
+    if config.label.is_some() && !config.labels.is_empty() {
+        return Err(fail("`label` and `labels` are both given: write one of them".into()));
+    }
+    let twice =
+        |all: &[String]| all.iter().enumerate().find(|(at, name)| all[..*at].contains(name)).map(|(_, name)| name.clone());
+    if let Some(name) = twice(&names).or(twice(&header(&config.path, config)?)) {
+        return Err(fail(format!("column `{name}` is named twice")));
+    }
+    let asks = task.kind();
+    let most = std::cell::Cell::new(-1i64);
     let load = |path: &Path| -> Result<Arc<dyn Samples>, DataError> {
         let wide = CsvConfig { label: None, labels: vec![], shape: None, ..config.clone() };
         let table = load(path, &wide, &mut Vec::new())?;
@@ -72,12 +84,14 @@ fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
             return Ok(samples);
         }
         let whole = task.kind().labels() == Labels::Whole;
-        if let Some(at) = beside.iter().position(|v: &f32| whole && v.fract() != 0.0) {
-            return Err(DataError::format(
-                path,
-                format!("a label of sample {} is {}, no whole number", at / labels.len(), beside[at]),
-            ));
+        let ignored = |v: f64| asks.ignore().is_some_and(|i| v == i as f64);
+        let is_class = |v: f64| v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) || ignored(v);
+        if let Some(at) = beside.iter().position(|v: &f32| whole && !is_class(f64::from(*v))) {
+            let reason = format!("a label of sample {} is {}, no whole number of a class", at / labels.len(), beside[at]);
+            return Err(DataError::format(path, reason));
         }
+        let classes = beside.iter().filter(|v| whole && !ignored(f64::from(**v))).map(|v| *v as i64);
+        most.set(most.get().max(classes.max().unwrap_or(-1)));
         let values = match whole {
             true => Values::Whole(beside.iter().map(|v| *v as i64).collect()),
             false => Values::Real(beside),
@@ -87,7 +101,13 @@ fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
         Ok(Arc::new(WithTargets { samples, targets: Column { input: String::new(), shape, values } }))
     };
     let test = config.test.as_deref().map(load).transpose()?;
-    Ok(Found { train: load(&config.path)?, test, classes: config.labels.clone() })
+    let train = load(&config.path)?;
+    // Columns of marks are classes by their names, classes of positions by their numbers.
+    let classes = match asks.labels() {
+        Labels::Whole => (0..=most.get()).map(|class| class.to_string()).collect(),
+        _ => config.labels.clone(),
+    };
+    Ok(Found { train, test, classes })
 }
 
 /// The names of the columns.

@@ -32,7 +32,7 @@ pub(super) fn find(config: &NumpyConfig, task: Task) -> Result<Found, DataError>
 }
 
 /// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
-const MOST_CLASSES: f64 = 1e6;
+pub(super) const MOST_CLASSES: f64 = 1e6;
 
 /// The arrays of one archive, one for each input of a model.
 fn load_columns(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataError> {
@@ -87,10 +87,17 @@ impl Loaded {
         };
         let shape = dims[1..].to_vec();
         let asks = task.kind();
-        let wrong = |v: &f64| !v.is_finite() || (asks.labels() == Labels::Whole && (v.fract() != 0.0 || v.abs() > MOST_CLASSES));
+        // What is below zero is a class of none, unless it says that it counts for nothing.
+        let is_class =
+            |v: f64| v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) || asks.ignore().is_some_and(|i| v == i as f64);
+        let wrong = |v: &f64| !v.is_finite() || (asks.labels() == Labels::Whole && !is_class(*v));
         if let Some(at) = marks.iter().position(wrong) {
             let each = shape.iter().product::<i64>().max(1) as usize;
-            let what = if asks.labels() == Labels::Whole { "no whole number of a class" } else { "not finite" };
+            let what = if asks.labels() == Labels::Whole {
+                "no whole number of a class (nor the `ignore` of the task)"
+            } else {
+                "not finite"
+            };
             return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, marks[at])));
         }
         let most = marks.iter().map(|&v| v as i64).filter(|v| Some(*v) != asks.ignore()).max();

@@ -165,10 +165,19 @@ pub(super) fn check_output(model: &Model, data: &Dataset, source: &Source) -> Re
     let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
     let name = model.graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
     let mut output = shapes.get(&name).cloned().unwrap_or_default();
-    if !model.graph.state.is_empty() {
+    let graph = &model.graph;
+    let first = graph.inputs.iter().find(|i| !graph.state.contains_key(&i.name));
+    let samples = data.shapes();
+    let sample =
+        first.and_then(|i| samples.get(&Some(i.name.clone())).or_else(|| samples.get(&None))).cloned().unwrap_or_default();
+    let steps = usize::from(!graph.state.is_empty());
+    if first.is_some_and(|i| sample.len() == i.shape.len() + steps) {
+        // A model without an axis of samples: it gets one.
+        output.insert(0, 1);
+    }
+    if steps == 1 {
         // One for each step of a sample.
-        let steps = data.shape().first().copied().unwrap_or(1);
-        output.insert(1.min(output.len()), steps);
+        output.insert(1.min(output.len()), sample.first().copied().unwrap_or(1));
     }
     match sinter_task::tasks::of(data.task).misfit(&output, data) {
         Some(wanted) => {

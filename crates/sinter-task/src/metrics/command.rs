@@ -135,6 +135,10 @@ impl Gathered {
             }
         };
         let array = &mut self.arrays[at].1;
+        if array.shape.get(1..) != value.size().get(1..) {
+            let (first, now) = (array.shape.clone(), value.size());
+            return Err(TaskError::Runtime(format!("an output has other shapes from batch to batch: {first:?}, then {now:?}")));
+        }
         match &mut array.elements {
             Elements::Real(all) => all.extend(to_f32s(value)?),
             Elements::Whole(all) => all.extend(to_i64s(value)?),
@@ -193,10 +197,12 @@ impl Gathered {
 
 impl Tally for Gathered {
     fn add(&mut self, seen: &Seen) -> Result<(), TaskError> {
-        for (at, output) in seen.outputs.iter().enumerate() {
+        // A last state has its samples elsewhere.
+        let of_samples = |t: &Tensor| t.size().first() == Some(&seen.count());
+        for (at, output) in seen.outputs.iter().enumerate().filter(|(_, t)| of_samples(t)) {
             self.put(format!("output_{at}"), output)?;
         }
-        for (at, reference) in seen.references.unwrap_or(seen.outputs).iter().enumerate() {
+        for (at, reference) in seen.references.unwrap_or(seen.outputs).iter().enumerate().filter(|(_, t)| of_samples(t)) {
             self.put(format!("reference_{at}"), reference)?;
         }
         if let Some(labels) = seen.labels {

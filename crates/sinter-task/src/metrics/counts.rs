@@ -31,6 +31,9 @@ pub(super) struct Counts {
     value: Value,
     /// From where on an output says that a label holds.
     threshold: f64,
+    /// Of labels that each hold or do not, whether only those that hold are counted.
+    positives: bool,
+    marks: bool,
     /// `table[label][predicted]`.
     table: Vec<Vec<u32>>,
     /// Of each sample one after the other: a class, and its hits, labels and predictions.
@@ -43,15 +46,22 @@ pub(super) struct Counts {
 
 impl Counts {
     /// With nothing seen.
-    pub fn start(who: &'static str, threshold: f64, value: Value) -> Box<dyn Tally> {
+    pub fn start(who: &'static str, threshold: f64, value: Value) -> Box<Self> {
         let (table, entries, ends) = (vec![], vec![], vec![]);
-        Box::new(Self { who, value, threshold, table, entries, ends, among_five: None })
+        Box::new(Self { who, value, threshold, positives: false, marks: false, table, entries, ends, among_five: None })
+    }
+
+    /// With labels that each hold or do not, only those that hold are a class.
+    pub fn of_positives(mut self: Box<Self>) -> Box<dyn Tally> {
+        self.positives = true;
+        self
     }
 
     /// The number of classes, and what was predicted and labelled at each position of a batch.
     fn predictions(&mut self, seen: &Seen) -> Result<(usize, Vec<i64>, Vec<i64>), TaskError> {
         let (output, labels) = (seen.output(), seen.labels(self.who)?);
         if matches!(seen.task, Task::MultiLabel(_)) {
+            self.marks = true;
             let predicted = to_i64s(&output.f_reshape([-1])?.f_gt(self.threshold)?.f_to_kind(Kind::Int64)?)?;
             let marks = to_f32s(&labels.f_reshape([-1])?.f_to_kind(Kind::Float)?)?;
             return Ok((2, predicted, marks.into_iter().map(|m| i64::from(m > 0.5)).collect()));
@@ -105,7 +115,7 @@ impl Counts {
 impl Tally for Counts {
     fn add(&mut self, seen: &Seen) -> Result<(), TaskError> {
         let (classes, predicted, labels) = self.predictions(seen)?;
-        if self.table.is_empty() {
+        if self.table.is_empty() && classes <= MOST_CLASSES {
             self.table = vec![vec![0; classes]; classes];
         }
         let each = predicted.len() / (seen.count().max(1) as usize);
@@ -129,14 +139,18 @@ impl Tally for Counts {
     }
 
     fn value(&self, times: &[u32]) -> f64 {
-        (self.value)(&self.totals(times))
+        let totals = self.totals(times);
+        (self.value)(if self.positives && self.marks { totals.get(1..).unwrap_or_default() } else { &totals })
+    }
+
+    fn entries(&self) -> usize {
+        self.entries.len()
     }
 
     fn beside(&self) -> Beside {
-        let small = !self.table.is_empty() && self.table.len() <= MOST_CLASSES;
         Beside {
             top5: self.among_five.map(|hits| hits as f64 / self.ends.len().max(1) as f64),
-            confusion: small.then(|| self.table.clone()),
+            confusion: (!self.table.is_empty()).then(|| self.table.clone()),
             ..Beside::default()
         }
     }

@@ -9,7 +9,7 @@ use super::{Measure, Tally};
 use crate::metric::Metric;
 
 /// The harmonic mean of precision and recall (van Rijsbergen, 1979): the mean over classes (the macro average of Sokolova and Lapalme, 2009), or that of
-/// labels that each hold or do not. For classes of unequal frequency, where accuracy tells of the frequent ones alone. Costs what accuracy does.
+/// the labels that hold, where each does or does not. For classes of unequal frequency, where accuracy tells of the frequent ones alone. Costs what accuracy does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct F1 {
@@ -55,7 +55,7 @@ impl Measure for F1 {
             Average::Micro => micro_f1,
             Average::Positive => positive_f1,
         };
-        Counts::start("F1", self.threshold, value)
+        Counts::start("F1", self.threshold, value).of_positives()
     }
 }
 
@@ -79,7 +79,7 @@ fn micro_f1(counts: &[Count]) -> f64 {
 }
 
 fn positive_f1(counts: &[Count]) -> f64 {
-    counts.get(1).and_then(of_class).unwrap_or(0.0)
+    counts.get(1).or(counts.first()).and_then(of_class).unwrap_or(0.0)
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ impl Measure for Kl {
         Metric::error("KL")
     }
 
-    fn fits(&self, _task: Task, _labelled: bool) -> bool {
-        true
+    fn fits(&self, task: Task, _labelled: bool) -> bool {
+        matches!(task, Task::Classify(_) | Task::Segment(_) | Task::Transcribe(_))
     }
 
     fn wants_reference(&self) -> bool {

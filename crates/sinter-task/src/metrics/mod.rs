@@ -79,6 +79,11 @@ pub trait Tally: Send + Sync {
     /// The value where each sample counts as often as `times` says.
     fn value(&self, times: &[u32]) -> f64;
 
+    /// How many numbers a value is computed from, where they are more than the samples.
+    fn entries(&self) -> usize {
+        0
+    }
+
     /// Whether a value over some of the samples can be told.
     fn can_resample(&self) -> bool {
         true

@@ -66,6 +66,10 @@ impl Tally for Scores {
         Ok(())
     }
 
+    fn entries(&self) -> usize {
+        self.all.len()
+    }
+
     fn value(&self, times: &[u32]) -> f64 {
         let often = |s: &Scored| f64::from(times.get(s.sample as usize).copied().unwrap_or(0));
         (self.value)(&mut self.all.iter().map(|s| (*s, often(s))).filter(|(_, times)| *times > 0.0))

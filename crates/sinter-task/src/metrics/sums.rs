@@ -101,6 +101,11 @@ impl Tally for Pairs {
         Ok(())
     }
 
+    /// Ranks are sorted anew for each value.
+    fn entries(&self) -> usize {
+        8 * self.all.len()
+    }
+
     fn value(&self, times: &[u32]) -> f64 {
         (self.value)(&self.all, times)
     }

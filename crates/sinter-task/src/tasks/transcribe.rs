@@ -22,6 +22,10 @@ impl Work for Transcribe {
         if output.len() != 3 {
             return Some("wants an output of [samples, steps, classes]".into());
         }
+        let shape = data.test.label_shape();
+        if let Some(shape) = shape.filter(|s| s.len() != 1) {
+            return Some(format!("has labels of shape {shape:?} for a sample: a row of characters, padded with -1, is wanted"));
+        }
         let wanted = (data.classes.len() as i64).max(self.blank + 1);
         (output[2] < wanted).then(|| format!("has {wanted} classes, the blank among them"))
     }
