@@ -209,7 +209,14 @@ fn fold_constants(model: &mut Model, tied: &BTreeMap<String, String>) -> Result<
 }
 
 fn fold_shapes(model: &mut Model) -> Result<(), OnnxError> {
-    let Follows { derived, .. } = Follows::of(model, &|name| model.weights.contains_key(name));
+    let follows = Follows::of(model, &|name| model.weights.contains_key(name));
+    let mut derived: BTreeSet<String> = BTreeSet::new();
+    for node in &model.graph.nodes {
+        let of_shapes = node.op.reads_shape() || node.present_inputs().any(|n| derived.contains(n));
+        if of_shapes && node.outputs.iter().all(|o| o.is_empty() || follows.derived.contains(o)) {
+            derived.extend(node.outputs.iter().cloned());
+        }
+    }
     if derived.is_empty() {
         return Ok(());
     }
