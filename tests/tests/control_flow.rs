@@ -6,7 +6,7 @@ use std::path::Path;
 use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
-use sinter_fixtures::control::{backwards, body, branches, calls, scalar, sides, three_times, whole};
+use sinter_fixtures::control::{backwards, body, branches, by_data, by_shape, calls, scalar, sides, three_times, whole};
 use sinter_fixtures::protos::{file, floats, graph, int, longs, node, numbers, typed};
 use sinter_model::Mode;
 use sinter_onnx::proto::{NodeProto, TensorProto};
@@ -47,19 +47,7 @@ fn as_in_onnx_runtime(what: &str, bytes: &[u8], options: &Options, given: &[(&st
 #[test]
 fn a_branch_that_is_known_takes_its_place() {
     let (one, two) = sides();
-    // By the rank and a length of what comes in, as exporters of PyTorch write it.
-    let nodes = vec![
-        node("Shape", &["x"], "shape", vec![]),
-        node("Gather", &["shape", "last"], "wide", vec![]),
-        node("Equal", &["wide", "four"], "is", vec![]),
-        branches("is", one.clone(), two.clone()),
-    ];
-    let loaded = as_in_onnx_runtime(
-        "shape",
-        &file(whole(nodes, vec![longs("last", &[1]), longs("four", &[4])])),
-        &Options::default(),
-        &[],
-    );
+    let loaded = as_in_onnx_runtime("shape", &file(by_shape()), &Options::default(), &[]);
     assert_eq!(loaded.model.graph.nodes.iter().map(|n| n.kind()).collect::<Vec<_>>(), ["MatMul"]);
     assert!(loaded.notes.is_empty());
     // By an input that is always the same: the sample rate of a voice detector.
@@ -78,20 +66,12 @@ fn a_branch_that_is_known_takes_its_place() {
 #[test]
 fn a_branch_that_the_data_decides_on_is_chosen_from_two() {
     let (one, two) = sides();
-    let nodes = vec![
-        node("ReduceSum", &["x", "axes"], "sum", vec![int("keepdims", 0)]),
-        node("Greater", &["sum", "zero"], "is", vec![]),
-        branches("is", one.clone(), two),
-    ];
-    let stored = || vec![longs("axes", &[0, 1]), scalar("zero", 0.0)];
-    let loaded = as_in_onnx_runtime("data", &file(whole(nodes.clone(), stored())), &Options::default(), &[]);
+    let loaded = as_in_onnx_runtime("data", &file(by_data(one.clone(), two)), &Options::default(), &[]);
     assert!(loaded.notes[0].contains("both branches of `y` (If)"), "{:?}", loaded.notes);
     // Where results have two shapes nothing can choose.
     let narrow =
         body(&[], vec![node("MatMul", &["x", "v"], "u", vec![])], vec![floats("v", &[4, 2], &numbers(8, 1.0))], &[("u", 1)]);
-    let mut nodes = nodes;
-    nodes[2] = branches("is", one, narrow);
-    let said = refusal(&file(whole(nodes, stored())));
+    let said = refusal(&file(by_data(one, narrow)));
     assert!(said.contains("If `y`: its condition `is` depends on the data, and its branches give `y` other shapes"), "{said}");
 }
 

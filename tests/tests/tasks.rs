@@ -130,6 +130,30 @@ fn numbers_are_predicted_from_a_table() {
     assert!(record.quality[2].result.value > 0.95 && record.quality[4].result.value > 0.95, "{:?}", record.quality);
 }
 
+/// A column that is named twice, here or there, would shift samples against labels.
+#[test]
+fn columns_are_named_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = vec![node("MatMul", &["x", "w"], "y", vec![])];
+    let model = graph(&["n", "2"], &["n", "1"], nodes, vec![floats("w", &[2, 1], &numbers(2, 1.0))]);
+    let rows = "1,2,3\n".repeat(40);
+    let cases = [
+        ("a,b,y", "labels: [y, y]", "regress", "column `y` is named twice"),
+        ("a,a,y", "label: y", "regress", "column `a` is named twice"),
+        ("a,b,y", "label: y, labels: [y]", "regress", "`label` and `labels` are both given"),
+        ("a,b,y", "labels: [y, z]", "regress", "no column `z`; it has a, b, y"),
+        ("a,b,y", "labels: [y]", "classify", "`task: classify` takes one `label`, not several"),
+    ];
+    for (header, labels, task, wanted) in cases {
+        std::fs::write(folder.path().join("t.csv"), format!("{header}\n{rows}")).unwrap();
+        let data = format!("source: {{ csv: {{ path: t.csv, {labels} }} }}\ntask: {task}\n");
+        write(folder.path(), model.clone(), &[], &data, "stages:\n  - quantize: {}\n");
+        let done = sinter(folder.path(), &["check", "t.yaml"]);
+        let said = String::from_utf8_lossy(&done.stderr).replace("\n  │ ", " ");
+        assert!(done.status.code() == Some(2) && said.contains(wanted), "{labels}: {said}");
+    }
+}
+
 /// Steps that each show a character, or nothing.
 #[test]
 fn characters_are_read_in_their_order() {
@@ -180,20 +204,18 @@ fn vectors_find_their_like() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("needs a teacher"), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
+/// Four numbers to three scores.
+fn three_scores() -> GraphProto {
+    let weight = floats("w", &[4, 3], &numbers(12, 1.0));
+    graph(&["n", "4"], &["n", "3"], vec![node("MatMul", &["x", "w"], "y", vec![])], vec![weight])
+}
+
 /// A command gets every answer and says how good they are.
 #[test]
 fn a_metric_of_ones_own_is_asked() {
     tch::manual_seed(6);
     let folder = tempfile::tempdir().unwrap();
     let (x, labels) = (random(&[50, 4]), Tensor::from_slice(&(0..50).map(|i| i % 3).collect::<Vec<i64>>()));
-    let model = || {
-        graph(
-            &["n", "4"],
-            &["n", "3"],
-            vec![node("MatMul", &["x", "w"], "y", vec![])],
-            vec![floats("w", &[4, 3], &numbers(12, 1.0))],
-        )
-    };
     let pipeline =
         |command: &str| format!("metric: accuracy\nmetrics: [{{ command: {command} }}]\nstages:\n  - quantize: {{}}\n");
     std::fs::write(
@@ -202,7 +224,7 @@ fn a_metric_of_ones_own_is_asked() {
     )
     .unwrap();
     let arrays = [("x", &x), ("y", &labels)];
-    write(folder.path(), model(), &arrays, "", &pipeline("{ run: [sh, own.sh], name: hits, unit: percent }"));
+    write(folder.path(), three_scores(), &arrays, "", &pipeline("{ run: [sh, own.sh], name: hits, unit: percent }"));
     let record = run(folder.path());
     let own = &record.quality[1];
     assert_eq!((own.metric.name.as_ref(), own.result.value, own.result.interval), ("hits", 0.25, Some((0.2, 0.3))));
@@ -220,12 +242,12 @@ fn a_metric_of_ones_own_is_asked() {
         ("{ run: [no-such-program] }", "could not be started", "no-such-program"),
     ];
     for (command, wanted, also) in cases {
-        write(folder.path(), model(), &arrays, "", &pipeline(command));
+        write(folder.path(), three_scores(), &arrays, "", &pipeline(command));
         let done = sinter(folder.path(), &["run", "t.yaml", "--out", "other"]);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.code() == Some(1) && said.contains(wanted) && said.contains(also), "{command}: {said}");
     }
-    write(folder.path(), model(), &arrays, "", &pipeline("{ run: [] }"));
+    write(folder.path(), three_scores(), &arrays, "", &pipeline("{ run: [] }"));
     let done = sinter(folder.path(), &["check", "t.yaml"]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.code() == Some(2) && said.contains("the metric's command is empty"), "{said}");
@@ -236,14 +258,6 @@ fn what_does_not_fit_is_told_before_anything_runs() {
     let x = random(&[40, 4]);
     let classes = Tensor::from_slice(&(0..40).map(|i| i % 3).collect::<Vec<i64>>());
     let halves = random(&[40, 3]) * 2.0;
-    let model = || {
-        graph(
-            &["n", "4"],
-            &["n", "3"],
-            vec![node("MatMul", &["x", "w"], "y", vec![])],
-            vec![floats("w", &[4, 3], &numbers(12, 1.0))],
-        )
-    };
     let cases = [
         (&classes, "task: regress\n", "", "has labels of shape []"),
         (&halves, "", "", "`task: classify` takes one for each; others (segment, regress, multi-label) take more"),
@@ -257,7 +271,13 @@ fn what_does_not_fit_is_told_before_anything_runs() {
     ];
     for (labels, data, metric, wanted) in cases {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), model(), &[("x", &x), ("y", labels)], data, &format!("{metric}stages:\n  - quantize: {{}}\n"));
+        write(
+            folder.path(),
+            three_scores(),
+            &[("x", &x), ("y", labels)],
+            data,
+            &format!("{metric}stages:\n  - quantize: {{}}\n"),
+        );
         let done = sinter(folder.path(), &["check", "t.yaml"]);
         let said = String::from_utf8_lossy(&done.stderr).replace("\n  │ ", " ");
         assert!(done.status.code() == Some(2) && said.contains(wanted), "{data}{metric}: {said}");

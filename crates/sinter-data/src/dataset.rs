@@ -134,6 +134,12 @@ impl Dataset {
         }
     }
 
+    /// The shape of one sample of what goes into an input.
+    pub fn shape_of(&self, input: &str) -> Option<Vec<i64>> {
+        let mut shapes = self.shapes();
+        shapes.remove(&Some(input.to_string())).or_else(|| shapes.remove(&None))
+    }
+
     /// Whether it says which array goes into which input of a model.
     pub fn names_inputs(&self) -> bool {
         self.train.source.columns().is_some()

@@ -35,21 +35,16 @@ struct Given<'a> {
     first: &'a ValueInfo,
 }
 
-fn is_state(graph: &Graph, info: &ValueInfo) -> bool {
-    graph.state.contains_key(&info.name)
-}
-
 impl<'a> Given<'a> {
     fn new(graph: &'a Graph, inputs: &[Tensor]) -> Option<Self> {
-        let first = graph.inputs.iter().find(|i| !is_state(graph, i))?;
-        let at =
-            graph.inputs.iter().position(|i| i.name == first.name).filter(|_| inputs.len() == graph.inputs.len()).unwrap_or(0);
-        let more = inputs.get(at)?.dim().checked_sub(first.shape.len())?;
+        let first = graph.data_inputs().next()?;
+        let (_, given) = series(graph, inputs).into_iter().next()?;
+        let more = given.dim().checked_sub(first.shape.len())?;
         Some(Self { graph, more, first })
     }
 
     fn sequence(&self) -> bool {
-        !self.graph.state.is_empty() && self.more > 0
+        self.graph.takes_sequences() && self.more > 0
     }
 
     /// Axes in front that belong to no input: an axis of samples where the model has none.
@@ -60,9 +55,17 @@ impl<'a> Given<'a> {
 
 /// Whether a model takes samples of this shape one at a time: its batch is fixed at one, or it has none. With a state a sample is a sequence of steps.
 pub fn one_by_one(graph: &Graph, sample: &[i64]) -> bool {
-    let Some(first) = graph.inputs.iter().find(|i| !is_state(graph, i)) else { return false };
-    let steps = usize::from(!graph.state.is_empty());
-    sample.len() == first.shape.len() + steps || matches!(first.shape.first(), Some(Dim::Fixed(1)))
+    graph.data_inputs().next().is_some_and(|first| is_single(first) || is_bare(graph, sample))
+}
+
+/// Whether a model has no axis of samples beside those of a sample of this shape.
+pub fn is_bare(graph: &Graph, sample: &[i64]) -> bool {
+    graph.data_inputs().next().is_some_and(|first| sample.len() == first.shape.len() + usize::from(graph.takes_sequences()))
+}
+
+/// Whether an input has a batch that is fixed at one.
+fn is_single(info: &ValueInfo) -> bool {
+    info.shape.first() == Some(&Dim::Fixed(1))
 }
 
 /// Gives a batch to a model that `step` runs once, for as many samples as its inputs hold. `inputs` are those of the graph in their order: each `[n, ...]`,
@@ -72,27 +75,20 @@ pub fn one_by_one(graph: &Graph, sample: &[i64]) -> bool {
 pub fn feed<E: From<FeedError>>(graph: &Graph, inputs: &[Tensor], step: Step<E>) -> Result<Vec<Tensor>, E> {
     let Some(given) = Given::new(graph, inputs) else { return step(inputs) };
     let n = inputs.first().and_then(|t| t.size().first().copied()).unwrap_or(1);
-    if given.bare() {
+    let bare = given.bare();
+    if bare || (is_single(given.first) && n > 1) {
         let each = (0..n).map(|at| {
-            let sample: Result<Vec<Tensor>, TchError> = inputs.iter().map(|t| t.f_select(0, at)).collect();
-            steps(&given, &sample.map_err(FeedError::from)?, step)
-        });
-        let each = each.collect::<Result<Vec<_>, E>>()?;
-        return Ok(joined(&each, |parts| Tensor::f_stack(parts, 0))?);
-    }
-    let fixed = matches!(given.first.shape.first(), Some(Dim::Fixed(1)));
-    if fixed && n > 1 {
-        let each = (0..n).map(|at| {
-            let sample: Result<Vec<Tensor>, TchError> = inputs.iter().map(|t| t.f_narrow(0, at, 1)).collect();
+            let part = |t: &Tensor| if bare { t.f_select(0, at) } else { t.f_narrow(0, at, 1) };
+            let sample: Result<Vec<Tensor>, TchError> = inputs.iter().map(part).collect();
             steps(&given, &sample.map_err(FeedError::from)?, step)
         });
         let each = each.collect::<Result<Vec<_>, E>>()?;
         // A result without an axis of samples gets one.
-        let cat = |parts: &[Tensor]| match parts.iter().all(|p| p.size().first() == Some(&1)) {
+        let join = |parts: &[Tensor]| match !bare && parts.iter().all(|p| p.size().first() == Some(&1)) {
             true => Tensor::f_cat(parts, 0),
             false => Tensor::f_stack(parts, 0),
         };
-        return Ok(joined(&each, cat)?);
+        return Ok(joined(&each, join)?);
     }
     steps(&given, inputs, step)
 }
@@ -122,14 +118,14 @@ fn steps<E: From<FeedError>>(given: &Given, inputs: &[Tensor], step: Step<E>) ->
         let mut now = Vec::new();
         let (mut of_series, mut of_states) = (series.iter_mut(), states.iter());
         for info in &graph.inputs {
-            let value = match is_state(graph, info) {
+            let value = match graph.is_state(&info.name) {
                 true => of_states.next().map(|s| Ok(s.shallow_clone())),
                 false => of_series.next().map(|(_, t)| t.f_select(axis as i64, at)),
             };
             now.extend(value.transpose().map_err(FeedError::from)?);
         }
         let outputs = step(&now)?;
-        let next = graph.inputs.iter().filter(|i| is_state(graph, i)).filter_map(|i| {
+        let next = graph.inputs.iter().filter(|i| graph.is_state(&i.name)).filter_map(|i| {
             let place = graph.outputs.iter().position(|o| Some(&o.name) == graph.state.get(&i.name))?;
             outputs.get(place).map(Tensor::shallow_clone)
         });
@@ -150,16 +146,16 @@ fn steps<E: From<FeedError>>(given: &Given, inputs: &[Tensor], step: Step<E>) ->
     Ok(results)
 }
 
-/// The inputs that are no state, with their sequences.
+/// The inputs that are no state, with what was given for them.
 fn series<'a>(graph: &'a Graph, inputs: &[Tensor]) -> Vec<(&'a ValueInfo, Tensor)> {
     let whole = inputs.len() == graph.inputs.len();
-    let taken = graph.inputs.iter().filter(|i| whole || !is_state(graph, i)).zip(inputs);
-    taken.filter(|(info, _)| !is_state(graph, info)).map(|(info, t)| (info, t.shallow_clone())).collect()
+    let taken = graph.inputs.iter().filter(|i| whole || !graph.is_state(&i.name)).zip(inputs);
+    taken.filter(|(info, _)| !graph.is_state(&info.name)).map(|(info, t)| (info, t.shallow_clone())).collect()
 }
 
 /// The states at the first step: as given, or zeros.
 fn initial(graph: &Graph, inputs: &[Tensor], axis: usize) -> Result<Vec<Tensor>, TchError> {
-    let states = || graph.inputs.iter().enumerate().filter(|(_, info)| is_state(graph, info));
+    let states = || graph.inputs.iter().enumerate().filter(|(_, info)| graph.is_state(&info.name));
     if inputs.len() == graph.inputs.len() {
         // Data has its samples in front; a state may have them elsewhere.
         let place = |(at, info): (usize, &ValueInfo)| match info.shape.iter().position(|d| matches!(d, Dim::Free(_))) {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, OpResult, Quantizer, Role, kind_name};
 use tch::{Device, Tensor};
 
-pub use feed::{FeedError, Step, feed, first_step, one_by_one};
+pub use feed::{FeedError, Step, feed, first_step, is_bare, one_by_one};
 use integers::Requantize;
 
 /// Why a model did not run.

@@ -180,6 +180,21 @@ impl Graph {
         map
     }
 
+    /// The inputs that data gives: those that are no state.
+    pub fn data_inputs(&self) -> impl Iterator<Item = &ValueInfo> {
+        self.inputs.iter().filter(|info| !self.is_state(&info.name))
+    }
+
+    /// Whether an input is a state.
+    pub fn is_state(&self, input: &str) -> bool {
+        self.state.contains_key(input)
+    }
+
+    /// Whether samples are sequences of steps: there is a state that goes through them.
+    pub fn takes_sequences(&self) -> bool {
+        !self.state.is_empty()
+    }
+
     /// Whether a value leaves the graph.
     pub fn is_output(&self, name: &str) -> bool {
         self.outputs.iter().any(|o| o.name == name)

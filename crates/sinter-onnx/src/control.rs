@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use sinter_exec::{Runner, blank_inputs};
-use sinter_model::{Attributes, Inputs, Mode, Node, Role, Weight, to_i64s};
+use sinter_model::{Attributes, Inputs, Mode, Node, Role, Weight, elements, to_i64s};
 use tch::Tensor;
 
 use crate::follows::Follows;
+use crate::inline::Names;
 use crate::proto::{GraphProto, NodeProto};
 use crate::reader::Reader;
 
@@ -17,6 +18,17 @@ const MOST_STEPS: i64 = 10_000;
 const MOST_RUNS: usize = 500;
 /// Elements of a tensor that conditions and counts are computed from.
 const FEW: usize = 4096;
+
+/// A loop that is being unrolled.
+struct Steps {
+    /// Without its tensors, which are stored once.
+    body: GraphProto,
+    stored: Names,
+    /// What the next step reads of the last.
+    carried: Vec<String>,
+    /// What each step gives beside.
+    gathered: Vec<Vec<String>>,
+}
 
 impl Reader<'_> {
     /// Adds what a node of control flow means; `false` where it is none.
@@ -76,11 +88,8 @@ impl Reader<'_> {
         if slot(1).is_empty() && trips.is_some_and(|trips| trips > MOST_STEPS) {
             return Err(format!("it has more than {MOST_STEPS} steps"));
         }
-        let (body, stored) = &self.stored_once(body)?;
         let mut goes_on = slot(1).to_string();
-        let mut carried: Vec<String> = node.input.iter().skip(2).cloned().collect();
-        let scanned = (body.output.len()).checked_sub(1 + carried.len()).ok_or("its body gives too few values")?;
-        let mut gathered: Vec<Vec<String>> = vec![Vec::new(); scanned];
+        let mut steps = self.steps(body, node.input.get(2..).unwrap_or_default().to_vec(), 1)?;
         for step in 0.. {
             let on = match goes_on.as_str() {
                 "" => true,
@@ -97,18 +106,11 @@ impl Reader<'_> {
                 "" => self.constant("loop.condition", Tensor::from(true)),
                 name => name.to_string(),
             };
-            let given: Vec<String> = [number, holds].into_iter().chain(carried.iter().cloned()).collect();
-            let results: Vec<String> = body.output.iter().map(|o| o.name.clone()).map(|o| self.fresh(&o)).collect();
-            self.splice_with(body, &given, &results, "", stored.clone())?;
-            goes_on.clone_from(&results[0]);
-            let (next, parts) = results[1..].split_at(carried.len());
-            carried = next.to_vec();
-            gathered.iter_mut().zip(parts).for_each(|(all, part)| all.push(part.clone()));
+            let conditions = self.step(&mut steps, vec![number, holds], vec![])?;
+            goes_on.clone_from(&conditions[0]);
         }
-        for (value, output) in carried.iter().zip(&node.output).filter(|(_, o)| !o.is_empty()) {
-            self.add_simple("Identity", &[value], output, &[])?;
-        }
-        for (parts, output) in gathered.iter().zip(node.output.iter().skip(carried.len())).filter(|(_, o)| !o.is_empty()) {
+        self.carry(&steps, &node.output)?;
+        for (parts, output) in steps.gathered.iter().zip(node.output.iter().skip(steps.carried.len())) {
             self.stack(parts, 0, output)?;
         }
         Ok(())
@@ -125,46 +127,65 @@ impl Reader<'_> {
         let at = |list: &[i64], nth: usize| list.get(nth).copied().unwrap_or(0);
         let (axes, backwards) = (ints("scan_input_axes"), ints("scan_input_directions"));
         let (result_axes, results_backwards) = (ints("scan_output_axes"), ints("scan_output_directions"));
-        let (mut carried, sequences) = (node.input[..states].to_vec(), node.input[states..].to_vec());
+        let (carried, sequences) = node.input.split_at_checked(states).ok_or("it scans fewer than no input")?;
         let first = sequences.first().ok_or("it scans nothing")?;
         let length = self.length(first, at(&axes, 0))?;
         if length > MOST_STEPS {
             return Err(format!("it has more than {MOST_STEPS} steps"));
         }
-        let (body, stored) = &self.stored_once(body)?;
-        let results = body.output.len().checked_sub(states).ok_or("its body gives too few values")?;
-        let mut gathered: Vec<Vec<String>> = vec![Vec::new(); results];
+        let mut steps = self.steps(body, carried.to_vec(), 0)?;
         for step in 0..length {
-            let mut given = carried.clone();
+            let mut elements = Vec::new();
             for (nth, sequence) in sequences.iter().enumerate() {
                 let place = if at(&backwards, nth) == 1 { length - 1 - step } else { step };
                 let index = self.constant("scan.step", Tensor::from(place));
                 let element = self.fresh(&format!("{sequence}.{place}"));
                 self.add_simple("Gather", &[sequence, &index], &element, &[("axis", at(&axes, nth))])?;
-                given.push(element);
+                elements.push(element);
             }
-            let names: Vec<String> = body.output.iter().map(|o| o.name.clone()).map(|o| self.fresh(&o)).collect();
-            self.splice_with(body, &given, &names, "", stored.clone())?;
-            let (next, parts) = names.split_at(states);
-            carried = next.to_vec();
-            gathered.iter_mut().zip(parts).for_each(|(all, part)| all.push(part.clone()));
+            self.step(&mut steps, vec![], elements)?;
         }
-        for (value, output) in carried.iter().zip(&node.output).filter(|(_, o)| !o.is_empty()) {
-            self.add_simple("Identity", &[value], output, &[])?;
-        }
-        for (nth, (parts, output)) in gathered.iter_mut().zip(node.output.iter().skip(states)).enumerate() {
+        self.carry(&steps, &node.output)?;
+        for (nth, (parts, output)) in steps.gathered.iter_mut().zip(node.output.iter().skip(states)).enumerate() {
             if at(&results_backwards, nth) == 1 {
                 parts.reverse();
             }
-            if !output.is_empty() {
-                self.stack(parts, at(&result_axes, nth), output)?;
-            }
+            self.stack(parts, at(&result_axes, nth), output)?;
         }
         Ok(())
     }
 
-    /// The results of all steps along a new axis.
+    /// A loop before its first step, whose body gives `lead` values before those that it carries.
+    fn steps(&mut self, body: &GraphProto, carried: Vec<String>, lead: usize) -> Result<Steps, String> {
+        let scanned = body.output.len().checked_sub(lead + carried.len()).ok_or("its body gives too few values")?;
+        let (body, stored) = self.stored_once(body)?;
+        Ok(Steps { body, stored, carried, gathered: vec![Vec::new(); scanned] })
+    }
+
+    /// Adds one step, which reads `before`, what is carried, and `behind`. Returns what the body gives before what it carries.
+    fn step(&mut self, steps: &mut Steps, before: Vec<String>, behind: Vec<String>) -> Result<Vec<String>, String> {
+        let given = [before, steps.carried.clone(), behind].concat();
+        let results: Vec<String> = steps.body.output.iter().map(|o| self.fresh(&o.name)).collect();
+        self.splice_with(&steps.body, &given, &results, "", steps.stored.clone())?;
+        let lead = results.len() - steps.carried.len() - steps.gathered.len();
+        let (lead, rest) = results.split_at(lead);
+        let (next, parts) = rest.split_at(steps.carried.len());
+        steps.carried = next.to_vec();
+        steps.gathered.iter_mut().zip(parts).for_each(|(all, part)| all.push(part.clone()));
+        Ok(lead.to_vec())
+    }
+
+    /// Gives what a loop carried to its end the names of its first results.
+    fn carry(&mut self, steps: &Steps, outputs: &[String]) -> Result<(), String> {
+        let mut wanted = steps.carried.iter().zip(outputs).filter(|(_, output)| !output.is_empty());
+        wanted.try_for_each(|(value, output)| self.add_simple("Identity", &[value], output, &[]))
+    }
+
+    /// The results of all steps along a new axis; nothing where nobody wants them.
     fn stack(&mut self, parts: &[String], axis: i64, output: &str) -> Result<(), String> {
+        if output.is_empty() {
+            return Ok(());
+        }
         if parts.is_empty() {
             return Err(format!("`{output}` gathers the results of no step at all"));
         }
@@ -273,6 +294,9 @@ impl Reader<'_> {
                 }
                 Ok(())
             };
+            for info in &self.model.graph.inputs {
+                elements(&info.concrete(batch), 4).map_err(|e| format!("input `{}`: {e}", info.name))?;
+            }
             let inputs = blank_inputs(&self.model, batch);
             runner.run_tapped(&inputs, Mode::Predict, &mut tap).map_err(|e| e.to_string())?;
             Ok(seen)

@@ -33,6 +33,13 @@ pub struct Options {
     pub apart: bool,
 }
 
+impl Options {
+    /// The length of a free dimension of an input, by its name or its place.
+    pub(crate) fn dim(&self, name: &str, input: &str, axis: usize) -> Option<i64> {
+        self.dims.get(name).or_else(|| self.dims.get(&format!("{input}.{axis}"))).copied()
+    }
+}
+
 /// A model as it was read, and what of it is not as the file has it.
 #[derive(Debug)]
 pub struct Loaded {

@@ -23,8 +23,7 @@ impl Reader<'_> {
             if let Some(numbers) = options.constants.get(&input.name) {
                 for (axis, dim) in info.shape.iter_mut().enumerate() {
                     let Dim::Free(name) = dim else { continue };
-                    let named = options.dims.get(name).or_else(|| options.dims.get(&format!("{}.{axis}", input.name)));
-                    *dim = named.map_or(Dim::Fixed(1), |n| Dim::Fixed(*n));
+                    *dim = Dim::Fixed(options.dim(name, &input.name, axis).unwrap_or(1));
                 }
                 self.constant_input(&info, numbers)?;
                 continue;
@@ -37,15 +36,15 @@ impl Reader<'_> {
             let sample = sample.filter(|_| !is_state(&input.name));
             for (axis, dim) in info.shape.iter_mut().enumerate() {
                 let Dim::Free(name) = dim else { continue };
-                let by_place = || options.dims.get(&format!("{}.{axis}", input.name));
-                let by_data = || sample?.get((axis + lead? + steps).checked_sub(1)?).filter(|_| axis > 0 || lead == Some(1));
-                match options.dims.get(name).or_else(by_place).or_else(by_data) {
-                    Some(&n) => *dim = Dim::Fixed(n),
+                let place = || (axis + lead? + steps).checked_sub(1).filter(|_| axis > 0 || lead == Some(1));
+                let by_data = || sample?.get(place()?).copied();
+                match options.dim(name, &input.name, axis).or_else(by_data) {
+                    Some(n) => *dim = Dim::Fixed(n),
                     None if axis == 0 || is_state(&input.name) => {}
                     None => return Err(OnnxError::FreeDim { name: info.name, dim: name.clone(), axis, needed }),
                 }
             }
-            // Three samples are the most that reading it runs with.
+            // Reading it runs with three samples.
             elements(&info.concrete(3), 4).map_err(|e| OnnxError::Tensor { name: info.name.clone(), reason: e.to_string() })?;
             self.model.graph.inputs.push(info);
         }

@@ -1,7 +1,7 @@
 //! ONNX bytes to a [`Model`](sinter_model::Model) and back.
 //!
-//! [`load`] reads a file of opset 13 to 21 (and 7 to 12, but for the few operators that meant something else then), lists everything that is not supported at once, infers shapes, folds shape
-//! arithmetic away and checks the weights. [`save`] writes opset 21.
+//! [`load`] reads a file of opset 7 to 23 (and before, where nothing has changed), resolves control flow, lists everything that is not supported at once, infers
+//! shapes, folds shape arithmetic away and checks the weights. [`save`] writes opset 21.
 
 mod batch;
 mod control;

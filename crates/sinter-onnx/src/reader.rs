@@ -30,11 +30,12 @@ pub(crate) struct Reader<'a> {
     pub named: Taken,
     /// What was computed of stored numbers alone, where these are few.
     pub computed: BTreeMap<String, Tensor>,
-    /// Nodes of bodies so far, and how deep the present one lies.
+    /// Nodes that were added for bodies so far.
     pub inlined: usize,
+    /// How deep the present body lies in others.
+    pub depth: usize,
     /// How often what was read so far was run.
     pub runs: usize,
-    pub depth: usize,
     /// Nodes that can't run.
     pub unsupported: Vec<Unsupported>,
     /// What is not as the file has it, in words.

@@ -139,8 +139,7 @@ impl Plan {
 
     /// How values lie, and how often a trained classifier is right.
     fn values(&self, split: &Split) -> Result<(Vec<InputFacts>, Option<f64>), PreviewError> {
-        let trained = self.config.model.onnx.is_some() && matches!(self.data.task, Task::Classify(_)) && split.is_labelled();
-        let runner = if trained { Some(tch::no_grad(|| Runner::new(&self.model))?) } else { None };
+        let runner = self.trained_classifier()?.filter(|_| split.is_labelled());
         let mut parts: Vec<Vec<Tensor>> = Vec::new();
         let mut hits = 0;
         for batch in split.batches(BATCH, Order::Stored) {
@@ -157,26 +156,25 @@ impl Plan {
                 }
             }
         }
-        let states = &self.model.graph.state;
-        let names = self
-            .model
-            .graph
-            .inputs
-            .iter()
-            .filter(|i| !states.contains_key(&i.name) || parts.len() == self.model.graph.inputs.len());
-        let shapes = self.data.shapes();
+        let graph = &self.model.graph;
+        let whole = parts.len() == graph.inputs.len();
+        let names = graph.inputs.iter().filter(|i| whole || !graph.is_state(&i.name));
         let mut facts = Vec::new();
         for (info, parts) in names.zip(&parts) {
-            let shape = shapes.get(&Some(info.name.clone())).or_else(|| shapes.get(&None)).cloned().unwrap_or_default();
+            let shape = self.data.shape_of(&info.name).unwrap_or_default();
             facts.push(InputFacts { input: info.name.clone(), shape, channels: channels(parts)? });
         }
-        Ok((facts, trained.then(|| hits as f64 / split.len().max(1) as f64)))
+        Ok((facts, runner.map(|_| hits as f64 / split.len().max(1) as f64)))
+    }
+
+    /// The model, where it is a classifier that was trained elsewhere.
+    fn trained_classifier(&self) -> Result<Option<Runner<'_>>, ExecError> {
+        let trained = self.config.model.onnx.is_some() && matches!(self.data.task, Task::Classify(_));
+        trained.then(|| tch::no_grad(|| Runner::new(&self.model))).transpose()
     }
 
     fn draw(&self, split: &Split, picture: &Path, samples: usize) -> Result<(), PreviewError> {
-        let runner = tch::no_grad(|| Runner::new(&self.model))?;
-        let classifies = matches!(self.data.task, Task::Classify(_));
-        let trained = self.config.model.onnx.is_some() && classifies;
+        let runner = self.trained_classifier()?;
         let mut tiles = Vec::new();
         for batch in split.batches(1, Order::Stored).take(samples) {
             let batch = batch?;
@@ -186,7 +184,7 @@ impl Plan {
                 Some(y) => numbers(y)?,
                 None => String::new(),
             };
-            if trained {
+            if let Some(runner) = &runner {
                 let outputs = tch::no_grad(|| runner.run(&batch.inputs, Mode::Predict))?;
                 let said = outputs.first().map(|o| o.f_argmax(-1, false)?.f_reshape([-1])?.f_int64_value(&[0])).transpose()?;
                 let said = said.map(|label| self.class(label)).unwrap_or_default();

@@ -36,7 +36,7 @@ pub fn bring(names: &[String]) -> Result<(), String> {
 
 /// A voice activity detector with a state, and sequences of frames to judge it by.
 fn vad() -> Result<(), String> {
-    let (place, cache) = (root().join(".cache/vad"), root().join(".cache"));
+    let place = root().join(".cache/vad");
     let (model, arrays) = (place.join("silero_vad.onnx"), place.join("speech-in-noise.npz"));
     std::fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
     if !model.is_file() {
@@ -47,7 +47,7 @@ fn vad() -> Result<(), String> {
     if !arrays.is_file() {
         let python = python::environment(".cache/python/data", "configs/data/make/requirements.txt")?;
         debian::unpacked("asterisk-core-sounds-en-wav", &mut |folder| {
-            let made = cache.join("vad/made.npz");
+            let made = place.join("made.npz");
             let script = root().join("configs/data/make/vad.py");
             let arguments = [&script, folder, &made].map(|p: &Path| p.display().to_string());
             shell::run(&python, &arguments.each_ref().map(String::as_str), &root())?;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use sinter_model::elements;
 
-use super::numpy::MOST_CLASSES;
-use super::{Column, Found, Held, Samples, Values, WithTargets};
+use super::{Found, Held, Samples, WithTargets};
 use crate::config::CsvConfig;
 use crate::error::DataError;
 use crate::task::{Labels, Task};
@@ -17,9 +16,9 @@ pub(super) fn find(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
         return numbers(config, task);
     }
     let mut classes = Vec::new();
-    let train = load(&config.path, config, &mut classes)?;
+    let (train, _) = load(&config.path, config, None, &mut classes)?;
     let test = match &config.test {
-        Some(path) => Some(load(path, config, &mut classes)?),
+        Some(path) => Some(load(path, config, None, &mut classes)?.0),
         None => None,
     };
     // Numbers keep their own order; names are numbered alphabetically, whatever row comes first.
@@ -42,84 +41,44 @@ pub(super) fn find(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
 
 /// Tables whose labels are numbers, one or several.
 fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
-    if task.kind().labels() == Labels::Class {
-        let reason = format!("`task: {}` takes one `label`, not several", task.name());
-        return Err(DataError::format(&config.path, reason));
-    }
-    let names: Vec<String> = config.label.iter().chain(&config.labels).cloned().collect();
     let fail = |reason: String| DataError::format(&config.path, reason);
+    let kind = task.kind().labels();
+    if kind == Labels::Class {
+        return Err(fail(format!("`task: {}` takes one `label`, not several", task.name())));
+    }
     if config.label.is_some() && !config.labels.is_empty() {
         return Err(fail("`label` and `labels` are both given: write one of them".into()));
     }
-    let twice =
-        |all: &[String]| all.iter().enumerate().find(|(at, name)| all[..*at].contains(name)).map(|(_, name)| name.clone());
-    if let Some(name) = twice(&names).or(twice(&header(&config.path, config)?)) {
-        return Err(fail(format!("column `{name}` is named twice")));
-    }
-    let asks = task.kind();
-    let most = std::cell::Cell::new(-1i64);
-    let load = |path: &Path| -> Result<Arc<dyn Samples>, DataError> {
-        let wide = CsvConfig { label: None, labels: vec![], shape: None, ..config.clone() };
-        let table = load(path, &wide, &mut Vec::new())?;
-        let header = header(path, config)?;
-        let kept: Vec<&String> = header.iter().filter(|h| !config.ignore.contains(h)).collect();
-        let place = |name: &String| kept.iter().position(|h| *h == name);
-        let labels = names.iter().map(|name| {
-            place(name).ok_or_else(|| DataError::format(path, format!("no column `{name}`; it has {}", header.join(", "))))
-        });
-        let labels = labels.collect::<Result<Vec<usize>, _>>()?;
-        let width = kept.len();
-        let (mut values, mut beside) = (Vec::new(), Vec::new());
-        for row in table.values.chunks(width.max(1)) {
-            values.extend(row.iter().enumerate().filter(|(at, _)| !labels.contains(at)).map(|(_, v)| *v));
-            beside.extend(labels.iter().map(|at| row[*at]));
+    // One label is a number, several are a row of them.
+    let shape = if config.label.is_some() { vec![] } else { vec![config.labels.len() as i64] };
+    let labels: Vec<String> = config.label.iter().chain(&config.labels).cloned().collect();
+    let features = CsvConfig { label: None, ..config.clone() };
+    let load = |path: &Path| -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+        let (held, beside) = load(path, &features, Some(&labels), &mut Vec::new())?;
+        let samples = Arc::new(held);
+        match labels.is_empty() {
+            true => Ok((samples, None)),
+            false => WithTargets::beside(samples, (path, task), (shape.clone(), &beside)),
         }
-        let features = width - labels.len();
-        let shape = config.shape.clone().unwrap_or_else(|| vec![features as i64]);
-        if features == 0 || elements(&shape, 4).ok() != Some(features) {
-            return Err(DataError::format(path, format!("{features} feature columns do not fill the shape {shape:?}")));
-        }
-        let samples = Arc::new(Held { shape, values, labels: None, divisor: 1.0 });
-        if labels.is_empty() {
-            return Ok(samples);
-        }
-        let whole = task.kind().labels() == Labels::Whole;
-        let ignored = |v: f64| asks.ignore().is_some_and(|i| v == i as f64);
-        let is_class = |v: f64| v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) || ignored(v);
-        if let Some(at) = beside.iter().position(|v: &f32| whole && !is_class(f64::from(*v))) {
-            let reason = format!("a label of sample {} is {}, no whole number of a class", at / labels.len(), beside[at]);
-            return Err(DataError::format(path, reason));
-        }
-        let classes = beside.iter().filter(|v| whole && !ignored(f64::from(**v))).map(|v| *v as i64);
-        most.set(most.get().max(classes.max().unwrap_or(-1)));
-        let values = match whole {
-            true => Values::Whole(beside.iter().map(|v| *v as i64).collect()),
-            false => Values::Real(beside),
-        };
-        // One label is a number, several are a row of them.
-        let shape = if labels.len() == 1 && config.labels.is_empty() { vec![] } else { vec![labels.len() as i64] };
-        Ok(Arc::new(WithTargets { samples, targets: Column { input: String::new(), shape, values } }))
     };
-    let test = config.test.as_deref().map(load).transpose()?;
-    let train = load(&config.path)?;
+    let (train, most) = load(&config.path)?;
+    let (test, most_test) = config.test.as_deref().map(load).transpose()?.unzip();
     // Columns of marks are classes by their names, classes of positions by their numbers.
-    let classes = match asks.labels() {
-        Labels::Whole => (0..=most.get()).map(|class| class.to_string()).collect(),
-        _ => config.labels.clone(),
+    let classes = match most.max(most_test.flatten()) {
+        Some(most) => (0..=most).map(|class| class.to_string()).collect(),
+        None if kind == Labels::Whole => vec![],
+        None => config.labels.clone(),
     };
     Ok(Found { train, test, classes })
 }
 
-/// The names of the columns.
-fn header(path: &Path, config: &CsvConfig) -> Result<Vec<String>, DataError> {
-    let file = std::fs::File::open(path).map_err(DataError::read(path))?;
-    let byte = config.delimiter.and_then(|d| u8::try_from(d).ok()).unwrap_or(b',');
-    let mut reader = csv::ReaderBuilder::new().delimiter(byte).from_reader(std::io::BufReader::new(file));
-    let header = reader.headers().map_err(|e| DataError::format(path, e))?;
-    Ok(header.iter().map(|h| h.trim().to_string()).collect())
-}
-
-fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<Held<f32>, DataError> {
+/// The samples of one table with their classes, and the columns of `targets`, row by row, where labels are those. New names of classes are put behind those that are known.
+fn load(
+    path: &Path,
+    config: &CsvConfig,
+    targets: Option<&[String]>,
+    classes: &mut Vec<String>,
+) -> Result<(Held<f32>, Vec<f64>), DataError> {
     let file = std::fs::File::open(path).map_err(DataError::read(path))?;
     let mut builder = csv::ReaderBuilder::new();
     let delimiter = config.delimiter.unwrap_or(',');
@@ -143,28 +102,42 @@ fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<He
         found.ok_or_else(|| DataError::format(path, format!("no column `{name}`; it has {}", names())))
     };
     let label = config.label.as_deref().map(column).transpose()?;
-    let ignored = config.ignore.iter().map(|n| column(n)).collect::<Result<Vec<_>, _>>()?;
-    let features: Vec<usize> = (0..header.len()).filter(|i| Some(*i) != label && !ignored.contains(i)).collect();
+    let places = |names: &[String]| names.iter().map(|n| column(n)).collect::<Result<Vec<_>, _>>();
+    let ignored = places(&config.ignore)?;
+    let twice = |all: &[&str]| (0..all.len()).find(|&at| all[..at].contains(&all[at])).map(|at| all[at].to_string());
+    if let Some(targets) = targets {
+        let (named, there) = (targets.iter().map(String::as_str).collect::<Vec<_>>(), header.iter().map(str::trim));
+        if let Some(name) = twice(&named).or_else(|| twice(&there.collect::<Vec<_>>())) {
+            return Err(DataError::format(path, format!("column `{name}` is named twice")));
+        }
+    }
+    let targets = places(targets.unwrap_or_default())?;
+    let other = |i: &usize| Some(*i) != label && !ignored.contains(i) && !targets.contains(i);
+    let features: Vec<usize> = (0..header.len()).filter(other).collect();
     let shape = config.shape.clone().unwrap_or_else(|| vec![features.len() as i64]);
     if features.is_empty() || elements(&shape, 4).ok() != Some(features.len()) {
         return Err(DataError::format(path, format!("{} feature columns do not fill the shape {shape:?}", features.len())));
     }
-    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let (mut values, mut labels, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     let mut numbers: HashMap<String, usize> = classes.iter().enumerate().map(|(i, c)| (c.clone(), i)).collect();
     for (i, record) in reader.records().enumerate() {
         let record = record.map_err(|e| DataError::format(path, e))?;
         // The header is line 1.
         let line = record.position().map_or(i as u64 + 2, |p| p.line());
-        for &f in &features {
+        let number = |f: usize| {
             let text = record[f].trim();
-            let value = text.parse::<f32>().ok().filter(|v| v.is_finite());
-            let Some(value) = value else {
+            text.parse::<f32>().ok().filter(|v| v.is_finite()).ok_or_else(|| {
                 let comma = text.replace(',', ".").parse::<f32>().is_ok();
                 let hint = if comma { ": write a point where it has a comma" } else { "" };
                 let reason = format!("line {line}, column `{}`: `{text}` is not a finite number{hint}", header[f].trim());
-                return Err(DataError::format(path, reason));
-            };
-            values.push(value);
+                DataError::format(path, reason)
+            })
+        };
+        for &f in &features {
+            values.push(number(f)?);
+        }
+        for &t in &targets {
+            beside.push(f64::from(number(t)?));
         }
         if let Some(l) = label {
             let name = record[l].trim();
@@ -178,5 +151,5 @@ fn load(path: &Path, config: &CsvConfig, classes: &mut Vec<String>) -> Result<He
             labels.push(class as i64);
         }
     }
-    Ok(Held { shape, values, labels: label.map(|_| labels), divisor: 1.0 })
+    Ok((Held { shape, values, labels: label.map(|_| labels), divisor: 1.0 }, beside))
 }

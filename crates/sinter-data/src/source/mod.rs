@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
-use crate::task::Labels;
+use crate::task::{Labels, Task};
 
 pub(crate) use columns::{Column, Columns, Values};
 
@@ -102,10 +102,41 @@ impl<T: Copy + Into<f32> + Send + Sync> Samples for Held<T> {
     }
 }
 
+/// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
+pub(crate) const MOST_CLASSES: f64 = 1e6;
+
 /// Samples with labels of any shape beside them.
 pub(crate) struct WithTargets {
-    pub samples: Arc<dyn Samples>,
-    pub targets: Column,
+    samples: Arc<dyn Samples>,
+    targets: Column,
+}
+
+impl WithTargets {
+    /// Labels of `shape` for a sample, one after the other; and the largest class, where they are classes. Errors, with the sample, on a label that the task
+    /// does not take.
+    pub fn beside(
+        samples: Arc<dyn Samples>,
+        (path, task): (&Path, Task),
+        (shape, labels): (Vec<i64>, &[f64]),
+    ) -> Result<(Arc<dyn Samples>, Option<i64>), DataError> {
+        let asks = task.kind();
+        let whole = asks.labels() == Labels::Whole;
+        let ignored = |v: f64| asks.ignore().is_some_and(|i| v == i as f64);
+        // What is below zero is a class of none, unless it says that it counts for nothing.
+        let is_class = |v: f64| (v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v)) || ignored(v);
+        let wrong = |v: &f64| if whole { !is_class(*v) } else { !(*v as f32).is_finite() };
+        if let Some(at) = labels.iter().position(wrong) {
+            let each = shape.iter().product::<i64>().max(1) as usize;
+            let what = if whole { "no whole number of a class (nor the `ignore` of the task)" } else { "not finite" };
+            return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, labels[at])));
+        }
+        let most = labels.iter().filter(|v| whole && !ignored(**v)).map(|v| *v as i64).max();
+        let values = match whole {
+            true => Values::Whole(labels.iter().map(|v| *v as i64).collect()),
+            false => Values::Real(labels.iter().map(|v| *v as f32).collect()),
+        };
+        Ok((Arc::new(Self { samples, targets: Column { input: String::new(), shape, values } }), most))
+    }
 }
 
 impl Samples for WithTargets {

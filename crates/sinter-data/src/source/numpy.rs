@@ -8,7 +8,7 @@ use std::sync::Arc;
 use npyz::{DType, NpyFile, TypeChar, npz::NpzArchive};
 use sinter_model::elements;
 
-use super::{Column, Columns, Found, Held, Samples, Values, WithTargets, finite};
+use super::{Column, Columns, Found, Held, MOST_CLASSES, Samples, Values, WithTargets, finite};
 use crate::config::NumpyConfig;
 use crate::error::DataError;
 use crate::task::{Labels, Task};
@@ -30,9 +30,6 @@ pub(super) fn find(config: &NumpyConfig, task: Task) -> Result<Found, DataError>
     let classes = (0..classes).map(|c| c.to_string()).collect();
     Ok(Found { train, test, classes })
 }
-
-/// Labels are numbers of classes; whoever has more of them than this has passed something else as labels.
-pub(super) const MOST_CLASSES: f64 = 1e6;
 
 /// The arrays of one archive, one for each input of a model.
 fn load_columns(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataError> {
@@ -85,28 +82,7 @@ impl Loaded {
         let Some((dims, marks)) = self.marks else {
             return Ok((self.samples, self.labels.iter().flatten().max().copied()));
         };
-        let shape = dims[1..].to_vec();
-        let asks = task.kind();
-        // What is below zero is a class of none, unless it says that it counts for nothing.
-        let is_class =
-            |v: f64| v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v) || asks.ignore().is_some_and(|i| v == i as f64);
-        let wrong = |v: &f64| !v.is_finite() || (asks.labels() == Labels::Whole && !is_class(*v));
-        if let Some(at) = marks.iter().position(wrong) {
-            let each = shape.iter().product::<i64>().max(1) as usize;
-            let what = if asks.labels() == Labels::Whole {
-                "no whole number of a class (nor the `ignore` of the task)"
-            } else {
-                "not finite"
-            };
-            return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, marks[at])));
-        }
-        let most = marks.iter().map(|&v| v as i64).filter(|v| Some(*v) != asks.ignore()).max();
-        let (values, most) = match asks.labels() {
-            Labels::Whole => (Values::Whole(marks.iter().map(|&v| v as i64).collect()), most),
-            _ => (Values::Real(marks.iter().map(|&v| v as f32).collect()), None),
-        };
-        let targets = Column { input: String::new(), shape, values };
-        Ok((Arc::new(WithTargets { samples: self.samples, targets }), most))
+        WithTargets::beside(self.samples, (path, task), (dims[1..].to_vec(), &marks))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sinter_data::{Dataset, Task};
-use sinter_model::{Dim, Model};
+use sinter_model::{Dim, Graph, Model};
 use sinter_onnx::Loaded;
 
 use crate::config::{ModelConfig, PipelineConfig};
@@ -119,14 +119,11 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
     let graph = &model.graph;
     let inputs: Vec<_> = graph.inputs.iter().map(|i| (i.name.clone(), i.element)).collect();
     data.bind(&inputs, &graph.state.keys().cloned().collect()).map_err(|message| not_given(message, source))?;
-    let shapes = data.shapes();
-    let first = graph.inputs.iter().find(|i| !graph.state.contains_key(&i.name));
-    let of = |name: &String| shapes.get(&Some(name.clone())).or_else(|| shapes.get(&None));
-    let single = first.and_then(|info| of(&info.name)).is_some_and(|shape| sinter_exec::one_by_one(graph, shape));
+    let single = first_sample(graph, data).is_some_and(|shape| sinter_exec::one_by_one(graph, &shape));
     // A sequence of steps, where the model has a state.
-    let steps = usize::from(!graph.state.is_empty());
-    for input in graph.inputs.iter().filter(|i| !graph.state.contains_key(&i.name)) {
-        let Some(shape) = of(&input.name) else { continue };
+    let steps = usize::from(graph.takes_sequences());
+    for input in graph.data_inputs() {
+        let Some(shape) = data.shape_of(&input.name) else { continue };
         let same = |dims: &[Dim], lengths: &[i64]| {
             dims.len() == lengths.len() && dims.iter().zip(lengths).all(|(dim, n)| matches!(dim, Dim::Fixed(m) if m == n))
         };
@@ -160,22 +157,23 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
     Ok(())
 }
 
+/// The shape of one sample of what goes into the first input that is no state.
+fn first_sample(graph: &Graph, data: &Dataset) -> Option<Vec<i64>> {
+    data.shape_of(&graph.data_inputs().next()?.name)
+}
+
 /// The model's first output must have what the task wants.
 pub(super) fn check_output(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
     let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
     let name = model.graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
     let mut output = shapes.get(&name).cloned().unwrap_or_default();
     let graph = &model.graph;
-    let first = graph.inputs.iter().find(|i| !graph.state.contains_key(&i.name));
-    let samples = data.shapes();
-    let sample =
-        first.and_then(|i| samples.get(&Some(i.name.clone())).or_else(|| samples.get(&None))).cloned().unwrap_or_default();
-    let steps = usize::from(!graph.state.is_empty());
-    if first.is_some_and(|i| sample.len() == i.shape.len() + steps) {
+    let sample = first_sample(graph, data).unwrap_or_default();
+    if sinter_exec::is_bare(graph, &sample) {
         // A model without an axis of samples: it gets one.
         output.insert(0, 1);
     }
-    if steps == 1 {
+    if graph.takes_sequences() {
         // One for each step of a sample.
         output.insert(1.min(output.len()), sample.first().copied().unwrap_or(1));
     }

@@ -260,6 +260,18 @@ pub(crate) mod tests {
         twice_is_two(measure, task, &output, &marks);
     }
 
+    /// Two words of which one is right, the other one edit away, five characters in all.
+    pub fn transcribed(measure: &dyn Measure, wanted: f64) {
+        // The best at each step: 1 1 0 2 and 2 0 0 3, of four classes, the first of which is the blank.
+        let best = Tensor::from_slice(&[1i64, 1, 0, 2, 2, 0, 0, 3]).reshape([2, 4]);
+        let output = best.one_hot(4).to_kind(tch::Kind::Float);
+        let labels = Tensor::from_slice(&[1i64, 2, -1, 2, 1, 3]).reshape([2, 3]);
+        let task = Task::Transcribe(sinter_data::Transcribe::default());
+        let found = value(measure, task, &[(output.shallow_clone(), labels.shallow_clone())], None);
+        assert!((found - wanted).abs() < 1e-9, "{found}");
+        twice_is_two(measure, task, &output, &labels);
+    }
+
     /// Two samples beside those of the float model, all outputs of `[2, values]`.
     pub fn beside_float(measure: &dyn Measure, outputs: &[&[f32]], references: &[&[f32]]) -> Box<dyn Tally> {
         let tensors = |all: &[&[f32]]| all.iter().map(|v| Tensor::from_slice(v).reshape([2, -1])).collect::<Vec<_>>();

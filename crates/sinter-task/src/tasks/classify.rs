@@ -4,7 +4,7 @@ use sinter_data::{Batch, Dataset};
 use sinter_model::Operator;
 use tch::Tensor;
 
-use super::{Work, logarithms};
+use super::{Work, logarithms, soft_targets};
 use crate::error::TaskError;
 use crate::losses::{HardTargets, SoftTargets, cross_entropy};
 
@@ -40,6 +40,6 @@ impl Work for Classify {
         soft: &SoftTargets,
         hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
-        soft.divergence(&logarithms(output, hard.probabilities)?, &logarithms(taught, hard.probabilities)?)
+        soft_targets(output, taught, soft, hard)
     }
 }

@@ -17,7 +17,7 @@ use tch::Tensor;
 pub(crate) use segment::class_axis;
 
 use crate::error::TaskError;
-use crate::losses::{HardTargets, SoftTargets};
+use crate::losses::{HardTargets, SoftTargets, squared_error};
 
 /// What a task wants of a model, and what it trains by.
 pub trait Work {
@@ -40,15 +40,17 @@ pub trait Work {
     /// The loss on the labels of a batch, a scalar; `None` without labels.
     fn loss(&self, output: &Tensor, batch: &Batch, hard: &HardTargets) -> Result<Option<Tensor>, TaskError>;
 
-    /// The loss on what a teacher gives, a scalar.
+    /// The loss on what a teacher gives, a scalar. By default the squared error.
     fn learned(
         &self,
         output: &Tensor,
         taught: &Tensor,
-        batch: &Batch,
-        soft: &SoftTargets,
-        hard: &HardTargets,
-    ) -> Result<Tensor, TaskError>;
+        _batch: &Batch,
+        _soft: &SoftTargets,
+        _hard: &HardTargets,
+    ) -> Result<Tensor, TaskError> {
+        squared_error(output, taught)
+    }
 }
 
 /// What a task wants.
@@ -69,7 +71,23 @@ pub(crate) fn logarithms(output: &Tensor, probabilities: bool) -> Result<Tensor,
     Ok(if probabilities { output.f_clamp_min(1e-9)?.f_log()? } else { output.shallow_clone() })
 }
 
+/// What a teacher's distributions over the last axis teach: those of logits, or of probabilities.
+pub(crate) fn soft_targets(
+    output: &Tensor,
+    taught: &Tensor,
+    soft: &SoftTargets,
+    hard: &HardTargets,
+) -> Result<Tensor, TaskError> {
+    soft.divergence(&logarithms(output, hard.probabilities)?, &logarithms(taught, hard.probabilities)?)
+}
+
 /// The number of values for one sample.
 pub(crate) fn per_sample(shape: &[i64]) -> i64 {
     shape.iter().skip(1).product()
+}
+
+/// Why a model does not put out as many values as there are labels.
+pub(crate) fn not_as_many(output: &[i64], data: &Dataset) -> Option<String> {
+    let shape = data.test.label_shape()?;
+    (per_sample(output) != shape.iter().product::<i64>()).then(|| format!("has labels of shape {shape:?}"))
 }

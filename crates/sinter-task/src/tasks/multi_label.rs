@@ -4,7 +4,7 @@ use sinter_data::{Batch, Dataset};
 use sinter_model::Operator;
 use tch::Tensor;
 
-use super::{Work, per_sample};
+use super::{Work, not_as_many};
 use crate::error::TaskError;
 use crate::losses::{HardTargets, SoftTargets, binary_cross_entropy, binary_soft_targets};
 
@@ -17,8 +17,7 @@ impl Work for MultiLabel {
     }
 
     fn misfit(&self, output: &[i64], data: &Dataset) -> Option<String> {
-        let shape = data.test.label_shape()?;
-        (per_sample(output) != shape.iter().product::<i64>()).then(|| format!("has labels of shape {shape:?}"))
+        not_as_many(output, data)
     }
 
     fn logits(&self, last: &dyn Operator) -> Option<usize> {

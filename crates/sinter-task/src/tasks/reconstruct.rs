@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::{Work, per_sample};
 use crate::error::TaskError;
-use crate::losses::{HardTargets, SoftTargets, squared_error};
+use crate::losses::{HardTargets, squared_error};
 
 /// The squared error of the input; labels only mark anomalies.
 pub(super) struct Reconstruct;
@@ -26,16 +26,5 @@ impl Work for Reconstruct {
 
     fn loss(&self, output: &Tensor, batch: &Batch, _hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         squared_error(output, batch.x()).map(Some)
-    }
-
-    fn learned(
-        &self,
-        output: &Tensor,
-        taught: &Tensor,
-        _batch: &Batch,
-        _soft: &SoftTargets,
-        _hard: &HardTargets,
-    ) -> Result<Tensor, TaskError> {
-        squared_error(output, taught)
     }
 }

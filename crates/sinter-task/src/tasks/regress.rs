@@ -3,9 +3,9 @@
 use sinter_data::{Batch, Dataset};
 use tch::Tensor;
 
-use super::{Work, per_sample};
+use super::{Work, not_as_many};
 use crate::error::TaskError;
-use crate::losses::{HardTargets, SoftTargets, squared_error};
+use crate::losses::{HardTargets, squared_error};
 
 /// The squared error.
 pub(super) struct Regress;
@@ -16,22 +16,10 @@ impl Work for Regress {
     }
 
     fn misfit(&self, output: &[i64], data: &Dataset) -> Option<String> {
-        let shape = data.test.label_shape()?;
-        (per_sample(output) != shape.iter().product::<i64>()).then(|| format!("has labels of shape {shape:?}"))
+        not_as_many(output, data)
     }
 
     fn loss(&self, output: &Tensor, batch: &Batch, _hard: &HardTargets) -> Result<Option<Tensor>, TaskError> {
         batch.y.as_ref().map(|labels| squared_error(output, labels)).transpose()
-    }
-
-    fn learned(
-        &self,
-        output: &Tensor,
-        taught: &Tensor,
-        _batch: &Batch,
-        _soft: &SoftTargets,
-        _hard: &HardTargets,
-    ) -> Result<Tensor, TaskError> {
-        squared_error(output, taught)
     }
 }

@@ -4,7 +4,7 @@ use sinter_data::{Batch, Dataset};
 use sinter_model::Operator;
 use tch::Tensor;
 
-use super::{Work, logarithms};
+use super::{Work, logarithms, soft_targets};
 use crate::error::TaskError;
 use crate::losses::{HardTargets, SoftTargets, cross_entropy};
 
@@ -74,9 +74,7 @@ impl Work for Segment {
         // Without labels at hand it is the second of images, the last of sequences.
         let usual = if output.dim() > 3 { 1 } else { output.dim() - 1 };
         let axis = batch.y.as_ref().map_or(Ok(usual), |labels| axis_of(output, &labels.size()))?;
-        let both = [output, taught].map(|t| rows(t, axis).and_then(|r| logarithms(&r, hard.probabilities)));
-        let [output, taught] = both;
-        soft.divergence(&output?, &taught?)
+        soft_targets(&rows(output, axis)?, &rows(taught, axis)?, soft, hard)
     }
 }
 

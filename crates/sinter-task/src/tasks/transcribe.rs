@@ -4,7 +4,7 @@ use sinter_data::{Batch, Dataset};
 use sinter_model::Operator;
 use tch::Tensor;
 
-use super::{Work, logarithms};
+use super::{Work, soft_targets};
 use crate::error::TaskError;
 use crate::losses::{HardTargets, SoftTargets, ctc};
 
@@ -46,8 +46,6 @@ impl Work for Transcribe {
         soft: &SoftTargets,
         hard: &HardTargets,
     ) -> Result<Tensor, TaskError> {
-        let classes = output.size()[2];
-        let rows = |t: &Tensor| logarithms(&t.f_reshape([-1, classes])?, hard.probabilities);
-        soft.divergence(&rows(output)?, &rows(taught)?)
+        soft_targets(output, taught, soft, hard)
     }
 }
