@@ -63,6 +63,19 @@ fn a_branch_that_is_known_takes_its_place() {
     }
 }
 
+/// An input of whole numbers is not cut to one in silence.
+#[test]
+fn constants_are_of_the_type_of_their_input() {
+    let mut graph = by_shape();
+    graph.input.push(typed("rate", 7, &[]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, file(graph)).unwrap();
+    let options = Options { constants: BTreeMap::from([("rate".to_string(), vec![1.5])]), ..Options::default() };
+    let said = read(&path, &options).unwrap_err().to_string();
+    assert!(said.contains("tensor `rate`: it takes whole numbers, and 1.5 is given for it"), "{said}");
+}
+
 #[test]
 fn a_branch_that_the_data_decides_on_is_chosen_from_two() {
     let (one, two) = sides();

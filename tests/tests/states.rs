@@ -206,6 +206,8 @@ fn what_does_not_fit_is_told_with_its_place() {
         ("", &[9, 4], "the model has 2 inputs (x, h), and the data gives one array", "s.yaml:2"),
         (", constants: { k: 1 }", &[9, 4], "the model has no such input to be constant", "s.yaml:2"),
         (", constants: { h: [1, 2] }", &[9, 4], "2 numbers are given for it", "s.yaml:2"),
+        (", constants: { h: sixteen }", &[9, 4], "expected a number, as in `16000`, or a list of numbers", "s.yaml:2"),
+        (", constants: { h: .nan }", &[9, 4], "it takes finite numbers, and NaN is given for it", "s.yaml:2"),
     ];
     for (model, samples, wanted, place) in cases {
         let folder = tempfile::tempdir().unwrap();

@@ -60,6 +60,12 @@ impl Reader<'_> {
         if numbers.len() != 1 && numbers.len() as i64 != wanted {
             return Err(fail(format!("it is {}, and {} numbers are given for it", info.shape_text(), numbers.len())));
         }
+        let real =
+            matches!(info.element, ElementType::Float | ElementType::Double | ElementType::Float16 | ElementType::Bfloat16);
+        if let Some(odd) = numbers.iter().find(|v| !v.is_finite() || (!real && v.fract() != 0.0)) {
+            let what = if real { "finite numbers" } else { "whole numbers" };
+            return Err(fail(format!("it takes {what}, and {odd} is given for it")));
+        }
         let torch = |e: tch::TchError| fail(e.to_string());
         let values = Tensor::f_from_slice(numbers).and_then(|t| t.f_to_kind(info.element.kind())).map_err(torch)?;
         let values = values.f_expand([wanted], false).and_then(|t| t.f_reshape(&shape)?.f_contiguous()).map_err(torch)?;

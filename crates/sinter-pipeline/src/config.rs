@@ -102,7 +102,7 @@ pub struct ModelConfig {
 
 /// A number, or several.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, as in `16000`, or a list of numbers, as in `[0.5, 1]`")]
 pub enum Numbers {
     /// For every element.
     One(f64),
