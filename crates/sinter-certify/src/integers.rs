@@ -24,7 +24,7 @@ pub(crate) fn integers(model: &Model, layer: &Layer, node: &Node) -> Result<Resu
     let Some(IntegerKernel::Product { out_axis, .. }) = node.op.integer_kernel() else {
         return Ok(Err("no kernel of integers computes it"));
     };
-    let Some(input) = model.activations.get(&node.inputs[0]).filter(|q| q.bits() <= 8) else { return Ok(Err("it reads floats")) };
+    let Some(input) = model.integers_read(node).filter(|q| q.bits() <= 8) else { return Ok(Err("it reads floats")) };
     let Some(weight) = model.weights.get(&layer.weight) else { return Ok(Err("its weight is not stored")) };
     let Some(quantizer) = weight.quantizer().filter(|q| q.bits() <= 8) else { return Ok(Err("its weight is in float")) };
     let params = quantizer.params()?;

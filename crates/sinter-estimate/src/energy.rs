@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sinter_exec::{ExecError, io_shapes};
-use sinter_model::{Macs, Mask, Model, NmPattern, Role};
+use sinter_model::{Macs, Mask, Model, NmPattern, Role, Weight};
 
 use crate::board::{Interval, Quantity};
 use crate::target::Target;
@@ -79,11 +79,13 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
         let weight_bits =
             parameters().filter(|w| w.latent().dim() > 1).map(|w| w.quantizer().map_or(32, |g| g.bits())).max().unwrap_or(32);
         let value_bits = |name: &str| model.activations.get(name).map_or(32, |g| g.bits());
-        let input_bits = node.inputs.first().map_or(32, |n| value_bits(n));
+        let input_bits = model.integers_read(node).map_or(32, |g| g.bits());
         let len = |shape: &[i64]| shape.iter().product::<i64>().max(0) as u64;
         let values = node.inputs.iter().zip(&shapes.inputs).filter(|(n, _)| !model.weights.contains_key(*n));
         let read: u64 = values.map(|(n, s)| s.as_ref().map_or(0, |s| len(s)) * value_bits(n).div_ceil(8) as u64).sum();
         let written: u64 = node.outputs.iter().zip(&shapes.outputs).map(|(n, s)| len(s) * value_bits(n).div_ceil(8) as u64).sum();
+        // Of a look-up table only the rows that are picked are read.
+        let stored = |w: &Weight| if node.op.table().is_some() { shapes.output_len(0) as usize } else { w.numel() };
         layers.push(LayerFootprint {
             node: node.name.clone(),
             kind: node.kind().to_string(),
@@ -91,7 +93,7 @@ pub fn footprint(model: &Model) -> Result<Footprint, ExecError> {
             pattern: parameters().find_map(|w| w.mask().and_then(Mask::pattern)),
             bits: if weight_bits.max(input_bits) <= 8 { 8 } else { 32 },
             weight_bytes: parameters()
-                .map(|w| (w.numel() * w.quantizer().map_or(32, |g| g.bits()) as usize).div_ceil(8) as u64)
+                .map(|w| (stored(w) * w.quantizer().map_or(32, |g| g.bits()) as usize).div_ceil(8) as u64)
                 .sum(),
             activation_bytes: read + written,
         });

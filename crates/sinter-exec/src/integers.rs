@@ -39,6 +39,7 @@ impl Requantize {
     /// How the result of a node is rounded; `None` where no integer kernel computes it.
     pub fn of(model: &Model, node: &Node) -> OpResult<Option<Self>> {
         match node.op.integer_kernel() {
+            _ if node.in_float => Ok(None),
             Some(IntegerKernel::Sum) => Self::sum(model, node),
             Some(IntegerKernel::Product { out_axis, convolution }) => Self::product(model, node, out_axis, convolution),
             None => Ok(None),
@@ -61,7 +62,7 @@ impl Requantize {
 
     fn product(model: &Model, node: &Node, out_axis: usize, convolution: bool) -> OpResult<Option<Self>> {
         let quantizer_of = |i: usize| node.inputs.get(i).and_then(|n| model.weights.get(n)).and_then(|w| w.quantizer());
-        let input = node.inputs.first().and_then(|x| model.activations.get(x)).filter(|g| fixed(g));
+        let input = model.integers_read(node).filter(|g| fixed(g));
         let weight = quantizer_of(1).filter(|g| fixed(g)).filter(|g| g.levels() != Levels::Unsigned);
         let (Some(input), Some(weight), Some(output)) = (input, weight, output_quantizer(model, node).filter(|g| fixed(g)))
         else {

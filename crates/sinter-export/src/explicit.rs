@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use crate::dynamic::Lowering;
 use crate::error::QdqError;
+use crate::look_up;
 
 /// A model in which nothing is implied any more: see [`explicit`].
 #[derive(Debug)]
@@ -37,11 +38,17 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     let mut head = Vec::new();
     let dynamic = Lowering::new(model);
     let quantized_inputs = weights_with_quantized_inputs(model, &dynamic);
+    let tables = look_up::tables(model);
     for (name, weight) in &model.weights {
         let at = |source| QdqError { name: name.clone(), source };
         let value = weight.effective().map_err(at)?;
         let value = value.f_detach().map_err(|e| at(e.into()))?;
         match (weight.quantizer(), weight.half()) {
+            (Some(quantizer), _) if !quantized_inputs.contains(name.as_str()) && widens_when_loaded(quantizer) => {
+                let real = format!("{name}.float");
+                head.extend(widened(&mut out, name, quantizer, &value, &real).map_err(at)?);
+                renamed.insert(name.clone(), real);
+            }
             // ONNX has integers of 4, 8 and 32 bits; in between the values go into int8.
             (Some(quantizer), _) if quantizer.bits() <= 8 || quantizer.bits() == 32 => {
                 let stored = format!("{name}.quantized");
@@ -49,8 +56,8 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
                 let q = quantizer.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
                 let scale = store_scale(&mut out, name, quantizer, &weight.size(), kind).map_err(at)?;
-                // Kernels of integers want eight bits; without any, four are read and widened.
-                if quantizer.bits() <= 4 && !quantized_inputs.contains(name.as_str()) {
+                // Kernels of integers and look-ups want eight bits; without any, four are read and widened.
+                if quantizer.bits() <= 4 && !quantized_inputs.contains(name.as_str()) && !tables.contains(name.as_str()) {
                     four_bits.extend([stored.clone(), scale[1].clone()]);
                 }
                 let attributes = match quantizer.granularity() {
@@ -107,7 +114,11 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         nodes.extend(pairs.remove(input.name.as_str()).into_iter().flatten());
     }
     for node in &model.graph.nodes {
-        for mut node in dynamic.layer(node, &mut out)?.unwrap_or_else(|| vec![node.clone()]) {
+        let replaced = match look_up::rows(node, model, &mut out)? {
+            None => dynamic.layer(node, &mut out)?,
+            rows => rows,
+        };
+        for mut node in replaced.unwrap_or_else(|| vec![node.clone()]) {
             for name in &mut node.inputs {
                 if let Some(new) = renamed.get(name) {
                     *name = new.clone();
@@ -127,11 +138,55 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     Ok(Explicit { model: out, four_bits })
 }
 
+/// Whether a weight that no kernel reads in integers is written so that runtimes widen it once, when they load a file: they compute what constants
+/// give then, but leave a DequantizeLinear to every inference. Up to four bits the DequantizeLinear stays, since kernels exist that read those as they are, and for groups,
+/// which would not broadcast.
+fn widens_when_loaded(quantizer: &Quantizer) -> bool {
+    (5..=8).contains(&quantizer.bits()) && !matches!(quantizer.granularity(), Granularity::Group { .. })
+}
+
+/// The nodes that make integers real numbers by plain arithmetic: (integers - zero point) * scale.
+fn widened(out: &mut Model, name: &str, quantizer: &Quantizer, value: &Tensor, real: &str) -> Result<Vec<Node>, OpError> {
+    let mut shape = vec![1; value.dim()];
+    let one = match quantizer.granularity() {
+        Granularity::Channel(axis) => {
+            shape[axis] = value.size()[axis];
+            false
+        }
+        _ => true,
+    };
+    let mut store = |what: &str, value: Tensor| {
+        let stored = format!("{name}.{what}");
+        out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
+        stored
+    };
+    let broad = |values: Vec<f32>| -> Result<Tensor, OpError> {
+        Ok(Tensor::f_from_slice(&values)?.f_reshape(if one { &[] } else { &shape[..] })?)
+    };
+    let integers = store("quantized", quantizer.quantize(value)?.f_to_kind(integers_of(quantizer))?);
+    let zeros = quantizer.zero_points()?;
+    let node = |kind: &str, attributes, inputs: Vec<String>, output: String| {
+        Node::new(&output, kind, attributes, inputs, vec![output.clone()])
+    };
+    let mut wide = format!("{name}.wide");
+    let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
+    let mut nodes = vec![node("Cast", float, vec![integers], wide.clone())?];
+    if zeros.iter().any(|&z| z != 0) {
+        let zeros = store("zero_point", broad(zeros.into_iter().map(|z| z as f32).collect())?);
+        let centred = format!("{name}.centred");
+        nodes.push(node("Sub", Attributes::new(), vec![wide, zeros], centred.clone())?);
+        wide = centred;
+    }
+    let scale = store("scale", broad(quantizer.scales()?)?);
+    nodes.push(node("Mul", Attributes::new(), vec![wide, scale], real.to_string())?);
+    Ok(nodes)
+}
+
 /// The quantizer of each value that has one, and of what only moves elements of such a value: rounding it once more changes nothing, and ONNX Runtime
 /// 1.32 refuses what it makes of a movement without (a QuantizeLinear of two types, from opset 21 on).
 fn quantized_values(model: &Model) -> BTreeMap<&str, &Quantizer> {
     let mut all: BTreeMap<&str, &Quantizer> = model.activations.iter().map(|(name, q)| (name.as_str(), q)).collect();
-    for node in model.graph.nodes.iter().filter(|n| n.op.quantization().params == ParamsOf::Input && n.outputs.len() == 1) {
+    for node in model.graph.nodes.iter().filter(|n| !n.in_float && n.op.quantization().params == ParamsOf::Input && n.outputs.len() == 1) {
         let source = node.inputs.first().and_then(|x| all.get(x.as_str()).copied());
         if let Some(quantizer) = source.filter(|q| q.granularity() == Granularity::Tensor) {
             all.entry(&node.outputs[0]).or_insert(quantizer);
@@ -157,15 +212,14 @@ fn is_input(model: &Model, name: &str) -> bool {
 }
 
 /// The type that holds a quantizer's integers of up to eight bits.
-fn integers_of(quantizer: &Quantizer) -> Kind {
+pub(crate) fn integers_of(quantizer: &Quantizer) -> Kind {
     if quantizer.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
 }
 
 /// The weights of layers that read a value in integers.
 fn weights_with_quantized_inputs<'a>(model: &'a Model, dynamic: &Lowering) -> BTreeSet<&'a str> {
     let quantized = model.graph.nodes.iter().filter(|node| {
-        let input = node.inputs.first();
-        input.is_some_and(|x| model.activations.contains_key(x) || dynamic.is_quantized(x))
+        model.integers_read(node).is_some() || node.inputs.first().is_some_and(|x| dynamic.is_quantized(x))
     });
     quantized.flat_map(|node| node.inputs[1..].iter().map(String::as_str)).collect()
 }

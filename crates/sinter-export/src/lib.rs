@@ -5,6 +5,7 @@ pub mod device;
 mod dynamic;
 mod error;
 mod explicit;
+mod look_up;
 mod micro;
 pub mod packed;
 mod runtime;
@@ -17,6 +18,6 @@ pub use micro::arena;
 #[doc(hidden)]
 pub use packed::with_checksum;
 pub use packed::{PackError, Packed, pack, unpack};
-pub use runtime::{OnnxRuntime, RuntimeError, peak_memory, runtime_version};
+pub use runtime::{KernelTime, OnnxRuntime, RuntimeError, peak_memory, runtime_version};
 pub use tflite::{operators, tflite};
 pub use vela::{Compiled, vela};

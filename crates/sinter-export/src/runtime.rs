@@ -1,5 +1,6 @@
 //! ONNX Runtime inside the process, loaded from a shared library where there is one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -41,6 +42,35 @@ impl<T> From<ort::Error<T>> for RuntimeError {
     fn from(error: ort::Error<T>) -> Self {
         Self::Runtime(error.to_string())
     }
+}
+
+/// What one kernel of a file took.
+#[derive(Debug, Clone)]
+pub struct KernelTime {
+    /// Its operator, as the runtime made it: `QLinearConv`.
+    pub kind: String,
+    /// The runtime's name for it, made from that of a node or of what the node gives.
+    pub name: String,
+    /// The time of one run, in microseconds.
+    pub micros: f64,
+}
+
+/// An entry of the runtime's profile.
+#[derive(serde::Deserialize)]
+struct ProfileEvent {
+    #[serde(default)]
+    cat: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    dur: f64,
+    #[serde(default)]
+    args: ProfileArguments,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct ProfileArguments {
+    op_name: Option<String>,
 }
 
 /// A model file opened by ONNX Runtime, on one thread.
@@ -90,6 +120,32 @@ impl OnnxRuntime {
             tensors.push(taken(&outputs[i])?);
         }
         Ok(tensors)
+    }
+
+    /// What every kernel of a file takes on one thread: the mean over the middle half of `runs` runs.
+    pub fn profile(model: &Path, inputs: &[Tensor], runs: usize) -> Result<Vec<KernelTime>, RuntimeError> {
+        let folder = tempfile::tempdir().map_err(|e| RuntimeError::Runtime(format!("no place for a profile: {e}")))?;
+        let builder = Session::builder(environment()?)?.with_intra_threads(1)?.with_inter_threads(1)?;
+        let mut builder = builder.with_profiling(folder.path().join("profile"))?;
+        let mut open = Self { session: builder.commit_from_file(model)? };
+        for _ in 0..runs.max(1) {
+            let _output = open.run_all(inputs)?;
+        }
+        let file = open.session.end_profiling()?;
+        let unread = |what: String| RuntimeError::Runtime(format!("its profile can't be read: {what}"));
+        let text = std::fs::read(&file).map_err(|e| unread(e.to_string()))?;
+        let events: Vec<ProfileEvent> = serde_json::from_slice(&text).map_err(|e| unread(e.to_string()))?;
+        let mut times: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
+        for event in events.into_iter().filter(|e| e.cat == "Node") {
+            let (Some(name), Some(kind)) = (event.name.strip_suffix("_kernel_time"), event.args.op_name) else { continue };
+            times.entry((kind, name.to_string())).or_default().push(event.dur);
+        }
+        let middle = |mut all: Vec<f64>| {
+            all.sort_unstable_by(f64::total_cmp);
+            let kept = &all[all.len() / 4..all.len() - all.len() / 4];
+            kept.iter().sum::<f64>() / kept.len() as f64
+        };
+        Ok(times.into_iter().map(|((kind, name), all)| KernelTime { kind, name, micros: middle(all) }).collect())
     }
 
     /// Median and 95th percentile of the time of one inference, over at least `runs` runs after a warm-up.

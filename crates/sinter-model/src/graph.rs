@@ -75,13 +75,15 @@ pub struct Node {
     pub outputs: Vec<String>,
     /// What it computes.
     pub op: Arc<dyn Operator>,
+    /// Whether it computes with real numbers although what it reads is quantized, because integers were found slower.
+    pub in_float: bool,
 }
 
 impl Node {
     /// A node of the given ONNX operator type. Errors when the type or an attribute is not supported.
     pub fn new(name: &str, kind: &str, attributes: Attributes, inputs: Vec<String>, outputs: Vec<String>) -> OpResult<Self> {
         let op = crate::ops::parse(kind, &attributes)?;
-        Ok(Self { name: name.to_string(), attributes, inputs, outputs, op })
+        Ok(Self { name: name.to_string(), attributes, inputs, outputs, op, in_float: false })
     }
 
     /// Computes the outputs. What the result would take is told before memory is taken, and a panic in an operator is an error of this node: its
@@ -115,6 +117,8 @@ struct NodeText {
     attributes: Attributes,
     inputs: Vec<String>,
     outputs: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    in_float: bool,
 }
 
 fn is_empty(attributes: &Attributes) -> bool {
@@ -129,6 +133,7 @@ impl Serialize for Node {
             attributes: self.attributes.clone(),
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
+            in_float: self.in_float,
         }
         .serialize(serializer)
     }
@@ -137,8 +142,9 @@ impl Serialize for Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = NodeText::deserialize(deserializer)?;
-        Node::new(&text.name, &text.kind, text.attributes, text.inputs, text.outputs)
-            .map_err(|e| serde::de::Error::custom(format!("node `{}`: {e}", text.name)))
+        let node = Node::new(&text.name, &text.kind, text.attributes, text.inputs, text.outputs);
+        let node = node.map_err(|e| serde::de::Error::custom(format!("node `{}`: {e}", text.name)))?;
+        Ok(Node { in_float: text.in_float, ..node })
     }
 }
 

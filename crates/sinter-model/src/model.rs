@@ -1,13 +1,13 @@
 //! The model: a graph, its weights, and the quantizers on its values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Kind, Tensor};
 
 use crate::axes::IoShapes;
 use crate::encoding::Quantizer;
 use crate::error::OpError;
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
 use crate::op::WeightSlot;
 use crate::weight::{BrokenLink, Role, Weight};
 
@@ -90,7 +90,7 @@ impl Model {
     /// layer has two, and is listed with each). A weight
     /// that several nodes share is listed once, under its first node.
     pub fn layers(&self) -> Vec<Layer> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut layers = Vec::new();
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let stored = |name: &String| self.weights.get(name).filter(|w| w.role == Role::Parameter);
@@ -106,6 +106,30 @@ impl Model {
         layers
     }
 
+    /// The look-up tables, as embeddings have them, in graph order: stored matrices that nodes pick rows of and that are the weight of no layer.
+    /// Rows stand for output channels. They hold numbers and take part in no product, so quantization alone asks for them.
+    pub fn tables(&self) -> Vec<Layer> {
+        let mut seen: BTreeSet<String> = self.layers().into_iter().map(|l| l.weight).collect();
+        let mut tables = Vec::new();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            let Some((input, weight)) = node.op.table().and_then(|i| Some((i, node.inputs.get(i)?))) else { continue };
+            let matrix = |w: &&Weight| w.role == Role::Parameter && w.size().len() == 2 && w.latent().is_floating_point();
+            if self.weights.get(weight).filter(matrix).is_some() && seen.insert(weight.clone()) {
+                let slot = WeightSlot { input, bias: None, out_axis: 0, in_axis: 1 };
+                tables.push(Layer { node: index, name: node.name.clone(), weight: weight.clone(), bias: None, slot });
+            }
+        }
+        tables
+    }
+
+    /// Everything that stores weights and has a name in tables: layers and look-up tables, in graph order.
+    pub fn layers_and_tables(&self) -> Vec<Layer> {
+        let mut all = self.layers();
+        all.extend(self.tables());
+        all.sort_by_key(|l| l.node);
+        all
+    }
+
     /// The nodes that a weight is the weight of, and where it stands there; more than one where layers share it.
     pub fn uses(&self, weight: &str) -> Vec<(usize, WeightSlot)> {
         let mut uses = Vec::new();
@@ -115,6 +139,11 @@ impl Model {
             uses.extend(slots.into_iter().filter(|s| node.inputs.get(s.input).is_some_and(|n| n == weight)).map(|s| (index, s)));
         }
         uses
+    }
+
+    /// The quantizer of a node's first input, where the node computes with its integers.
+    pub fn integers_read(&self, node: &Node) -> Option<&Quantizer> {
+        node.inputs.first().filter(|_| !node.in_float).and_then(|input| self.activations.get(input))
     }
 
     /// The number of trained elements.

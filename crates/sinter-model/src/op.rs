@@ -138,6 +138,11 @@ pub trait Operator: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The position of the input whose rows it picks by index, where it does no more: a look-up table, as of embeddings.
+    fn table(&self) -> Option<usize> {
+        None
+    }
+
     /// The rows that the layer's only weight multiplies, `[positions, fan-in]`, in the order of [`WeightSlot::matrix`]'s columns: each sample
     /// of a dense layer, each window of a convolution. `None` where the weight is not one matrix (groups, transposed convolutions).
     fn columns(&self, _inputs: &Inputs) -> OpResult<Option<Tensor>> {

@@ -136,7 +136,7 @@ pub fn inspect(path: &Path, options: &Options, target: Option<&Target>) -> Resul
     let (packed, footprint, memory) = (snapshot.packed()?, snapshot.footprint()?, snapshot.memory()?);
     let costs = sinter_estimate::costs(footprint, target);
     let mut layers = Vec::new();
-    for layer in model.layers() {
+    for layer in model.layers_and_tables() {
         let weight = model.weight(&layer.weight)?;
         layers.push(InspectedLayer {
             operator: model.graph.nodes[layer.node].kind().to_string(),

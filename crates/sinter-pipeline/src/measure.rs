@@ -94,7 +94,7 @@ pub(crate) fn measure(
     let row = estimated(row, footprint, &plan.target);
     let macs: BTreeMap<&str, u64> = footprint.layers.iter().map(|l| (l.node.as_str(), l.macs)).collect();
     let mut layers = Vec::new();
-    for layer in model.layers() {
+    for layer in model.layers_and_tables() {
         let weight = model.weight(&layer.weight)?;
         let bias = layer.bias.as_ref().and_then(|b| packed.tensors.get(b)).copied().unwrap_or(0.0);
         layers.push(LayerRow {

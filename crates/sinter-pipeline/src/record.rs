@@ -85,7 +85,7 @@ fn quality(plan: &Plan, float: &Measured, last: &Measured) -> Vec<QualityRow> {
 /// How the weights of each layer lie, float and final.
 fn weights(float: &Snapshot, result: &Snapshot) -> Result<Vec<WeightsRow>, SnapshotError> {
     let mut rows = Vec::new();
-    for layer in result.model.layers() {
+    for layer in result.model.layers_and_tables() {
         let values = |snapshot: &Snapshot| -> Result<Vec<f32>, SnapshotError> {
             let Some(value) = snapshot.effective()?.get(&layer.weight) else { return Ok(vec![]) };
             let values = to_f32s(value).map_err(at(&layer.weight))?;

@@ -1,8 +1,9 @@
 //! What can be told to be wrong before anything runs.
 
 use sinter_data::Dataset;
+use sinter_estimate::Rules;
 use sinter_model::{Layer, Levels};
-use sinter_train::{Forecast, StageError, covers};
+use sinter_train::{Forecast, StageError, covers_one_of};
 
 use crate::config::{Mode, QuantizeConfig, Scaling};
 use crate::formats::{Activations, Choice, Format, Number, Per};
@@ -15,8 +16,13 @@ impl QuantizeConfig {
         let activations = resolved.activations;
         check_weights(resolved.weights, activations, "weights")?;
         activations.calibrated().map_or(Ok(()), |a| check_activations(a, "activations"))?;
+        if matches!(self.embeddings, Choice::Format(_)) && model.tables().is_empty() {
+            let reason = "the model has no look-up table: no Gather picks rows of a stored matrix that is the weight of no layer";
+            return Err(StageError::config("embeddings", reason));
+        }
+        let named = model.layers_and_tables();
         for (i, own) in self.layers.iter().enumerate() {
-            covers(model, &own.r#match, &format!("layers.{i}.match"))?;
+            covers_one_of(model, &named, &own.r#match, &format!("layers.{i}.match"))?;
             if let Choice::Format(format) = own.weights {
                 check_weights(format, activations, &format!("layers.{i}.weights"))?;
             }
@@ -36,6 +42,14 @@ impl QuantizeConfig {
                 let reason = format!("`mixed` chooses the bits of integers: `weights` is {}", resolved.weights);
                 return Err(StageError::config("weights", reason));
             }
+        }
+        if self.latency && activations.calibrated().is_none() {
+            let reason = format!("`latency` chooses where calibrated integers are read, and the stage has `activations: {activations}`");
+            return Err(StageError::config_help("latency", reason, "write a static format such as uint8, or drop `latency`"));
+        }
+        if self.latency && resolved.rules() == Rules::Tflite {
+            let reason = "`latency` is measured in ONNX Runtime, and the target's kernels are those of TensorFlow Lite";
+            return Err(StageError::config("latency", reason));
         }
         if self.samples == 0 {
             return Err(StageError::config("samples", "calibration needs at least one sample"));

@@ -72,6 +72,16 @@ pub struct QuantizeConfig {
     /// Other formats for some layers; `activations` is the format of what the layer reads.
     #[serde(default)]
     pub layers: Vec<LayerFormat>,
+    /// The format of look-up tables, such as embeddings, whose rows a model picks by index; it stays theirs whatever the activations are. `channel` means a
+    /// scale a row. Default: int8/channel where weights are integers, the weights' own format where they are not.
+    #[serde(default = "unset", skip_serializing_if = "is_default", with = "choice")]
+    #[schemars(with = "Choice")]
+    pub embeddings: Choice,
+    /// Leaves in float what integers make slower. ONNX Runtime times every operator on this machine and one thread, in integers and in float; the placement
+    /// that comes out fastest is kept. Weights keep their format in either case. The choice depends on the machine, so it is made once and stays with the
+    /// result in the cache. For calibrated activations. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub latency: bool,
     /// The most that quality may fall: points of a share such as accuracy, else a share of the float model's error. The layers that
     /// cost most are lifted, first to 8 bits, then to float, until it holds. Measured on the validation split, or else on training samples. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +113,10 @@ pub struct LayerFormat {
 
 fn unset() -> Choice {
     Choice::Default
+}
+
+fn is_default(choice: &Choice) -> bool {
+    *choice == Choice::Default
 }
 
 fn samples() -> usize {

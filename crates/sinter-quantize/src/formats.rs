@@ -182,13 +182,19 @@ impl FromStr for Activations {
     }
 }
 
+impl std::fmt::Display for Activations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Dynamic => f.write_str("dynamic"),
+            Self::Static(format) => format.fmt(f),
+        }
+    }
+}
+
 impl Serialize for Activations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_str("none"),
-            Self::Dynamic => serializer.serialize_str("dynamic"),
-            Self::Static(format) => format.serialize(serializer),
-        }
+        serializer.collect_str(self)
     }
 }
 

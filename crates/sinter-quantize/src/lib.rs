@@ -24,8 +24,10 @@ mod read_through;
 mod resolve;
 mod resolved;
 pub mod rounding;
+mod sketch;
 mod state;
 mod step;
+mod timing;
 mod training;
 mod weights;
 

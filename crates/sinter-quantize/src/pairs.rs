@@ -37,7 +37,7 @@ pub(crate) fn saturating(model: &Model) -> OpResult<Saturating> {
 
 /// The largest magnitude of a pair of products; `None` for a layer that does not multiply unsigned with signed bytes.
 fn reach(model: &Model, layer: &Layer) -> OpResult<Option<i64>> {
-    let input = model.activations.get(&model.graph.nodes[layer.node].inputs[0]);
+    let input = model.integers_read(&model.graph.nodes[layer.node]);
     let (Some(input), Some(weight)) = (input, model.weights.get(&layer.weight)) else { return Ok(None) };
     let Some(quantizer) = weight.quantizer().filter(|q| q.levels() != Levels::Unsigned && q.bits() <= 8) else { return Ok(None) };
     if input.levels() != Levels::Unsigned {

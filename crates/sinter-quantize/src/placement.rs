@@ -64,14 +64,18 @@ impl Placement {
     }
 }
 
-/// The values that get a quantizer on the target.
-pub(crate) fn place(model: &Model, resolved: &Resolved) -> Placement {
-    let rules = resolved.rules();
-    let passes = |node: &Node| match node.op.quantization().params {
+/// Whether a node only moves the elements of a value, so that both have one quantizer.
+fn moves(node: &Node, rules: Rules) -> bool {
+    match node.op.quantization().params {
         ParamsOf::Own => false,
         ParamsOf::Input => true,
         ParamsOf::InputUnderTflite => rules == Rules::Tflite,
-    };
+    }
+}
+
+/// The nodes that the target's kernels compute in integers, by index, less those that had better not be.
+pub(crate) fn in_integers(model: &Model, resolved: &Resolved) -> BTreeSet<usize> {
+    let rules = resolved.rules();
     let runs = |node: &Node| {
         let computes = match node.op.quantization().computes {
             Computes::Float => false,
@@ -80,9 +84,19 @@ pub(crate) fn place(model: &Model, resolved: &Resolved) -> Placement {
         };
         computes && resolved.runs(node.kind())
     };
-    let float = if rules == Rules::Tflite { BTreeSet::new() } else { better_in_float(model, &runs, &passes) };
-    let runs = |node: &Node| runs(node) && !node.outputs.first().is_some_and(|output| float.contains(output));
-    let mut placement = choose(model, &runs, &passes, rules);
+    let float = match rules {
+        Rules::Tflite => BTreeSet::new(),
+        _ => better_in_float(model, &runs, &|node| moves(node, rules)),
+    };
+    let kept = |node: &Node| !node.outputs.first().is_some_and(|output| float.contains(output));
+    let nodes = model.graph.nodes.iter().enumerate();
+    nodes.filter(|(_, node)| !node.in_float && runs(node) && kept(node)).map(|(i, _)| i).collect()
+}
+
+/// The values that get a quantizer where `integer` nodes, by index, are computed in integers.
+pub(crate) fn place(model: &Model, resolved: &Resolved, integer: &BTreeSet<usize>) -> Placement {
+    let rules = resolved.rules();
+    let mut placement = choose(model, &|i| integer.contains(&i), &|node| moves(node, rules), rules);
     placement.relevant = placement.own.iter().filter_map(|name| Some((name.clone(), relevant(model, name)?))).collect();
     placement
 }
@@ -126,7 +140,7 @@ fn end(model: &Model, node: &Node, end: End, outer: impl Fn(f32, f32) -> f32) ->
 
 /// Chooses the values: what integer operators read and write. A value whose only reader is a ReLU or Clip has none, since both run as
 /// one with what is before them.
-fn choose(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&Node) -> bool, rules: Rules) -> Placement {
+fn choose(model: &Model, is_integer: &dyn Fn(usize) -> bool, passes: &dyn Fn(&Node) -> bool, rules: Rules) -> Placement {
     let consumers = model.graph.consumers();
     let nodes = &model.graph.nodes;
     let fused = |value: &str| match consumers.get(value).map(Vec::as_slice) {
@@ -134,7 +148,7 @@ fn choose(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&No
         _ => false,
     };
     let read_by_integer = |value: &str| {
-        consumers.get(value).is_some_and(|c| c.iter().any(|&i| is_integer(&nodes[i]) && !model.weights.contains_key(value)))
+        consumers.get(value).is_some_and(|c| c.iter().any(|&i| is_integer(i) && !model.weights.contains_key(value)))
     };
     let stays_float = |value: &str| rules != Rules::Tflite && model.graph.is_output(value);
     let mut placement = Placement::default();
@@ -145,11 +159,11 @@ fn choose(model: &Model, is_integer: &dyn Fn(&Node) -> bool, passes: &dyn Fn(&No
             quantized.insert(&input.name);
         }
     }
-    for node in nodes {
+    for (i, node) in nodes.iter().enumerate() {
         let Some(output) = node.outputs.first() else { continue };
-        if stays_float(output) || !is_integer(node) {
+        if stays_float(output) || !is_integer(i) {
             // A float operator's result is quantized where an integer one reads it.
-            if !is_integer(node) && read_by_integer(output) && !model.graph.is_output(output) && node.op.gives_reals() {
+            if !is_integer(i) && read_by_integer(output) && !model.graph.is_output(output) && node.op.gives_reals() {
                 placement.own.insert(output.clone());
                 quantized.insert(output);
             }

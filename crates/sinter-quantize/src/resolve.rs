@@ -1,17 +1,17 @@
 //! From what the user wrote to what will be done.
 
 use serde_json::json;
-use sinter_model::{Layer, Model, QuantParams, Quantizer, fold_batch_norm};
+use sinter_model::{Layer, Model, fold_batch_norm};
 use sinter_train::{DistillFrom, FitConfig, Forecast, LayerPlan, Setting, Stage, StageError, Step, StepPlan, TeacherRef};
 
 use crate::config::{Mode, QuantizeConfig};
 use crate::formats::Activations;
 use crate::kernels::Kernels;
 use crate::passes;
-use crate::placement::place;
+use crate::sketch::sketch;
+use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
 use crate::step::Quantize;
-use crate::weights::{granularity, integers};
 
 impl Stage for QuantizeConfig {
     fn name(&self) -> &'static str {
@@ -39,7 +39,7 @@ impl Stage for QuantizeConfig {
         for (pass, what) in passes::of(&resolved) {
             plan = plan.pass(pass.name(), what);
         }
-        plan.layers = forecast.model.layers().iter().map(|l| describe(&resolved, &forecast.model, l)).collect();
+        plan.layers = forecast.model.layers_and_tables().iter().map(|l| describe(&resolved, &forecast.model, l)).collect();
         outline(&resolved, forecast)?;
         Ok(Box::new(Quantize { resolved, plan }))
     }
@@ -70,7 +70,12 @@ fn describe(resolved: &Resolved, model: &Model, layer: &Layer) -> LayerPlan {
     let kind = node.kind().to_string();
     let entry =
         |action: String, reason: Option<String>| LayerPlan { layer: layer.name.clone(), kind: kind.clone(), action, reason };
-    let Some(formats) = resolved.layers.get(&layer.weight) else { return entry(String::new(), None) };
+    let Some(formats) = resolved.layers.get(&layer.weight) else {
+        return match resolved.tables.get(&layer.weight) {
+            Some(format) => entry(format!("{format}, rounded by nearest; rows are picked as integers"), None),
+            None => entry(String::new(), Some("it is left as it is by `embeddings` or `layers`".into())),
+        };
+    };
     let Some(format) = formats.weight else {
         let reason = match (&resolved.kernels, formats.named) {
             (Some(kernels), false) => format!("the kernels of {} compute {kind} in float", kernels.target),
@@ -94,29 +99,11 @@ fn describe(resolved: &Resolved, model: &Model, layer: &Layer) -> LayerPlan {
 /// Puts quantizers of made-up ranges on the forecast's model, so that later stages and exports see what there will be.
 fn outline(resolved: &Resolved, forecast: &mut Forecast) -> Result<(), StageError> {
     let placement = match resolved.activations {
-        Activations::Static(_) => place(&forecast.model, resolved),
+        Activations::Static(_) => place(&forecast.model, resolved, &in_integers(&forecast.model, resolved)),
         _ => Default::default(),
     };
-    let model = &mut forecast.model;
-    let layers = model.layers();
-    for layer in &layers {
-        let Some(format) = resolved.weight(layer) else { continue };
-        let at = StageError::weight(&layer.weight);
-        if let Some((bits, levels)) = integers(format) {
-            let weight = model.weight_mut(&layer.weight)?;
-            let granularity = granularity(layer.slot, format, weight.codebook().is_some());
-            let Some(count) = granularity.scales(&weight.size()) else { continue };
-            let scales = vec![1.0; count.max(0) as usize];
-            let params = QuantParams::scaled(bits, levels, granularity, &scales);
-            let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(&at)?;
-            weight.quantize(quantizer).map_err(&at)?;
-        }
-    }
-    for value in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
-        let params = QuantParams::affine(8, resolved.levels(), -1.0, 1.0);
-        let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(value))?;
-        model.activations.insert(value.clone(), quantizer);
-    }
+    sketch(&mut forecast.model, resolved, &placement, &|layer| resolved.weight(layer))?;
+    let layers = forecast.model.layers();
     layers.iter().filter(|l| resolved.weight(l).is_some()).for_each(|l| forecast.set(l, |e| e.quantized = true));
     Ok(())
 }

@@ -24,6 +24,8 @@ pub(crate) struct Resolved {
     pub activations: Activations,
     /// By the weight's name.
     pub layers: BTreeMap<String, LayerFormats>,
+    /// Formats of look-up tables, by the weight's name.
+    pub tables: BTreeMap<String, Format>,
 }
 
 /// The formats of one layer.
@@ -56,11 +58,16 @@ impl Resolved {
     pub fn new(config: &QuantizeConfig, kernels: Option<Kernels>, forecast: &Forecast) -> Self {
         let weights = config.weights.or_else(|| Some(kernels.as_ref()?.weights)).unwrap_or_else(int8_channel);
         let activations = config.activations.or_else(|| Some(kernels.as_ref()?.activations)).unwrap_or_default();
-        let mut resolved = Self { config: config.clone(), kernels, weights, activations, layers: BTreeMap::new() };
+        let mut resolved = Self { config: config.clone(), kernels, weights, activations, layers: BTreeMap::new(), tables: BTreeMap::new() };
         let model = &forecast.model;
         for layer in model.layers() {
             let formats = resolved.formats(model, &layer, forecast);
             resolved.layers.insert(layer.weight, formats);
+        }
+        for table in model.tables() {
+            if let Some(format) = resolved.format_of_table(model, &table) {
+                resolved.tables.insert(table.weight, format);
+            }
         }
         resolved
     }
@@ -90,6 +97,18 @@ impl Resolved {
                 recurrent: node.op.is_recurrent(),
                 count: model.weights.get(&layer.weight).map_or(0, |w| w.numel()),
             },
+        }
+    }
+
+    /// The format of a look-up table; `None` leaves it alone.
+    fn format_of_table(&self, model: &Model, table: &Layer) -> Option<Format> {
+        let named = self.config.layers.iter().rev().filter(|o| o.r#match.matches(model, table)).map(|o| o.weights);
+        let asked = named.chain([self.config.embeddings]).find(|c| *c != Choice::Default);
+        match asked.unwrap_or(Choice::Default) {
+            Choice::Format(format) => Some(format),
+            Choice::None => None,
+            Choice::Default if matches!(self.weights.number, Number::Half(_)) => Some(self.weights),
+            Choice::Default => Some(int8_channel()),
         }
     }
 

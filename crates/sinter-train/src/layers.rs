@@ -79,18 +79,22 @@ impl PartialEq for LayerPattern {
     }
 }
 
-/// Errors unless the pattern under `key` names at least one layer.
+/// Errors unless the pattern under `key` names at least one of the model's layers.
 pub fn covers(model: &Model, pattern: &LayerPattern, key: &str) -> Result<(), StageError> {
-    if matching(model, pattern).next().is_some() {
+    covers_one_of(model, &model.layers(), pattern, key)
+}
+
+/// Errors unless the pattern under `key` names at least one of these layers of the model.
+pub fn covers_one_of(model: &Model, layers: &[Layer], pattern: &LayerPattern, key: &str) -> Result<(), StageError> {
+    if layers.iter().any(|l| pattern.matches(model, l)) {
         return Ok(());
     }
-    let names: BTreeSet<String> = model.layers().into_iter().flat_map(|l| [l.name, l.weight]).collect();
+    let names: BTreeSet<&str> = layers.iter().flat_map(|l| [l.name.as_str(), l.weight.as_str()]).collect();
     let plain = pattern.text().replace(['*', '?'], "");
-    let mut nearest: Vec<(usize, &String)> = names.iter().map(|n| (strsim::damerau_levenshtein(n, &plain), n)).collect();
+    let mut nearest: Vec<(usize, &str)> = names.iter().map(|n| (strsim::damerau_levenshtein(n, &plain), *n)).collect();
     nearest.sort();
-    let close: Vec<&str> = nearest.iter().filter(|(d, n)| *d <= 1 + n.len() / 3).take(NEAREST).map(|(_, n)| n.as_str()).collect();
-    let layers: Vec<String> = model.layers().into_iter().map(|l| l.name).collect();
-    let shown = layers.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let close: Vec<&str> = nearest.iter().filter(|(d, n)| *d <= 1 + n.len() / 3).take(NEAREST).map(|(_, n)| *n).collect();
+    let shown = layers.iter().take(SHOWN).map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
     let more = if layers.len() > SHOWN { format!(" and {} more", layers.len() - SHOWN) } else { String::new() };
     let list = format!("the model's layers are {shown}{more}");
     let help = if close.is_empty() { list } else { format!("did you mean {}? {list}", close.join(" or ")) };

@@ -25,7 +25,7 @@ pub use error::StageError;
 pub use event::{Event, Events, Probe};
 pub use fit::{fit, fit_with};
 pub use forecast::{Encodings, Forecast};
-pub use layers::{LayerPattern, covers, matching};
+pub use layers::{LayerPattern, covers, covers_one_of, matching};
 pub use optimizers::Optimizer;
 pub use plan::{LayerPlan, PassPlan, StepPlan};
 pub use schedules::Schedule;

@@ -299,6 +299,10 @@ impl Operator for Select {
         }
     }
 
+    fn table(&self) -> Option<usize> {
+        (self.kind == "Gather" && self.axis == 0).then_some(0)
+    }
+
     fn quantization(&self) -> Quantization {
         if self.kind == "Slice" { Quantization::MOVES } else { Quantization::FLOAT }
     }

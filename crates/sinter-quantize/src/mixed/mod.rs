@@ -15,7 +15,7 @@ use sinter_model::{Bytes, Joules, Layer, Model, QuantParams, Quantizer};
 use sinter_train::{Context, StageError};
 
 use crate::formats::Format;
-use crate::placement::place;
+use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
 use allocate::{Curve, path, within};
 use config::MixedConfig;
@@ -99,7 +99,7 @@ fn bytes_for(scan: &Scan, curves: &[Curve], most: Joules) -> Result<u64, StageEr
     }
     if let Some(format) = scan.resolved.activations.calibrated() {
         // Any range does: energy asks for widths alone.
-        let placement = place(&widest, scan.resolved);
+        let placement = place(&widest, scan.resolved, &in_integers(&widest, scan.resolved));
         for name in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
             let params = QuantParams::affine(format.bits(), scan.resolved.levels(), 0.0, 1.0);
             let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(name))?;

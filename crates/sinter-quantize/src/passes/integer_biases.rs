@@ -68,7 +68,7 @@ const FINE_STEPS: f64 = (1 << 20) as f64;
 /// weights of a scale are zero the bias alone is left to tell, and gets a scale that tells it.
 fn make_room(model: &mut Model, layer: &Layer) -> OpResult<usize> {
     let Some(bias) = &layer.bias else { return Ok(0) };
-    let Some(input) = model.activations.get(&model.graph.nodes[layer.node].inputs[0]) else { return Ok(0) };
+    let Some(input) = model.integers_read(&model.graph.nodes[layer.node]) else { return Ok(0) };
     let input = f64::from(input.scales()?[0]);
     let (Some(weight), Some(bias)) = (model.weights.get(&layer.weight), model.weights.get(bias)) else { return Ok(0) };
     let Some(quantizer) = weight.quantizer() else { return Ok(0) };
@@ -119,7 +119,7 @@ fn quantize(model: &mut Model) -> Result<(), StageError> {
     for layer in model.layers() {
         let node = &model.graph.nodes[layer.node];
         let Some(bias) = layer.bias.clone().filter(|b| stands_alone(model, &layer, b)) else { continue };
-        let Some(input) = model.activations.get(&node.inputs[0]) else { continue };
+        let Some(input) = model.integers_read(node) else { continue };
         let Some(quantizer) = model.weight(&layer.weight)?.quantizer() else { continue };
         if matches!(quantizer.granularity(), Granularity::Group { .. }) {
             continue;

@@ -62,7 +62,7 @@ fn hold(most: f64, lift: &Lifting, model: &mut Model, context: &Context) -> Resu
         text(most)
     ));
     let mut guilty = Vec::new();
-    let layers = model.layers();
+    let layers = model.layers_and_tables();
     for layer in context.each("sensitivity", &layers) {
         let mut trial = model.copy();
         let after = if lift.lift(&mut trial, layer, Height::Float)? { lost(&trial)? } else { now };

@@ -15,6 +15,8 @@ mod lift;
 mod place;
 mod round;
 mod smooth;
+pub(crate) mod tables;
+mod time;
 mod train;
 mod tune_biases;
 
@@ -81,9 +83,11 @@ pub(crate) const PASSES: &[&dyn Pass] = &[
     &choose_bits::ChooseBits,
     &equalize::Equalize,
     &smooth::Smooth,
+    &time::Time,
     &place::Place,
     &calibrate::Calibrate,
     &round::Round,
+    &tables::Tables,
     &decide_rounding::DecideRounding,
     &correct_biases::CorrectBiases,
     &tune_biases::TuneBiases,

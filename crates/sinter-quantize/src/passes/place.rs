@@ -3,7 +3,7 @@
 use sinter_train::StageError;
 
 use super::{Needs, Pass};
-use crate::placement::place;
+use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
 use crate::state::State;
 
@@ -27,7 +27,8 @@ impl Pass for Place {
     }
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
-        let mut placement = place(&state.model, state.resolved);
+        let integer = in_integers(&state.model, state.resolved);
+        let mut placement = place(&state.model, state.resolved, &integer);
         let copies = placement.part(state.resolved, &mut state.model)?;
         if copies > 0 {
             state.context.note(format!("{copies} values are read in fewer bits by layers than by shortcuts and other operators"));
