@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use sinter_model::{Attributes, ElementType, Granularity, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role, Weight};
+use sinter_model::{
+    Attributes, ElementType, Granularity, IntegerKernel, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role, Weight,
+};
 use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
 
@@ -88,6 +90,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     }
     let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
     let quantized = quantized_values(model);
+    let mut shapes = None;
     for (&name, &quantizer) in &quantized {
         let at = |source| QdqError { name: name.to_string(), source };
         let scale = store_scale(&mut out, name, quantizer, &[], integers_of(quantizer)).map_err(at)?;
@@ -106,6 +109,12 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         nodes.push(Node::new(&q, "QuantizeLinear", Attributes::new(), inputs, vec![q.clone()]).map_err(at)?);
         let inputs = [vec![q], scale].concat();
         nodes.push(Node::new(&real, "DequantizeLinear", Attributes::new(), inputs, vec![real.clone()]).map_err(at)?);
+        if model.graph.nodes.iter().any(|n| n.inputs.iter().any(|i| i == name) && stays_real(model, n)) {
+            let integers = format!("{name}.quantized");
+            let axis = shapes.get_or_insert_with(|| sinter_exec::shapes(model).unwrap_or_default()).get(name);
+            let axis = axis.and_then(|shape| Some((1..shape.len()).find(|&a| shape[a] > 1)?).map(|a| (a, shape[a])));
+            nodes.extend(for_floats(&mut out, name, quantizer, integers, axis).map_err(at)?);
+        }
         pairs.insert(name, nodes);
         renamed.insert(name.to_string(), real);
     }
@@ -119,8 +128,11 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
             rows => rows,
         };
         for mut node in replaced.unwrap_or_else(|| vec![node.clone()]) {
+            let real = stays_real(model, &node);
             for name in &mut node.inputs {
-                if let Some(new) = renamed.get(name) {
+                if real && quantized.contains_key(name.as_str()) {
+                    *name = format!("{name}{FOR_FLOATS}");
+                } else if let Some(new) = renamed.get(name) {
                     *name = new.clone();
                 }
             }
@@ -136,6 +148,52 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     out.graph.nodes = nodes;
     drop_dead(&mut out);
     Ok(Explicit { model: out, four_bits })
+}
+
+/// What floats read of a quantized value.
+const FOR_FLOATS: &str = ".real";
+
+/// Whether a node that reads quantized values is to compute with real numbers: it was found faster so, or its weight has no integers.
+fn stays_real(model: &Model, node: &Node) -> bool {
+    let product = matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+    let float_weight = || model.weights.get(node.inputs.get(1)?).map(|w| w.quantizer().is_none());
+    node.in_float || (product && float_weight().unwrap_or(false))
+}
+
+/// A quantized value as real numbers, in a form that ONNX Runtime does not take for a part of an integer operator. Behind a DequantizeLinear with one scale it
+/// computes what can be in integers, and gives a Conv or Gemm of float weights weights of eight bits of its own; scales along an axis, though all alike, it leaves. Where there is no
+/// axis for them (`axis`, with its length) it is plain arithmetic.
+fn for_floats(
+    out: &mut Model,
+    name: &str,
+    quantizer: &Quantizer,
+    integers: String,
+    axis: Option<(usize, i64)>,
+) -> Result<Vec<Node>, OpError> {
+    let (scale, zero) = (quantizer.scales()?[0], quantizer.zero_points()?[0]);
+    let real = format!("{name}{FOR_FLOATS}");
+    let mut store = |what: &str, value: Tensor| {
+        let stored = format!("{real}.{what}");
+        out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
+        stored
+    };
+    let node = |kind: &str, attributes, inputs: Vec<String>, output: &str| {
+        Node::new(output, kind, attributes, inputs, vec![output.to_string()])
+    };
+    if let Some((axis, length)) = axis {
+        let scales = store("scale", Tensor::f_full([length], f64::from(scale), (Kind::Float, tch::Device::Cpu))?);
+        let zeros = store("zero_point", Tensor::f_full([length], zero, (integers_of(quantizer), tch::Device::Cpu))?);
+        let attributes = Attributes::new().int("axis", axis as i64);
+        return Ok(vec![node("DequantizeLinear", attributes, vec![integers, scales, zeros], &real)?]);
+    }
+    let (scale, zero) = (store("scale", Tensor::from(scale)), store("zero_point", Tensor::from(zero as f32)));
+    let (wide, centred) = (format!("{real}.wide"), format!("{real}.centred"));
+    let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
+    Ok(vec![
+        node("Cast", float, vec![integers], &wide)?,
+        node("Sub", Attributes::new(), vec![wide, zero], &centred)?,
+        node("Mul", Attributes::new(), vec![centred, scale], &real)?,
+    ])
 }
 
 /// Whether a weight that no kernel reads in integers is written so that runtimes widen it once, when they load a file: they compute what constants
@@ -186,7 +244,9 @@ fn widened(out: &mut Model, name: &str, quantizer: &Quantizer, value: &Tensor, r
 /// 1.32 refuses what it makes of a movement without (a QuantizeLinear of two types, from opset 21 on).
 fn quantized_values(model: &Model) -> BTreeMap<&str, &Quantizer> {
     let mut all: BTreeMap<&str, &Quantizer> = model.activations.iter().map(|(name, q)| (name.as_str(), q)).collect();
-    for node in model.graph.nodes.iter().filter(|n| !n.in_float && n.op.quantization().params == ParamsOf::Input && n.outputs.len() == 1) {
+    for node in
+        model.graph.nodes.iter().filter(|n| !n.in_float && n.op.quantization().params == ParamsOf::Input && n.outputs.len() == 1)
+    {
         let source = node.inputs.first().and_then(|x| all.get(x.as_str()).copied());
         if let Some(quantizer) = source.filter(|q| q.granularity() == Granularity::Tensor) {
             all.entry(&node.outputs[0]).or_insert(quantizer);
@@ -218,9 +278,11 @@ pub(crate) fn integers_of(quantizer: &Quantizer) -> Kind {
 
 /// The weights of layers that read a value in integers.
 fn weights_with_quantized_inputs<'a>(model: &'a Model, dynamic: &Lowering) -> BTreeSet<&'a str> {
-    let quantized = model.graph.nodes.iter().filter(|node| {
-        model.integers_read(node).is_some() || node.inputs.first().is_some_and(|x| dynamic.is_quantized(x))
-    });
+    let quantized = model
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| model.integers_read(node).is_some() || node.inputs.first().is_some_and(|x| dynamic.is_quantized(x)));
     quantized.flat_map(|node| node.inputs[1..].iter().map(String::as_str)).collect()
 }
 

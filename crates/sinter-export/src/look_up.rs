@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use sinter_model::{Attribute, Attributes, ElementType, Granularity, Half, Levels, Model, Node, OpResult, Quantizer, Role, Weight};
+use sinter_model::{
+    Attribute, Attributes, ElementType, Granularity, Half, Levels, Model, Node, OpResult, Quantizer, Role, Weight,
+};
 use tch::{Kind, Tensor};
 
 use crate::error::QdqError;
@@ -127,7 +129,12 @@ impl LookUp<'_> {
         let (mask, shift) = (self.store("low_bits", byte(15)?), self.store("four", byte(4)?));
         let pairs = self.pick(&stored, "pairs")?;
         let low = self.add("BitwiseAnd", Attributes::new(), &[&pairs, &mask], "low")?;
-        let high = self.add("BitShift", Attributes::new().with("direction", Attribute::String("RIGHT".into())), &[&pairs, &shift], "high")?;
+        let high = self.add(
+            "BitShift",
+            Attributes::new().with("direction", Attribute::String("RIGHT".into())),
+            &[&pairs, &shift],
+            "high",
+        )?;
         let whole = self.add("Concat", Attributes::new().int("axis", -1), &[&low, &high], "nibbles")?;
         if levels == Levels::Unsigned {
             return Ok(whole);

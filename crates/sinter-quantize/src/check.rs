@@ -44,7 +44,8 @@ impl QuantizeConfig {
             }
         }
         if self.latency && activations.calibrated().is_none() {
-            let reason = format!("`latency` chooses where calibrated integers are read, and the stage has `activations: {activations}`");
+            let reason =
+                format!("`latency` chooses where calibrated integers are read, and the stage has `activations: {activations}`");
             return Err(StageError::config_help("latency", reason, "write a static format such as uint8, or drop `latency`"));
         }
         if self.latency && resolved.rules() == Rules::Tflite {

@@ -6,7 +6,7 @@ use sinter_calibrate::Relevant;
 use sinter_estimate::Rules;
 use sinter_model::{Attributes, Computes, ElementType, End, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s};
 
-use crate::formats::Format;
+use crate::formats::{Format, Number};
 use crate::in_float::better_in_float;
 use crate::read_through::read_through;
 use crate::resolved::Resolved;
@@ -88,9 +88,14 @@ pub(crate) fn in_integers(model: &Model, resolved: &Resolved) -> BTreeSet<usize>
         Rules::Tflite => BTreeSet::new(),
         _ => better_in_float(model, &runs, &|node| moves(node, rules)),
     };
+    // Weights that stay in float make the layer one of floats.
+    let real = |node: &Node| {
+        let formats = node.inputs.get(1).and_then(|weight| resolved.layers.get(weight));
+        rules != Rules::Tflite && formats.is_some_and(|f| !matches!(f.weight.map(|w| w.number), Some(Number::Integer { .. })))
+    };
     let kept = |node: &Node| !node.outputs.first().is_some_and(|output| float.contains(output));
     let nodes = model.graph.nodes.iter().enumerate();
-    nodes.filter(|(_, node)| !node.in_float && runs(node) && kept(node)).map(|(i, _)| i).collect()
+    nodes.filter(|(_, node)| !node.in_float && runs(node) && kept(node) && !real(node)).map(|(i, _)| i).collect()
 }
 
 /// The values that get a quantizer where `integer` nodes, by index, are computed in integers.

@@ -8,9 +8,9 @@ use crate::config::{Mode, QuantizeConfig};
 use crate::formats::Activations;
 use crate::kernels::Kernels;
 use crate::passes;
-use crate::sketch::sketch;
 use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
+use crate::sketch::sketch;
 use crate::step::Quantize;
 
 impl Stage for QuantizeConfig {

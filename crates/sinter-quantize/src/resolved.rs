@@ -58,7 +58,8 @@ impl Resolved {
     pub fn new(config: &QuantizeConfig, kernels: Option<Kernels>, forecast: &Forecast) -> Self {
         let weights = config.weights.or_else(|| Some(kernels.as_ref()?.weights)).unwrap_or_else(int8_channel);
         let activations = config.activations.or_else(|| Some(kernels.as_ref()?.activations)).unwrap_or_default();
-        let mut resolved = Self { config: config.clone(), kernels, weights, activations, layers: BTreeMap::new(), tables: BTreeMap::new() };
+        let mut resolved =
+            Self { config: config.clone(), kernels, weights, activations, layers: BTreeMap::new(), tables: BTreeMap::new() };
         let model = &forecast.model;
         for layer in model.layers() {
             let formats = resolved.formats(model, &layer, forecast);

@@ -286,7 +286,8 @@ mod tests {
     fn kernels_are_known_by_the_names_that_the_runtime_makes() {
         let model = model();
         let owners = Owners::of(&model);
-        for (kernel, node) in [("conv", 0), ("conv_token_12", 0), ("relu.out_nchwc", 0), ("fused conv", 0), ("left", 2), ("sum_token_1", 5)]
+        for (kernel, node) in
+            [("conv", 0), ("conv_token_12", 0), ("relu.out_nchwc", 0), ("fused conv", 0), ("left", 2), ("sum_token_1", 5)]
         {
             assert_eq!(owners.find(kernel), Some(node), "{kernel}");
         }

@@ -16,6 +16,8 @@ use super::{ArtefactError, Writer};
 
 /// How often an inference is timed.
 const LATENCY_RUNS: usize = 200;
+/// Times differ by less from run to run.
+const SLOWER: f64 = 1.1;
 
 impl Writer<'_> {
     /// The compressed model, and the float one to compare it with.
@@ -41,7 +43,23 @@ impl Writer<'_> {
             }
             self.done.measured.push(row);
         }
+        self.tell_if_slower();
         Ok(())
+    }
+
+    /// Says so where integers made the file slower, and what to do about it.
+    fn tell_if_slower(&self) {
+        let [.., float, ours] = &self.done.measured[..] else { return };
+        let (Some(before), Some(after)) = (float.latency_median, ours.latency_median) else { return };
+        let chosen = self.result.model.graph.nodes.iter().any(|n| n.in_float);
+        if after > before * SLOWER && !self.result.model.activations.is_empty() && !chosen {
+            let text = format!(
+                "{}: {after:.3} ms an inference, and the float file {before:.3} ms: `latency: true` in `quantize` leaves in float what \
+                 integers make slower",
+                ours.artifact
+            );
+            (self.events)(Event::Note { text });
+        }
     }
 
     /// Keeps what the float file scored, and sets what the compressed one does beside it.
