@@ -74,7 +74,67 @@ fn a_layer_of_float_weights_keeps_them() {
         let (kernels, off) = run(&result);
         assert_eq!(kernels.iter().filter(|k| *k == "QLinearConv").count(), integer, "{stage}: {kernels:?}");
         assert!(off < 0.02, "{stage}: {off}");
+        // Sums before an activation are rounded for nobody.
+        assert!(!result.activations.contains_key("c"), "{stage}: {:?}", result.activations.keys());
+        assert!(integer > 0 || !["b", "d", "e"].iter().any(|v| result.activations.contains_key(*v)), "{stage}");
     }
+}
+
+#[test]
+fn arithmetic_among_integers_stays_in_float() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = noise(folder.path(), &[8, 12, 12]);
+    for kind in ["Add", "Mul", "Concat"] {
+        let mut s = Sketch::new(&[8, 12, 12]);
+        let padded = || Attributes::new().ints("pads", &[1, 1, 1, 1]);
+        s.weight("w1", &[8, 8, 3, 3]).weight("w2", &[8, 8, 3, 3]);
+        s.node("Conv", padded(), &["x", "w1"], "a").node("Conv", padded(), &["x", "w2"], "b");
+        let attributes = if kind == "Concat" { Attributes::new().int("axis", 1) } else { Attributes::new() };
+        s.node(kind, attributes, &["a", "b"], "c");
+        s.weight("w3", &[4, if kind == "Concat" { 16 } else { 8 }, 1, 1]).node("Conv", Attributes::new(), &["c", "w3"], "y");
+        let mut float = s.finish();
+        float.graph.nodes[2].in_float = true;
+        let (result, _) = quantized(float, "{}", &data).unwrap();
+        let (kernels, off) = run(&result);
+        // The last one gives a real number: its kernel is one of floats.
+        let integers = kernels.iter().filter(|k| k.starts_with("QLinear")).count();
+        assert!(kernels.iter().any(|k| k == kind) && integers == 2, "{kernels:?}");
+        assert!(off < 0.03, "{kind}: {off}");
+    }
+}
+
+#[test]
+fn a_transposed_convolution_of_float_weights_keeps_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = noise(folder.path(), &[8, 12, 12]);
+    let mut s = Sketch::new(&[8, 12, 12]);
+    s.weight("w1", &[8, 8, 1, 1]).weight("up", &[8, 4, 2, 2]).weight("w2", &[4, 8, 1, 1]);
+    s.node("Conv", Attributes::new(), &["x", "w1"], "a").node("Relu", Attributes::new(), &["a"], "b");
+    s.node("Conv", Attributes::new(), &["b", "w2"], "c");
+    s.node("ConvTranspose", Attributes::new().ints("strides", &[2, 2]), &["b", "up"], "d");
+    s.node("GlobalAveragePool", Attributes::new(), &["c"], "e").node("Add", Attributes::new(), &["d", "e"], "y");
+    let float = s.finish();
+    // Weights of which one is far larger than the others would suffer from one scale for all.
+    let value = float.weights["up"].latent().shallow_clone();
+    let _ = value.get(0).get(0).get(0).get(0).fill_(40.0);
+    let (result, _) = quantized(float, "{ layers: [{ match: up, weights: none }] }", &data).unwrap();
+    let (_, off) = run(&result);
+    assert!(off < 2e-3, "{off}");
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = noise(folder.path(), &[8, 12, 12]);
+    let mut float = model();
+    float.graph.nodes[2].in_float = true;
+    float.graph.nodes[3].in_float = true;
+    let (result, _) = quantized(float, "{}", &data).unwrap();
+    let file = folder.path().join("model.onnx");
+    explicit(&result).unwrap().save(&file).unwrap();
+    let read = sinter_onnx::load(&file, &sinter_onnx::Options::default()).unwrap();
+    let back = sinter_certify::absorb(&read).unwrap();
+    assert_eq!(back.activations.len(), result.activations.len(), "{:?}", back.activations.keys());
 }
 
 #[test]

@@ -126,6 +126,43 @@ fn a_table_that_is_a_layer_too_stays_one() {
 }
 
 #[test]
+fn rows_that_integers_read_have_scales_of_their_own() {
+    for stage in [
+        "{}",
+        "{ activations: uint4 }",
+        "{ activations: int8, embeddings: int4/group:16 }",
+        "{ embeddings: uint8/channel }",
+        "{ activations: uint4, embeddings: uint4/channel }",
+        "{ activations: dynamic }",
+    ] {
+        let mut s = Sketch::new(&[6]);
+        s.weight("Table", &[WORDS, 32]).node("Cast", Attributes::new().int("to", 7), &["x"], "ids");
+        s.node("Gather", Attributes::new(), &["Table", "ids"], "rows");
+        s.weight("w", &[32, 16]).node("MatMul", Attributes::new(), &["rows", "w"], "y");
+        let result = quantized(s.finish(), stage).unwrap();
+        assert!(stage.contains("dynamic") || result.activations.contains_key("rows"), "{stage}");
+        let (off, _) = apart(&result);
+        assert!(off < 0.02, "{stage}: {off}");
+    }
+}
+
+#[test]
+fn files_with_tables_are_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for stage in ["{}", "{ embeddings: int4/group:16 }", "{ embeddings: fp16 }"] {
+        let result = quantized(model(32, false), stage).unwrap();
+        let file = folder.path().join("model.onnx");
+        explicit(&result).unwrap().save(&file).unwrap();
+        let read = sinter_onnx::load(&file, &sinter_onnx::Options::default()).unwrap();
+        let back = sinter_certify::absorb(&read).unwrap();
+        let x = Tensor::randint(WORDS, [20, 6], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
+        let run = |m: &Model| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().remove(0);
+        let off = (run(&result) - run(&back)).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "{stage}: {off}");
+    }
+}
+
+#[test]
 fn the_format_is_the_users_choice() {
     let table = |stage: &str| quantized(model(32, false), stage).map(|m| m.weights["table"].describe().unwrap());
     assert!(table("{}").unwrap().contains("int8"), "{:?}", table("{}"));

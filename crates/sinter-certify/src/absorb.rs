@@ -102,6 +102,10 @@ impl Absorbing<'_> {
 
     fn dequantize(&mut self, node: &Node) -> Result<Option<Node>, CertifyError> {
         let (from, to) = (&node.inputs[0], &node.outputs[0]);
+        if picked(self.model, from) {
+            self.pairs += 1;
+            return Ok(Some(node.clone()));
+        }
         let quantizer = quantizer_of(self.model, node, self.model.weights.get(from))?;
         if let Some(stored) = self.model.weights.get(from) {
             let integers = stored.effective()?;
@@ -184,6 +188,22 @@ impl Absorbing<'_> {
     }
 }
 
+/// Whether a value is made of stored integers that were picked by index, as of a look-up table in few bits: what comes of them is a real number of the file's own.
+fn picked(model: &Model, value: &str) -> bool {
+    let producers = model.graph.producers();
+    let mut open = vec![value];
+    while let Some(node) = open.pop().and_then(|name| producers.get(name)).map(|&i| &model.graph.nodes[i]) {
+        if node.op.table().is_some_and(|t| node.inputs.get(t).is_some_and(|w| model.weights.contains_key(w))) {
+            return true;
+        }
+        if node.op.boundary().is_some() {
+            return false;
+        }
+        open.extend(node.inputs.first().map(String::as_str));
+    }
+    false
+}
+
 /// Whether a node's first result holds its first input's integers, in another place or fewer of them.
 fn moves_integers(node: &Node) -> bool {
     matches!(node.kind(), "MaxPool" | "GlobalMaxPool" | "Flatten") || node.op.quantization().params == ParamsOf::Input
@@ -249,9 +269,19 @@ fn parameters(model: &Model, node: &Node) -> Result<Parameters, CertifyError> {
     let named = |i: usize| node.inputs.get(i).filter(|n| !n.is_empty());
     let scale = named(1).and_then(|n| model.weights.get(n)).ok_or_else(|| computed("scale"))?.effective()?;
     let (scales, axis) = (to_f32s(&scale)?, node.attributes.get_int("axis", 1)?);
-    let Some(zero) = named(2) else { return Ok(Parameters { zeros: vec![0; scales.len()], scales, kind: None, axis }) };
-    let zero = model.weights.get(zero).ok_or_else(|| computed("zero point"))?.effective()?;
-    Ok(Parameters { scales, zeros: to_i64s(&zero)?, kind: Some(zero.kind()), axis })
+    let (zeros, kind) = match named(2) {
+        None => (vec![0; scales.len()], None),
+        Some(zero) => {
+            let zero = model.weights.get(zero).ok_or_else(|| computed("zero point"))?.effective()?;
+            (to_i64s(&zero)?, Some(zero.kind()))
+        }
+    };
+    let alike = scales.iter().all(|s| *s == scales[0]) && zeros.iter().all(|z| *z == zeros[0]);
+    // Written out along an axis, one for all is still one for all.
+    match alike && !scales.is_empty() && !zeros.is_empty() {
+        true => Ok(Parameters { scales: scales[..1].to_vec(), zeros: zeros[..1].to_vec(), kind, axis }),
+        false => Ok(Parameters { scales, zeros, kind, axis }),
+    }
 }
 
 /// The quantizer of a node, of the stored tensor that goes in, if one does.

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sinter_model::{
-    Attributes, ElementType, Granularity, IntegerKernel, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role, Weight,
+    Attributes, ElementType, Granularity, IntegerKernel, IoShapes, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role,
+    Weight,
 };
 use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
@@ -76,7 +77,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
             }
             // A Cast costs more than the two bytes of each number of a bias or table.
             (None, Some(half)) if weight.size().len() > 1 => {
-                let (stored, real) = (format!("{name}.{half:?}").to_lowercase(), format!("{name}.float"));
+                let (stored, real) = (format!("{name}.{}", format!("{half:?}").to_lowercase()), format!("{name}.float"));
                 let short = value.f_to_kind(half.element().kind()).map_err(|e| at(e.into()))?;
                 out.weights.insert(stored.clone(), Weight::new(weight.role, short));
                 let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
@@ -109,10 +110,12 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         nodes.push(Node::new(&q, "QuantizeLinear", Attributes::new(), inputs, vec![q.clone()]).map_err(at)?);
         let inputs = [vec![q], scale].concat();
         nodes.push(Node::new(&real, "DequantizeLinear", Attributes::new(), inputs, vec![real.clone()]).map_err(at)?);
-        if model.graph.nodes.iter().any(|n| n.inputs.iter().any(|i| i == name) && stays_real(model, n)) {
+        let readers: Vec<&Node> =
+            model.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name) && stays_real(model, n)).collect();
+        if !readers.is_empty() {
+            let shape = shapes.get_or_insert_with(|| sinter_exec::shapes(model).unwrap_or_default()).get(name);
+            let axis = shape.and_then(|shape| feature_axis(model, &readers, &quantized_inputs, shape));
             let integers = format!("{name}.quantized");
-            let axis = shapes.get_or_insert_with(|| sinter_exec::shapes(model).unwrap_or_default()).get(name);
-            let axis = axis.and_then(|shape| Some((1..shape.len()).find(|&a| shape[a] > 1)?).map(|a| (a, shape[a])));
             nodes.extend(for_floats(&mut out, name, quantizer, integers, axis).map_err(at)?);
         }
         pairs.insert(name, nodes);
@@ -155,14 +158,34 @@ const FOR_FLOATS: &str = ".real";
 
 /// Whether a node that reads quantized values is to compute with real numbers: it was found faster so, or its weight has no integers.
 fn stays_real(model: &Model, node: &Node) -> bool {
-    let product = matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
-    let float_weight = || model.weights.get(node.inputs.get(1)?).map(|w| w.quantizer().is_none());
-    node.in_float || (product && float_weight().unwrap_or(false))
+    node.in_float || float_weight(model, node).is_some_and(|w| w.quantizer().is_none())
+}
+
+/// The stored weight that a layer multiplies its first input with.
+fn float_weight<'a>(model: &'a Model, node: &Node) -> Option<&'a Weight> {
+    let inputs = node.inputs.iter().map(|n| model.weights.get(n).map(Weight::size)).collect();
+    let slots = node.op.weights(&IoShapes { inputs, outputs: vec![] });
+    slots.iter().find(|s| s.input == 1).and_then(|s| model.weights.get(node.inputs.get(s.input)?))
+}
+
+/// The axis of what all readers multiply with a weight of real numbers, and its length: scales along it part no layer. `None` where another reads
+/// the value too, or where the axis has one element.
+fn feature_axis(model: &Model, readers: &[&Node], in_integers: &BTreeSet<&str>, shape: &[i64]) -> Option<(usize, i64)> {
+    let axis = |node: &&Node| {
+        let Some(IntegerKernel::Product { convolution, .. }) = node.op.integer_kernel() else { return None };
+        let real = float_weight(model, node).is_some() && !in_integers.contains(node.inputs[1].as_str());
+        real.then(|| if convolution { 1 } else { shape.len() - 1 })
+    };
+    let axes: Option<BTreeSet<usize>> = readers.iter().map(axis).collect();
+    let axes = axes?;
+    let axis = *axes.first()?;
+    let length = *shape.get(axis)?;
+    (axes.len() == 1 && axis > 0 && length > 1).then_some((axis, length))
 }
 
 /// A quantized value as real numbers, in a form that ONNX Runtime does not take for a part of an integer operator. Behind a DequantizeLinear with one scale it
-/// computes what can be in integers, and gives a Conv or Gemm of float weights weights of eight bits of its own; scales along an axis, though all alike, it leaves. Where there is no
-/// axis for them (`axis`, with its length) it is plain arithmetic.
+/// computes what can be in integers, and gives a Conv or Gemm of float weights weights of eight bits of its own. Before such a layer scales along an axis (`axis`, with its
+/// length), though all alike, keep it from that; before anything else plain arithmetic does.
 fn for_floats(
     out: &mut Model,
     name: &str,

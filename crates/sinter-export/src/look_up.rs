@@ -110,7 +110,7 @@ impl LookUp<'_> {
             inputs.push(self.store("row_zero_point", zero));
         }
         if picked_scales.is_some() {
-            for (i, what) in (1..inputs.len()).zip(["scale", "zero_point"]) {
+            for (i, what) in (1..inputs.len()).zip(["row_scale", "row_zero_point"]) {
                 inputs[i] = self.pick(&inputs[i].clone(), what)?;
             }
         }
@@ -128,12 +128,12 @@ impl LookUp<'_> {
         let byte = |v: i64| -> OpResult<Tensor> { Ok(Tensor::from(v).f_to_kind(Kind::Uint8)?) };
         let (mask, shift) = (self.store("low_bits", byte(15)?), self.store("four", byte(4)?));
         let pairs = self.pick(&stored, "pairs")?;
-        let low = self.add("BitwiseAnd", Attributes::new(), &[&pairs, &mask], "low")?;
+        let low = self.add("BitwiseAnd", Attributes::new(), &[&pairs, &mask], "low_half")?;
         let high = self.add(
             "BitShift",
             Attributes::new().with("direction", Attribute::String("RIGHT".into())),
             &[&pairs, &shift],
-            "high",
+            "high_half",
         )?;
         let whole = self.add("Concat", Attributes::new().int("axis", -1), &[&low, &high], "nibbles")?;
         if levels == Levels::Unsigned {

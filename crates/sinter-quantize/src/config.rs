@@ -47,7 +47,7 @@ pub struct QuantizeConfig {
     /// alone that round to nearest below 8 bits; the last two only where they lessen the error on calibration samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Vec<Scaling>>,
-    /// How weights are rounded. Default: nearest from 8 bits on, below that learned, or gptq for layers of more than a million weights
+    /// How weights are rounded. Default: nearest from 8 bits on, below that learned, or gptq in models of more than a million weights
     /// (nearest in `mode: qat`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<Rounding>,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_calibrate::Relevant;
 use sinter_estimate::Rules;
-use sinter_model::{Attributes, Computes, ElementType, End, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s};
+use sinter_model::{
+    Attributes, Computes, ElementType, End, IntegerKernel, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s,
+};
 
 use crate::formats::{Format, Number};
 use crate::in_float::better_in_float;
@@ -94,8 +96,19 @@ pub(crate) fn in_integers(model: &Model, resolved: &Resolved) -> BTreeSet<usize>
         rules != Rules::Tflite && formats.is_some_and(|f| !matches!(f.weight.map(|w| w.number), Some(Number::Integer { .. })))
     };
     let kept = |node: &Node| !node.outputs.first().is_some_and(|output| float.contains(output));
-    let nodes = model.graph.nodes.iter().enumerate();
-    nodes.filter(|(_, node)| !node.in_float && runs(node) && kept(node) && !real(node)).map(|(i, _)| i).collect()
+    let nodes = &model.graph.nodes;
+    let able = |i: &usize| !nodes[*i].in_float && runs(&nodes[*i]) && kept(&nodes[*i]) && !real(&nodes[*i]);
+    let mut found: BTreeSet<usize> = (0..nodes.len()).filter(able).collect();
+    // An activation runs as one with the product before it, in whatever that computes with.
+    let producers = model.graph.producers();
+    for (i, node) in nodes.iter().enumerate().filter(|(_, node)| rules != Rules::Tflite && node.op.quantization().fuses) {
+        let before = node.inputs.first().and_then(|x| producers.get(x.as_str())).copied();
+        let product = |b: usize| matches!(nodes[b].op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+        if before.is_some_and(|b| product(b) && !found.contains(&b)) {
+            found.remove(&i);
+        }
+    }
+    found
 }
 
 /// The values that get a quantizer where `integer` nodes, by index, are computed in integers.

@@ -5,7 +5,7 @@ use sinter_model::{Layer, Model, fold_batch_norm};
 use sinter_train::{DistillFrom, FitConfig, Forecast, LayerPlan, Setting, Stage, StageError, Step, StepPlan, TeacherRef};
 
 use crate::config::{Mode, QuantizeConfig};
-use crate::formats::Activations;
+use crate::formats::{Activations, Number};
 use crate::kernels::Kernels;
 use crate::passes;
 use crate::placement::{in_integers, place};
@@ -89,7 +89,9 @@ fn describe(resolved: &Resolved, model: &Model, layer: &Layer) -> LayerPlan {
     };
     let product = node.op.integer_kernel().is_some();
     let reads = match (formats.input, formats.dynamic) {
-        (Some(input), _) if resolved.runs(&kind) => format!("reads {input}, integer kernel"),
+        (Some(input), _) if resolved.runs(&kind) && matches!(format.number, Number::Integer { .. }) => {
+            format!("reads {input}, integer kernel")
+        }
         (_, true) if product => "reads 8 bits by each batch's range, integer kernel".into(),
         _ => "reads float, weights widened".into(),
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sinter_estimate::Rules;
-use sinter_model::{Layer, Levels, Model};
+use sinter_model::{Layer, Levels, Model, Weight};
 use sinter_train::Forecast;
 
 use crate::config::{Mode, QuantizeConfig};
@@ -49,7 +49,7 @@ pub(crate) struct Facts {
     pub bound: bool,
     /// The samples of a recurrent layer do not lie along the first axis, and its output tells of all steps at once.
     pub recurrent: bool,
-    /// The number of weights.
+    /// The number of weights in all layers of the model together.
     pub count: usize,
 }
 
@@ -61,8 +61,10 @@ impl Resolved {
         let mut resolved =
             Self { config: config.clone(), kernels, weights, activations, layers: BTreeMap::new(), tables: BTreeMap::new() };
         let model = &forecast.model;
-        for layer in model.layers() {
-            let formats = resolved.formats(model, &layer, forecast);
+        let layers = model.layers();
+        let count = layers.iter().filter_map(|l| model.weights.get(&l.weight)).map(Weight::numel).sum();
+        for layer in layers {
+            let formats = resolved.formats(model, &layer, forecast, count);
             resolved.layers.insert(layer.weight, formats);
         }
         for table in model.tables() {
@@ -73,7 +75,7 @@ impl Resolved {
         resolved
     }
 
-    fn formats(&self, model: &Model, layer: &Layer, forecast: &Forecast) -> LayerFormats {
+    fn formats(&self, model: &Model, layer: &Layer, forecast: &Forecast, count: usize) -> LayerFormats {
         let overrides = || self.config.layers.iter().rev().filter(|o| o.r#match.matches(model, layer));
         // The last override that names it wins.
         let of_weight = overrides().map(|o| o.weights).find(|c| *c != Choice::Default);
@@ -93,11 +95,7 @@ impl Resolved {
                 _ => self.activations.calibrated(),
             },
             dynamic: self.activations == Activations::Dynamic && of_input != Some(Choice::None),
-            facts: Facts {
-                bound: encodings.masked || encodings.clustered.is_some(),
-                recurrent: node.op.is_recurrent(),
-                count: model.weights.get(&layer.weight).map_or(0, |w| w.numel()),
-            },
+            facts: Facts { bound: encodings.masked || encodings.clustered.is_some(), recurrent: node.op.is_recurrent(), count },
         }
     }
 

@@ -111,7 +111,9 @@ impl<'a> Owners<'a> {
         let name = name.strip_suffix("_nchwc").unwrap_or(name);
         let numbered = name.rsplit_once("_token_").filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
         let name = numbered.map_or(name, |(name, _)| name);
-        let mut at = *self.names.get(name).or_else(|| self.producers.get(name))?;
+        let known = |name: &str| self.names.get(name).or_else(|| self.producers.get(name)).copied();
+        // What became of several nodes is named after the first and what was done to them: `fc/MatMulAddFusion`.
+        let mut at = known(name).or_else(|| known(name.rsplit_once('/')?.0))?;
         while let Some(before) = self.fused_with(at) {
             at = before;
         }
@@ -163,6 +165,8 @@ pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &
     for (k, value) in values.enumerate() {
         let readers = consumers.get(value).map_or(&[][..], Vec::as_slice);
         let writer = given(value).unwrap_or(sink);
+        // Products whose results are real numbers by themselves have nothing to convert.
+        let float_result = writer != sink && nodes[writer].op.quantization().float_result;
         let (quantized, real) = (costs.quantize.at(costs.length(value)), costs.dequantize.at(costs.length(value)));
         if let ([only], true) = (readers, writer != sink)
             && owners.fused_with(*only) == Some(writer)
@@ -172,7 +176,7 @@ pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &
             continue;
         }
         // What only moves integers stays among them: the runtime would take it there anyway.
-        for &reader in readers.iter().filter(|&&r| moves(&nodes[r]) && writer != sink) {
+        for &reader in readers.iter().filter(|&&r| moves(&nodes[r]) && writer != sink && integer.contains(&r)) {
             add(writer, reader, never);
         }
         // Quantized once for all that read it in integers, made real for each that does not.
@@ -180,11 +184,11 @@ pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &
         add(once, writer, quantized * factor);
         for &reader in readers.iter().filter(|&&r| !nodes[r].op.reads_shape()) {
             add(reader, once, never);
-            if writer != sink {
+            if writer != sink && !float_result {
                 add(writer, reader, real * factor);
             }
         }
-        if writer != sink && model.graph.is_output(value) {
+        if writer != sink && !float_result && model.graph.is_output(value) {
             add(writer, sink, real * factor);
         }
     }
@@ -286,9 +290,15 @@ mod tests {
     fn kernels_are_known_by_the_names_that_the_runtime_makes() {
         let model = model();
         let owners = Owners::of(&model);
-        for (kernel, node) in
-            [("conv", 0), ("conv_token_12", 0), ("relu.out_nchwc", 0), ("fused conv", 0), ("left", 2), ("sum_token_1", 5)]
-        {
+        for (kernel, node) in [
+            ("conv", 0),
+            ("conv_token_12", 0),
+            ("relu.out_nchwc", 0),
+            ("fused conv", 0),
+            ("left", 2),
+            ("sum_token_1", 5),
+            ("right/MatMulAddFusion", 4),
+        ] {
             assert_eq!(owners.find(kernel), Some(node), "{kernel}");
         }
         assert_eq!(owners.find("ReorderInput_token_3"), None);

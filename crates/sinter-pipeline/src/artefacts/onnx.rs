@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sinter_data::Order;
+use sinter_estimate::Rules;
 use sinter_exec::{ExecError, first_step};
 use sinter_export::{OnnxRuntime, RuntimeError, explicit, peak_memory};
 use sinter_model::Model;
@@ -13,6 +14,7 @@ use sinter_train::Event;
 
 use super::agreement::{Agreement, first_that_differs};
 use super::{ArtefactError, Writer};
+use crate::config::StageConfig;
 
 /// How often an inference is timed.
 const LATENCY_RUNS: usize = 200;
@@ -51,8 +53,10 @@ impl Writer<'_> {
     fn tell_if_slower(&self) {
         let [.., float, ours] = &self.done.measured[..] else { return };
         let (Some(before), Some(after)) = (float.latency_median, ours.latency_median) else { return };
-        let chosen = self.result.model.graph.nodes.iter().any(|n| n.in_float);
-        if after > before * SLOWER && !self.result.model.activations.is_empty() && !chosen {
+        let asked = |stage: &StageConfig| matches!(stage, StageConfig::Quantize(q) if q.latency);
+        let tflite = self.plan.target.quantization.as_ref().is_some_and(|q| q.rules == Rules::Tflite);
+        let could = !self.result.model.activations.is_empty() && !tflite && !self.plan.config.stages.iter().any(asked);
+        if after > before * SLOWER && could {
             let text = format!(
                 "{}: {after:.3} ms an inference, and the float file {before:.3} ms: `latency: true` in `quantize` leaves in float what \
                  integers make slower",

@@ -5,7 +5,7 @@ use sinter_estimate::{Quantity, Target};
 use sinter_export::device;
 use sinter_model::{ElementType, Model};
 
-use crate::config::{Export, PipelineConfig};
+use crate::config::{Export, PipelineConfig, StageConfig};
 use crate::files::{ConfigError, Source};
 
 /// A target whose facts hang together.
@@ -83,6 +83,15 @@ pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, 
     };
     if !config.export.iter().any(|e| e.is_for_devices()) {
         return Ok(());
+    }
+    for (stage, at) in config.stages.iter().zip(0..) {
+        if let StageConfig::Quantize(quantize) = stage
+            && quantize.latency
+        {
+            let reason = "`latency` leaves in float what ONNX Runtime computes slower in integers, and files for devices are in integers throughout";
+            let help = Some("drop `latency`, or leave `tflite` and `c` out of `export`".to_string());
+            return Err(source.error(&format!("stages.{at}.quantize.latency"), reason, help));
+        }
     }
     let leave = "leave `tflite` and `c` out of `export`, or replace the operator in the model";
     let inputs = &model.graph.inputs;

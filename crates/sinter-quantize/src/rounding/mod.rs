@@ -53,11 +53,11 @@ sinter_model::choices! {
     default Nearest
 }
 
-/// The most weights of a layer whose rounding is learned unless the user says so.
+/// The most weights of a model whose rounding is learned unless the user says so.
 const LEARNED: usize = 1 << 20;
 
 impl Rounding {
-    /// The method for weights of fewer than 8 bits where the user names none.
+    /// The method for weights of fewer than 8 bits where the user names none, in a model of so many weights.
     pub(crate) fn below_eight_bits(weights: usize) -> Self {
         if weights <= LEARNED { Self::Learned(learned::Learned::default()) } else { Self::Gptq(gptq::Gptq {}) }
     }
