@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sinter_model::{
-    Attributes, ElementType, Granularity, IntegerKernel, IoShapes, Levels, Model, Node, OpError, ParamsOf, Quantizer, Role,
-    Weight,
+    Attributes, ElementType, Granularity, IntegerKernel, IoShapes, Model, Node, OpError, ParamsOf, Quantizer, Role, Weight,
 };
 use sinter_onnx::{OnnxError, Storage, drop_dead, save_narrow};
 use tch::{Kind, Tensor};
@@ -55,7 +54,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
             // ONNX has integers of 4, 8 and 32 bits; in between the values go into int8.
             (Some(quantizer), _) if quantizer.bits() <= 8 || quantizer.bits() == 32 => {
                 let stored = format!("{name}.quantized");
-                let kind = if quantizer.bits() == 32 { Kind::Int } else { integers_of(quantizer) };
+                let kind = if quantizer.bits() == 32 { Kind::Int } else { quantizer.byte() };
                 let q = quantizer.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
                 let scale = store_scale(&mut out, name, quantizer, &weight.size(), kind).map_err(at)?;
@@ -94,7 +93,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     let mut shapes = None;
     for (&name, &quantizer) in &quantized {
         let at = |source| QdqError { name: name.to_string(), source };
-        let scale = store_scale(&mut out, name, quantizer, &[], integers_of(quantizer)).map_err(at)?;
+        let scale = store_scale(&mut out, name, quantizer, &[], quantizer.byte()).map_err(at)?;
         let (q, real) = (format!("{name}.quantized"), dequantized(model, name));
         let mut nodes = Vec::new();
         let mut source = raw(model, &quantized, name);
@@ -205,7 +204,7 @@ fn for_floats(
     };
     if let Some((axis, length)) = axis {
         let scales = store("scale", Tensor::f_full([length], f64::from(scale), (Kind::Float, tch::Device::Cpu))?);
-        let zeros = store("zero_point", Tensor::f_full([length], zero, (integers_of(quantizer), tch::Device::Cpu))?);
+        let zeros = store("zero_point", Tensor::f_full([length], zero, (quantizer.byte(), tch::Device::Cpu))?);
         let attributes = Attributes::new().int("axis", axis as i64);
         return Ok(vec![node("DequantizeLinear", attributes, vec![integers, scales, zeros], &real)?]);
     }
@@ -244,7 +243,7 @@ fn widened(out: &mut Model, name: &str, quantizer: &Quantizer, value: &Tensor, r
     let broad = |values: Vec<f32>| -> Result<Tensor, OpError> {
         Ok(Tensor::f_from_slice(&values)?.f_reshape(if one { &[] } else { &shape[..] })?)
     };
-    let integers = store("quantized", quantizer.quantize(value)?.f_to_kind(integers_of(quantizer))?);
+    let integers = store("quantized", quantizer.quantize(value)?.f_to_kind(quantizer.byte())?);
     let zeros = quantizer.zero_points()?;
     let node = |kind: &str, attributes, inputs: Vec<String>, output: String| {
         Node::new(&output, kind, attributes, inputs, vec![output.clone()])
@@ -292,11 +291,6 @@ pub fn dequantized(model: &Model, name: &str) -> String {
 
 fn is_input(model: &Model, name: &str) -> bool {
     model.graph.inputs.iter().any(|i| i.name == name)
-}
-
-/// The type that holds a quantizer's integers of up to eight bits.
-pub(crate) fn integers_of(quantizer: &Quantizer) -> Kind {
-    if quantizer.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
 }
 
 /// The weights of layers that read a value in integers.

@@ -9,7 +9,6 @@ use sinter_model::{
 use tch::{Kind, Tensor};
 
 use crate::error::QdqError;
-use crate::explicit::integers_of;
 
 /// The stored tensors that nodes look rows up in.
 pub(crate) fn tables(model: &Model) -> BTreeSet<&str> {
@@ -93,7 +92,7 @@ impl LookUp<'_> {
             }
             _ => return Ok(false),
         };
-        let kind = integers_of(quantizer);
+        let kind = quantizer.byte();
         let q = quantizer.quantize(&self.weight.effective()?.f_detach()?)?.f_to_kind(kind)?;
         let integers = match quantizer.bits() <= 4 && alone && size[1] % 2 == 0 {
             true => self.halves_of_bytes(quantizer.levels(), &q)?,

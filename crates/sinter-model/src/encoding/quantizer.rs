@@ -48,6 +48,11 @@ impl Quantizer {
         self.levels
     }
 
+    /// The type of a byte that holds its integers, of up to eight bits.
+    pub fn byte(&self) -> Kind {
+        if self.levels() == Levels::Unsigned { Kind::Uint8 } else { Kind::Int8 }
+    }
+
     /// How many elements share a scale.
     pub fn granularity(&self) -> Granularity {
         self.granularity
