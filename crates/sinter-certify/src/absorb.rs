@@ -268,20 +268,20 @@ fn parameters(model: &Model, node: &Node) -> Result<Parameters, CertifyError> {
     let computed = |name: &str| CertifyError::Nothing(format!("`{}`: its {name} is computed, not stored", node.name));
     let named = |i: usize| node.inputs.get(i).filter(|n| !n.is_empty());
     let scale = named(1).and_then(|n| model.weights.get(n)).ok_or_else(|| computed("scale"))?.effective()?;
-    let (scales, axis) = (to_f32s(&scale)?, node.attributes.get_int("axis", 1)?);
-    let (zeros, kind) = match named(2) {
+    let (mut scales, axis) = (to_f32s(&scale)?, node.attributes.get_int("axis", 1)?);
+    let (mut zeros, kind) = match named(2) {
         None => (vec![0; scales.len()], None),
         Some(zero) => {
             let zero = model.weights.get(zero).ok_or_else(|| computed("zero point"))?.effective()?;
             (to_i64s(&zero)?, Some(zero.kind()))
         }
     };
-    let alike = scales.iter().all(|s| *s == scales[0]) && zeros.iter().all(|z| *z == zeros[0]);
     // Written out along an axis, one for all is still one for all.
-    match alike && !scales.is_empty() && !zeros.is_empty() {
-        true => Ok(Parameters { scales: scales[..1].to_vec(), zeros: zeros[..1].to_vec(), kind, axis }),
-        false => Ok(Parameters { scales, zeros, kind, axis }),
+    if scales.iter().all(|s| *s == scales[0]) && zeros.iter().all(|z| *z == zeros[0]) {
+        scales.truncate(1);
+        zeros.truncate(1);
     }
+    Ok(Parameters { scales, zeros, kind, axis })
 }
 
 /// The quantizer of a node, of the stored tensor that goes in, if one does.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sinter_model::{Inputs, IntegerKernel, Mode, Model, Node, OpError, OpResult, ParamsOf, Quantizer};
+use sinter_model::{Inputs, Mode, Model, Node, OpError, OpResult, ParamsOf, Quantizer};
 use tch::{Kind, Tensor};
 
 use crate::Range;
@@ -65,11 +65,7 @@ pub(crate) fn acts(node: &Node, model: &Model) -> Acts {
     let non_negative =
         |name: &str, default: f64| node.attributes.get_float(name, default).is_ok_and(|v| (0.0..=1.0).contains(&v));
     match node.kind() {
-        "Conv" | "Gemm" | "MatMul"
-            if others_stored && matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. })) =>
-        {
-            Acts::Product
-        }
+        "Conv" | "Gemm" | "MatMul" if others_stored && node.op.is_product() => Acts::Product,
         "AveragePool" | "GlobalAveragePool" | "ReduceMean" | "Reshape" | "Flatten" | "Transpose" | "Squeeze" | "Unsqueeze"
         | "Identity" | "Slice" | "Dropout" | "Pad"
             if others_stored =>

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sinter_model::{IntegerKernel, Model};
+use sinter_model::Model;
 
 use crate::LayerCertificate;
 use crate::error::CertifyError;
@@ -31,7 +31,7 @@ pub(crate) fn of_layers(model: &Model, unknown: &mut Vec<String>) -> Result<Vec<
         }
     }
     for (index, node) in model.graph.nodes.iter().enumerate() {
-        if matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. })) && !seen.contains(&index) {
+        if node.op.is_product() && !seen.contains(&index) {
             unknown.push(format!("the sums of {} `{}`: both of its factors are computed", node.kind(), node.name));
         }
     }

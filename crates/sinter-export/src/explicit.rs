@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 
 use crate::dynamic::Lowering;
 use crate::error::QdqError;
-use crate::look_up;
+use crate::look_up::{self, stored_half, stored_integers};
 
 /// A model in which nothing is implied any more: see [`explicit`].
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
             }
             // ONNX has integers of 4, 8 and 32 bits; in between the values go into int8.
             (Some(quantizer), _) if quantizer.bits() <= 8 || quantizer.bits() == 32 => {
-                let stored = format!("{name}.quantized");
+                let stored = stored_integers(name);
                 let kind = if quantizer.bits() == 32 { Kind::Int } else { quantizer.byte() };
                 let q = quantizer.quantize(&value).and_then(|q| Ok(q.f_to_kind(kind)?)).map_err(at)?;
                 out.weights.insert(stored.clone(), Weight::new(Role::Constant, q));
@@ -76,7 +76,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
             }
             // A Cast costs more than the two bytes of each number of a bias or table.
             (None, Some(half)) if weight.size().len() > 1 => {
-                let (stored, real) = (format!("{name}.{}", format!("{half:?}").to_lowercase()), format!("{name}.float"));
+                let (stored, real) = (stored_half(name, half), format!("{name}.float"));
                 let short = value.f_to_kind(half.element().kind()).map_err(|e| at(e.into()))?;
                 out.weights.insert(stored.clone(), Weight::new(weight.role, short));
                 let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
@@ -90,7 +90,7 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
     }
     let mut pairs: BTreeMap<&str, Vec<Node>> = BTreeMap::new();
     let quantized = quantized_values(model);
-    let mut shapes = None;
+    let (consumers, mut shapes) = (model.graph.consumers(), None);
     for (&name, &quantizer) in &quantized {
         let at = |source| QdqError { name: name.to_string(), source };
         let scale = store_scale(&mut out, name, quantizer, &[], quantizer.byte()).map_err(at)?;
@@ -109,13 +109,12 @@ pub fn explicit(model: &Model) -> Result<Explicit, QdqError> {
         nodes.push(Node::new(&q, "QuantizeLinear", Attributes::new(), inputs, vec![q.clone()]).map_err(at)?);
         let inputs = [vec![q], scale].concat();
         nodes.push(Node::new(&real, "DequantizeLinear", Attributes::new(), inputs, vec![real.clone()]).map_err(at)?);
-        let readers: Vec<&Node> =
-            model.graph.nodes.iter().filter(|n| n.inputs.iter().any(|i| i == name) && stays_real(model, n)).collect();
+        let readers = consumers.get(name).into_iter().flatten().map(|&i| &model.graph.nodes[i]);
+        let readers: Vec<&Node> = readers.filter(|n| stays_real(model, n)).collect();
         if !readers.is_empty() {
             let shape = shapes.get_or_insert_with(|| sinter_exec::shapes(model).unwrap_or_default()).get(name);
             let axis = shape.and_then(|shape| feature_axis(model, &readers, &quantized_inputs, shape));
-            let integers = format!("{name}.quantized");
-            nodes.extend(for_floats(&mut out, name, quantizer, integers, axis).map_err(at)?);
+            nodes.extend(for_floats(&mut out, name, quantizer, axis).map_err(at)?);
         }
         pairs.insert(name, nodes);
         renamed.insert(name.to_string(), real);
@@ -157,11 +156,11 @@ const FOR_FLOATS: &str = ".real";
 
 /// Whether a node that reads quantized values is to compute with real numbers: it was found faster so, or its weight has no integers.
 fn stays_real(model: &Model, node: &Node) -> bool {
-    node.in_float || float_weight(model, node).is_some_and(|w| w.quantizer().is_none())
+    node.in_float || stored_weight(model, node).is_some_and(|w| w.quantizer().is_none())
 }
 
 /// The stored weight that a layer multiplies its first input with.
-fn float_weight<'a>(model: &'a Model, node: &Node) -> Option<&'a Weight> {
+fn stored_weight<'a>(model: &'a Model, node: &Node) -> Option<&'a Weight> {
     let inputs = node.inputs.iter().map(|n| model.weights.get(n).map(Weight::size)).collect();
     let slots = node.op.weights(&IoShapes { inputs, outputs: vec![] });
     slots.iter().find(|s| s.input == 1).and_then(|s| model.weights.get(node.inputs.get(s.input)?))
@@ -172,7 +171,7 @@ fn float_weight<'a>(model: &'a Model, node: &Node) -> Option<&'a Weight> {
 fn feature_axis(model: &Model, readers: &[&Node], in_integers: &BTreeSet<&str>, shape: &[i64]) -> Option<(usize, i64)> {
     let axis = |node: &&Node| {
         let Some(IntegerKernel::Product { convolution, .. }) = node.op.integer_kernel() else { return None };
-        let real = float_weight(model, node).is_some() && !in_integers.contains(node.inputs[1].as_str());
+        let real = stored_weight(model, node).is_some() && !in_integers.contains(node.inputs[1].as_str());
         real.then(|| if convolution { 1 } else { shape.len() - 1 })
     };
     let axes: Option<BTreeSet<usize>> = readers.iter().map(axis).collect();
@@ -185,37 +184,41 @@ fn feature_axis(model: &Model, readers: &[&Node], in_integers: &BTreeSet<&str>, 
 /// A quantized value as real numbers, in a form that ONNX Runtime does not take for a part of an integer operator. Behind a DequantizeLinear with one scale it
 /// computes what can be in integers, and gives a Conv or Gemm of float weights weights of eight bits of its own. Before such a layer scales along an axis (`axis`, with its
 /// length), though all alike, keep it from that; before anything else plain arithmetic does.
-fn for_floats(
-    out: &mut Model,
-    name: &str,
-    quantizer: &Quantizer,
-    integers: String,
-    axis: Option<(usize, i64)>,
-) -> Result<Vec<Node>, OpError> {
+fn for_floats(out: &mut Model, name: &str, quantizer: &Quantizer, axis: Option<(usize, i64)>) -> Result<Vec<Node>, OpError> {
     let (scale, zero) = (quantizer.scales()?[0], quantizer.zero_points()?[0]);
-    let real = format!("{name}{FOR_FLOATS}");
-    let mut store = |what: &str, value: Tensor| {
-        let stored = format!("{real}.{what}");
-        out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
-        stored
+    let (integers, real) = (stored_integers(name), format!("{name}{FOR_FLOATS}"));
+    let Some((axis, length)) = axis else {
+        return plain(out, integers, Tensor::from(scale), Tensor::from(zero as f32), &real);
     };
+    let mut store = |what: &str, value: Tensor| store(out, format!("{real}.{what}"), value);
+    let scales = store("scale", Tensor::f_full([length], f64::from(scale), (Kind::Float, tch::Device::Cpu))?);
+    let zeros = store("zero_point", Tensor::f_full([length], zero, (quantizer.byte(), tch::Device::Cpu))?);
+    let attributes = Attributes::new().int("axis", axis as i64);
+    Ok(vec![Node::new(&real, "DequantizeLinear", attributes, vec![integers, scales, zeros], vec![real.clone()])?])
+}
+
+/// Integers as real numbers by plain arithmetic: `(integers - zeros) * scale`. Nothing is subtracted where all zeros are 0.
+fn plain(out: &mut Model, integers: String, scale: Tensor, zeros: Tensor, real: &str) -> Result<Vec<Node>, OpError> {
     let node = |kind: &str, attributes, inputs: Vec<String>, output: &str| {
         Node::new(output, kind, attributes, inputs, vec![output.to_string()])
     };
-    if let Some((axis, length)) = axis {
-        let scales = store("scale", Tensor::f_full([length], f64::from(scale), (Kind::Float, tch::Device::Cpu))?);
-        let zeros = store("zero_point", Tensor::f_full([length], zero, (quantizer.byte(), tch::Device::Cpu))?);
-        let attributes = Attributes::new().int("axis", axis as i64);
-        return Ok(vec![node("DequantizeLinear", attributes, vec![integers, scales, zeros], &real)?]);
-    }
-    let (scale, zero) = (store("scale", Tensor::from(scale)), store("zero_point", Tensor::from(zero as f32)));
-    let (wide, centred) = (format!("{real}.wide"), format!("{real}.centred"));
+    let mut wide = format!("{real}.wide");
     let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
-    Ok(vec![
-        node("Cast", float, vec![integers], &wide)?,
-        node("Sub", Attributes::new(), vec![wide, zero], &centred)?,
-        node("Mul", Attributes::new(), vec![centred, scale], &real)?,
-    ])
+    let mut nodes = vec![node("Cast", float, vec![integers], &wide)?];
+    if zeros.f_count_nonzero(None)?.f_int64_value(&[])? > 0 {
+        let (zeros, centred) = (store(out, format!("{real}.zero_point"), zeros), format!("{real}.centred"));
+        nodes.push(node("Sub", Attributes::new(), vec![wide, zeros], &centred)?);
+        wide = centred;
+    }
+    let scale = store(out, format!("{real}.scale"), scale);
+    nodes.push(node("Mul", Attributes::new(), vec![wide, scale], real)?);
+    Ok(nodes)
+}
+
+/// Keeps a tensor of the file, and gives its name.
+fn store(out: &mut Model, name: String, value: Tensor) -> String {
+    out.weights.insert(name.clone(), Weight::new(Role::Constant, value));
+    name
 }
 
 /// Whether a weight that no kernel reads in integers is written so that runtimes widen it once, when they load a file: they compute what constants
@@ -225,41 +228,16 @@ fn widens_when_loaded(quantizer: &Quantizer) -> bool {
     (5..=8).contains(&quantizer.bits()) && !matches!(quantizer.granularity(), Granularity::Group { .. })
 }
 
-/// The nodes that make integers real numbers by plain arithmetic: (integers - zero point) * scale.
+/// A weight's integers, stored, and the nodes that make them real numbers.
 fn widened(out: &mut Model, name: &str, quantizer: &Quantizer, value: &Tensor, real: &str) -> Result<Vec<Node>, OpError> {
-    let mut shape = vec![1; value.dim()];
-    let one = match quantizer.granularity() {
-        Granularity::Channel(axis) => {
-            shape[axis] = value.size()[axis];
-            false
-        }
-        _ => true,
+    let shape = match quantizer.granularity() {
+        Granularity::Channel(axis) => (0..value.dim()).map(|a| if a == axis { value.size()[a] } else { 1 }).collect(),
+        _ => vec![],
     };
-    let mut store = |what: &str, value: Tensor| {
-        let stored = format!("{name}.{what}");
-        out.weights.insert(stored.clone(), Weight::new(Role::Constant, value));
-        stored
-    };
-    let broad = |values: Vec<f32>| -> Result<Tensor, OpError> {
-        Ok(Tensor::f_from_slice(&values)?.f_reshape(if one { &[] } else { &shape[..] })?)
-    };
-    let integers = store("quantized", quantizer.quantize(value)?.f_to_kind(quantizer.byte())?);
-    let zeros = quantizer.zero_points()?;
-    let node = |kind: &str, attributes, inputs: Vec<String>, output: String| {
-        Node::new(&output, kind, attributes, inputs, vec![output.clone()])
-    };
-    let mut wide = format!("{name}.wide");
-    let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
-    let mut nodes = vec![node("Cast", float, vec![integers], wide.clone())?];
-    if zeros.iter().any(|&z| z != 0) {
-        let zeros = store("zero_point", broad(zeros.into_iter().map(|z| z as f32).collect())?);
-        let centred = format!("{name}.centred");
-        nodes.push(node("Sub", Attributes::new(), vec![wide, zeros], centred.clone())?);
-        wide = centred;
-    }
-    let scale = store("scale", broad(quantizer.scales()?)?);
-    nodes.push(node("Mul", Attributes::new(), vec![wide, scale], real.to_string())?);
-    Ok(nodes)
+    let integers = store(out, stored_integers(name), quantizer.quantize(value)?.f_to_kind(quantizer.byte())?);
+    let zeros: Vec<f32> = quantizer.zero_points()?.into_iter().map(|z| z as f32).collect();
+    let broad = |values: &[f32]| -> Result<Tensor, OpError> { Ok(Tensor::f_from_slice(values)?.f_reshape(&shape[..])?) };
+    plain(out, integers, broad(&quantizer.scales()?)?, broad(&zeros)?, real)
 }
 
 /// The quantizer of each value that has one, and of what only moves elements of such a value: rounding it once more changes nothing, and ONNX Runtime

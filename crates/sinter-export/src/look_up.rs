@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use sinter_model::{
-    Attribute, Attributes, ElementType, Granularity, Half, Levels, Model, Node, OpResult, Quantizer, Role, Weight,
+    Attribute, Attributes, ElementType, Granularity, Half, Levels, Model, Node, OpError, OpResult, Quantizer, Role, Weight,
 };
 use tch::{Kind, Tensor};
 
@@ -19,7 +19,17 @@ fn table(node: &Node) -> Option<&str> {
     node.inputs.get(node.op.table()?).map(String::as_str)
 }
 
-/// The nodes that stand for a look-up into an encoded table, what they read put into `out`; `None` for any other node, and for a
+/// The name of a weight's integers in a file.
+pub(crate) fn stored_integers(weight: &str) -> String {
+    format!("{weight}.quantized")
+}
+
+/// The name of a weight's halves in a file.
+pub(crate) fn stored_half(weight: &str, half: Half) -> String {
+    format!("{weight}.{}", format!("{half:?}").to_lowercase())
+}
+
+/// The nodes that stand for a look-up into an encoded table, whose integers or halves `out` holds already; what else they read is put there. `None` for any other node, and for a
 /// table whose scales do not lie along its rows.
 pub(crate) fn rows(node: &Node, model: &Model, out: &mut Model) -> Result<Option<Vec<Node>>, QdqError> {
     let Some((name, weight)) = table(node).and_then(|t| Some((t, model.weights.get(t)?))) else { return Ok(None) };
@@ -71,9 +81,7 @@ impl LookUp<'_> {
     }
 
     fn halves(&mut self, half: Half) -> OpResult<()> {
-        let short = self.weight.effective()?.f_detach()?.f_to_kind(half.element().kind())?;
-        let stored = self.store(&format!("{half:?}").to_lowercase(), short);
-        let picked = self.pick(&stored, "picked")?;
+        let picked = self.pick(&stored_half(self.name, half), "picked")?;
         let float = Attributes::new().int("to", ElementType::Float.to_onnx() as i64);
         self.add_as("Cast", float, &[&picked], self.node.outputs[0].clone())?;
         Ok(())
@@ -93,13 +101,10 @@ impl LookUp<'_> {
             _ => return Ok(false),
         };
         let kind = quantizer.byte();
-        let q = quantizer.quantize(&self.weight.effective()?.f_detach()?)?.f_to_kind(kind)?;
+        let stored = stored_integers(self.name);
         let integers = match quantizer.bits() <= 4 && alone && size[1] % 2 == 0 {
-            true => self.halves_of_bytes(quantizer.levels(), &q)?,
-            false => {
-                let stored = self.store("quantized", q);
-                self.pick(&stored, "integers")?
-            }
+            true => self.halves_of_bytes(quantizer.levels(), &stored)?,
+            false => self.pick(&stored, "integers")?,
         };
         let shape = picked_scales.clone().unwrap_or_else(|| quantizer.granularity().blocks(&size));
         let scale = Tensor::f_from_slice(&quantizer.scales()?)?.f_reshape(&shape[..])?;
@@ -119,7 +124,10 @@ impl LookUp<'_> {
     }
 
     /// Two numbers a byte, since Gather takes nothing narrower: the first half of a row in the low four bits, the second in the high ones.
-    fn halves_of_bytes(&mut self, levels: Levels, q: &Tensor) -> OpResult<String> {
+    fn halves_of_bytes(&mut self, levels: Levels, stored: &str) -> OpResult<String> {
+        let Some(q) = self.out.weights.get(stored).map(|w| w.latent().shallow_clone()) else {
+            return Err(OpError::Invalid("its integers are not stored".into()));
+        };
         let half = q.size()[1] / 2;
         let part = |from: i64| -> OpResult<Tensor> { Ok(q.f_narrow(1, from, half)?.f_to_kind(Kind::Int)?.f_bitwise_and(15)?) };
         let bytes = part(half)?.f_mul_scalar(16)?.f_add(&part(0)?)?.f_to_kind(Kind::Uint8)?;

@@ -164,6 +164,11 @@ pub trait Operator: Debug + Send + Sync {
         None
     }
 
+    /// Whether integer kernels compute it as sums of products.
+    fn is_product(&self) -> bool {
+        matches!(self.integer_kernel(), Some(IntegerKernel::Product { .. }))
+    }
+
     /// Where values become integers or real numbers again: quantization that a model brings along.
     fn boundary(&self) -> Option<Boundary> {
         None

@@ -195,7 +195,7 @@ fn fold_constants(model: &mut Model, tied: &BTreeMap<String, String>) -> Result<
         .iter()
         .filter(|n| {
             let shapes = n.inputs.iter().map(|name| model.weights.get(name).map(Weight::size)).collect();
-            let product = matches!(n.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+            let product = n.op.is_product();
             product || !n.op.weights(&IoShapes { inputs: shapes, outputs: vec![] }).is_empty()
         })
         .flat_map(|n| n.inputs.iter().skip(1).cloned())

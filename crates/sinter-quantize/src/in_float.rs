@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_model::{IntegerKernel, Model, Node};
+use sinter_model::{Model, Node};
 
 /// By the first result: arithmetic whose operands come from an operator of floats with any range (a reciprocal, a square root), and arithmetic that only
 /// operators of floats read, each through whatever moves the value. Normalisations and activations that an exporter wrote out are made of such, and eight
@@ -11,7 +11,7 @@ pub(crate) fn better_in_float(model: &Model, runs: &dyn Fn(&Node) -> bool, moves
     let graph = Around::of(model, moves);
     let nodes = &model.graph.nodes;
     let arithmetic = |node: &Node| {
-        let product = matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+        let product = node.op.is_product();
         runs(node) && !moves(node) && !product && !node.op.quantization().fuses
     };
     let candidates: Vec<usize> = (0..nodes.len()).filter(|&i| arithmetic(&nodes[i])).collect();

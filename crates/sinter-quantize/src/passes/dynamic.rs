@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sinter_model::{Attributes, IntegerKernel, Layer, Node};
 use sinter_train::StageError;
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::formats::Activations;
 use crate::read_through::read_through;
 use crate::resolved::Resolved;
@@ -22,10 +22,6 @@ pub(crate) struct Dynamic;
 impl Pass for Dynamic {
     fn name(&self) -> &'static str {
         "dynamic"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

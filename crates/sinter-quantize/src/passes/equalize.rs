@@ -4,7 +4,7 @@ use sinter_model::{Model, OpResult};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::bridges::{Bridge, apply, bridges, largest};
 use crate::config::Scaling;
 use crate::formats::{Format, Per};
@@ -22,10 +22,6 @@ pub(crate) struct Equalize;
 impl Pass for Equalize {
     fn name(&self) -> &'static str {
         "equalize"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

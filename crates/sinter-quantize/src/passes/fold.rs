@@ -3,7 +3,7 @@
 use sinter_model::fold_batch_norm;
 use sinter_train::StageError;
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::resolved::Resolved;
 use crate::state::State;
 
@@ -14,10 +14,6 @@ pub(crate) struct Fold;
 impl Pass for Fold {
     fn name(&self) -> &'static str {
         "fold"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, _resolved: &Resolved) -> Option<String> {

@@ -3,7 +3,7 @@
 use sinter_model::{Granularity, Half, Layer, Levels, Model, OpResult, QuantParams, Quantizer, to_f32s};
 use sinter_train::StageError;
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::bias::stands_alone;
 use crate::pairs::saturating;
 use crate::resolved::Resolved;
@@ -17,10 +17,6 @@ pub(crate) struct IntegerBiases;
 impl Pass for IntegerBiases {
     fn name(&self) -> &'static str {
         "integer-biases"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

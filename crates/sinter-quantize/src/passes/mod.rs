@@ -64,8 +64,10 @@ pub(crate) trait Pass: Debug + Sync {
     /// Its name in plans.
     fn name(&self) -> &'static str;
 
-    /// What it asks for under a plan.
-    fn needs(&self, resolved: &Resolved) -> &'static [Needs];
+    /// What it asks for under a plan. By default nothing but the model.
+    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
+        &[]
+    }
 
     /// What it does under a plan, in a few words; `None` where it is no part of it.
     fn applies(&self, resolved: &Resolved) -> Option<String>;

@@ -2,7 +2,7 @@
 
 use sinter_train::StageError;
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
 use crate::state::State;
@@ -14,10 +14,6 @@ pub(crate) struct Place;
 impl Pass for Place {
     fn name(&self) -> &'static str {
         "place"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

@@ -3,7 +3,7 @@
 use sinter_model::{Layer, Model, Quantizer};
 use sinter_train::StageError;
 
-use super::{Needs, Pass};
+use super::Pass;
 use crate::formats::{Format, Number};
 use crate::resolved::Resolved;
 use crate::state::State;
@@ -17,10 +17,6 @@ pub(crate) struct Tables;
 impl Pass for Tables {
     fn name(&self) -> &'static str {
         "tables"
-    }
-
-    fn needs(&self, _resolved: &Resolved) -> &'static [Needs] {
-        &[]
     }
 
     fn applies(&self, resolved: &Resolved) -> Option<String> {

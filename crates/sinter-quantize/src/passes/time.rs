@@ -16,7 +16,7 @@ use crate::placement::{in_integers, place};
 use crate::resolved::Resolved;
 use crate::sketch::sketch;
 use crate::state::State;
-use crate::timing::{Costs, better_in_float};
+use crate::timing::{Costs, faster_in_float};
 
 /// How much slower integers are taken to be than they were measured alone: what stands between kernels (layouts, caches) has no name in a profile.
 const FACTORS: [f64; 4] = [1.0, 1.25, 1.6, 2.5];
@@ -26,6 +26,7 @@ const SECONDS: f64 = 0.25;
 const ROUNDS: usize = 3;
 /// What is that close to the fastest is as fast.
 const CLOSE: f64 = 1.02;
+
 /// Times every operator in ONNX Runtime, in integers and in float, finds the placement with the least time in all, runs it beside others and keeps the fastest.
 /// Costs some seconds.
 #[derive(Debug)]
@@ -118,16 +119,18 @@ fn measure(state: &State, inputs: &[Tensor]) -> Result<Choice, Failed> {
     progress();
     let costs = Costs::new(model, &float_times, &integer_times, &shapes(model).map_err(StageError::from)?);
 
-    let mut placements = vec![BTreeSet::new()];
-    for factor in FACTORS {
-        placements.push(better_in_float(model, &integer, &costs, factor));
+    // All in integers is written already; what several factors say is tried once.
+    let mut placements = vec![(BTreeSet::new(), file("integer"))];
+    let cuts = FACTORS.iter().map(|&factor| faster_in_float(model, &integer, &costs, factor));
+    for float in cuts.chain([integer.clone()]) {
+        if placements.iter().all(|(known, _)| *known != float) {
+            let to = file(&format!("trial{}", placements.len()));
+            write(&float, &to)?;
+            placements.push((float, to));
+        }
     }
-    placements.push(integer.clone());
-    placements.dedup();
     let mut trials = Vec::new();
-    for (i, float) in placements.into_iter().enumerate() {
-        let to = file(&format!("trial{i}"));
-        write(&float, &to)?;
+    for (float, to) in placements {
         // The runtime may refuse what it makes of a mixture.
         match OnnxRuntime::open(&to).and_then(|mut runtime| runtime.run_all(inputs).map(|_| runtime)) {
             Ok(runtime) => trials.push(Trial { float, runtime, micros: f64::INFINITY }),

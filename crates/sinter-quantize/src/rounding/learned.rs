@@ -101,6 +101,36 @@ struct Moments {
     before: f64,
 }
 
+impl Moments {
+    /// Of some positions: what the layer reads there, `[positions, fan-in]`, how far that is from what it read before, and its weight as a matrix.
+    fn of(x: &Tensor, off: &Tensor, weight: &Tensor) -> OpResult<Self> {
+        let lost = off.f_matmul(&weight.f_tr()?)?;
+        Ok(Self {
+            read: x.f_tr()?.f_matmul(x)?,
+            moved: lost.f_tr()?.f_matmul(x)?,
+            before: lost.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?,
+        })
+    }
+
+    fn plus(&self, other: &Self) -> OpResult<Self> {
+        Ok(Self {
+            read: self.read.f_add(&other.read)?,
+            moved: self.moved.f_add(&other.moved)?,
+            before: self.before + other.before,
+        })
+    }
+}
+
+/// The rows that a layer's weight multiplies when it reads `value`; `None` where it is not one matrix.
+fn rows_of(runner: &Runner, layer: &Layer, value: &Tensor) -> OpResult<Option<Tensor>> {
+    let mut rows = None;
+    runner.columns(layer, value, &mut |_, found| {
+        rows = Some(found.f_to_kind(Kind::Float)?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
 /// Elements of what a layer multiplies that are laid out at once.
 const LAID_OUT: i64 = 1 << 24;
 
@@ -123,29 +153,12 @@ fn moments(model: &Model, float: &Model, layer: &Layer, samples: &Split) -> Resu
             return Ok(None);
         }
         let mut add = |from: i64, count: i64| -> OpResult<Option<i64>> {
-            let rows = |value: &Tensor, runner: &Runner| -> OpResult<Option<Tensor>> {
-                let mut rows = None;
-                runner.columns(layer, &value.f_narrow(0, from, count)?, &mut |_, r| {
-                    rows = Some(r.f_to_kind(Kind::Float)?);
-                    Ok(())
-                })?;
-                Ok(rows)
-            };
+            let rows = |value: &Tensor, runner: &Runner| rows_of(runner, layer, &value.f_narrow(0, from, count)?);
             let (Some(x), Some(y)) = (rows(&rounded, &rounded_runner)?, rows(&before, &float_runner)?) else { return Ok(None) };
-            let off = x.f_sub(&y)?;
-            let lost = off.f_matmul(&weight.f_tr()?)?;
-            let part = Moments {
-                read: x.f_tr()?.f_matmul(&x)?,
-                moved: lost.f_tr()?.f_matmul(&x)?,
-                before: lost.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?,
-            };
+            let part = Moments::of(&x, &x.f_sub(&y)?, &weight)?;
             found = Some(match found.take() {
                 None => part,
-                Some(all) => Moments {
-                    read: all.read.f_add(&part.read)?,
-                    moved: all.moved.f_add(&part.moved)?,
-                    before: all.before + part.before,
-                },
+                Some(all) => all.plus(&part)?,
             });
             Ok(Some(x.numel() as i64))
         };
