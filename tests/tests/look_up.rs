@@ -175,6 +175,9 @@ fn the_format_is_the_users_choice() {
     }
     assert!(table("{ layers: [{ match: table, weights: int4/group:8 }] }").unwrap().contains("int4"));
     assert!(table("{ weights: fp16, activations: none }").unwrap().contains("16"));
+    // A zero point is fine where no integer kernel reads it, and only there.
+    assert!(table("{ layers: [{ match: table, weights: uint8/channel }] }").unwrap().contains("uint8"));
+    assert!(table("{ layers: [{ match: w, weights: uint8/channel }] }").is_err());
     // Layers have their own.
     let result = quantized(model(32, false), "{ weights: int4/channel, activations: none, embeddings: int8/channel }").unwrap();
     assert_eq!(result.weights["table"].quantizer().unwrap().bits(), 8);

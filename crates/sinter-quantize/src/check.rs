@@ -23,7 +23,9 @@ impl QuantizeConfig {
         let named = model.layers_and_tables();
         for (i, own) in self.layers.iter().enumerate() {
             covers_one_of(model, &named, &own.r#match, &format!("layers.{i}.match"))?;
-            if let Choice::Format(format) = own.weights {
+            // A look-up table meets no integer kernel: any format does.
+            let of_layers = model.layers().iter().any(|l| own.r#match.matches(model, l));
+            if let (Choice::Format(format), true) = (own.weights, of_layers) {
                 check_weights(format, activations, &format!("layers.{i}.weights"))?;
             }
             match (own.activations, activations.calibrated()) {

@@ -60,8 +60,15 @@ pub(super) fn parse(kind: &str, attributes: &Attributes) -> OpResult<Option<Arc<
 fn wrap_indices(indices: &Tensor, len: i64) -> OpResult<Tensor> {
     let indices = indices.f_to_kind(Kind::Int64)?;
     let wrapped = indices.f_add_scalar(len)?.f_where_self(&indices.f_lt(0)?, &indices)?;
-    if wrapped.numel() > 0 && (wrapped.f_min()?.f_int64_value(&[])? < 0 || wrapped.f_max()?.f_int64_value(&[])? >= len) {
-        invalid!("an index is outside an axis of {len}");
+    if wrapped.numel() > 0 {
+        let (least, most) = (wrapped.f_min()?.f_int64_value(&[])?, wrapped.f_max()?.f_int64_value(&[])?);
+        if least < 0 || most >= len {
+            // As it was given: one below 0 counts from the end.
+            let index = if most >= len { most } else { least - len };
+            invalid!(
+                "index {index} is outside an axis of {len}: the data, or what the model computes from it, asks for more than there is"
+            );
+        }
     }
     Ok(wrapped)
 }
