@@ -4,10 +4,9 @@ use sinter_model::{Layer, Model, QuantParams, Quantizer};
 use sinter_train::StageError;
 
 use crate::formats::{Format, Number};
-use crate::passes::tables;
 use crate::placement::Placement;
 use crate::resolved::Resolved;
-use crate::weights::{granularity, integers};
+use crate::weights::{granularity, integers, quantize_table};
 
 /// Gives weights the formats that `weight` says, look-up tables theirs, and values a quantizer each. Later stages and exports see from it what there will be, and
 /// its speed is that of the model to come.
@@ -33,7 +32,7 @@ pub(crate) fn sketch(
     }
     for table in model.tables() {
         if let Some(format) = resolved.tables.get(&table.weight) {
-            tables::quantize(model, &table, *format)?;
+            quantize_table(model, &table, *format)?;
         }
     }
     sketch_values(model, resolved, placement, 8)

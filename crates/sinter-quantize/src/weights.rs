@@ -1,7 +1,8 @@
 //! Parameters for weights: how many share a scale, and how large it is.
 
 use rayon::prelude::*;
-use sinter_model::{Granularity, Levels, OpResult, QuantParams, WeightSlot, with_f32s};
+use sinter_model::{Granularity, Layer, Levels, Model, OpResult, QuantParams, Quantizer, WeightSlot, with_f32s};
+use sinter_train::StageError;
 use tch::Tensor;
 
 use crate::formats::{Format, Number, Per};
@@ -38,6 +39,20 @@ pub(crate) fn weight_params(
         _ => QuantParams::scaled(bits, levels, granularity, &scales),
     };
     params.map(Some)
+}
+
+/// Rounds a look-up table to the nearest of a format.
+pub(crate) fn quantize_table(model: &mut Model, table: &Layer, format: Format) -> Result<(), StageError> {
+    let at = StageError::weight(&table.weight);
+    let weight = model.weight_mut(&table.weight)?;
+    if let Number::Half(half) = format.number {
+        weight.to_half(half);
+        return Ok(());
+    }
+    let value = weight.effective().map_err(&at)?.f_detach()?;
+    let one_scale = weight.codebook().is_some();
+    let Some(params) = weight_params(table.slot, &value, format, one_scale, None).map_err(&at)? else { return Ok(()) };
+    weight.quantize(Quantizer::new(&params).map_err(&at)?).map_err(&at)
 }
 
 /// The width and the integers that a format has for weights; `None` for sixteen bits of floating point.

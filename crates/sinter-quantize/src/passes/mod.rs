@@ -15,7 +15,7 @@ mod lift;
 mod place;
 mod round;
 mod smooth;
-pub(crate) mod tables;
+mod tables;
 mod time;
 mod train;
 mod tune_biases;

@@ -1,13 +1,12 @@
 //! Look-up tables, such as embeddings, with fewer bits.
 
-use sinter_model::{Layer, Model, Quantizer};
 use sinter_train::StageError;
 
 use super::Pass;
-use crate::formats::{Format, Number};
+use crate::formats::Format;
 use crate::resolved::Resolved;
 use crate::state::State;
-use crate::weights::weight_params;
+use crate::weights::quantize_table;
 
 /// Rounds the tables that the model picks rows of to the nearest, with a scale a row, or one for each group of a row. Nothing is multiplied in
 /// integers: rows become real numbers once they are picked.
@@ -30,23 +29,9 @@ impl Pass for Tables {
     fn run(&self, state: &mut State) -> Result<(), StageError> {
         for table in state.model.tables() {
             if let Some(format) = state.resolved.tables.get(&table.weight) {
-                quantize(&mut state.model, &table, *format)?;
+                quantize_table(&mut state.model, &table, *format)?;
             }
         }
         Ok(())
     }
-}
-
-/// Gives a table the scales of a format.
-pub(crate) fn quantize(model: &mut Model, table: &Layer, format: Format) -> Result<(), StageError> {
-    let at = StageError::weight(&table.weight);
-    let weight = model.weight_mut(&table.weight)?;
-    if let Number::Half(half) = format.number {
-        weight.to_half(half);
-        return Ok(());
-    }
-    let value = weight.effective().map_err(&at)?.f_detach()?;
-    let one_scale = weight.codebook().is_some();
-    let Some(params) = weight_params(table.slot, &value, format, one_scale, None).map_err(&at)? else { return Ok(()) };
-    weight.quantize(Quantizer::new(&params).map_err(&at)?).map_err(&at)
 }
