@@ -59,6 +59,8 @@ pub enum SourceConfig {
     Images(ImagesConfig),
     /// Recordings in one folder a class.
     Wav(WavConfig),
+    /// Running text, for language models.
+    Text(TextConfig),
 }
 
 /// Files of an idx data set.
@@ -191,6 +193,30 @@ fn second() -> f64 {
     1.0
 }
 
+/// Running text in UTF-8, plain or gzipped, cut into windows of tokens. Goes with `task: language`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextConfig {
+    /// The text.
+    pub path: PathBuf,
+    /// A second text to measure on. Default: the end of `path`, a share as `split` has it.
+    #[serde(default)]
+    pub test: Option<PathBuf>,
+    /// The tokenizer, a `tokenizer.json`. Default: that of the model's folder.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens to a window. Default: 512.
+    #[serde(default = "window")]
+    pub tokens: usize,
+    /// Tokens at the front of a window that are read and not scored when a model is measured. Default: half of a window, as llama.cpp has it.
+    #[serde(default)]
+    pub context: Option<usize>,
+}
+
+fn window() -> usize {
+    512
+}
+
 /// `(x / divide - mean) / std`, per channel (one value serves all).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -252,6 +278,7 @@ impl DataConfig {
             SourceConfig::Csv(c) => [&c.path].into_iter().chain(&c.test).cloned().collect(),
             SourceConfig::Images(c) => vec![c.path.clone()],
             SourceConfig::Wav(c) => vec![c.path.clone()],
+            SourceConfig::Text(c) => [&c.path].into_iter().chain(&c.test).chain(&c.tokenizer).cloned().collect(),
         }
     }
 
@@ -267,7 +294,23 @@ impl DataConfig {
             SourceConfig::Csv(c) => [&mut c.path].into_iter().chain(&mut c.test).collect(),
             SourceConfig::Images(c) => vec![&mut c.path],
             SourceConfig::Wav(c) => vec![&mut c.path],
+            SourceConfig::Text(c) => [&mut c.path].into_iter().chain(&mut c.test).chain(&mut c.tokenizer).collect(),
         };
         each.into_iter().for_each(|path| *path = folder.join(&*path));
+    }
+
+    /// The tokens of a window, where samples are text.
+    pub fn tokens(&self) -> Option<usize> {
+        match &self.source {
+            SourceConfig::Text(text) => Some(text.tokens),
+            _ => None,
+        }
+    }
+
+    /// Takes a tokenizer where samples are text and none was named.
+    pub fn tokenize_by(&mut self, tokenizer: PathBuf) {
+        if let SourceConfig::Text(text) = &mut self.source {
+            text.tokenizer.get_or_insert(tokenizer);
+        }
     }
 }

@@ -109,7 +109,7 @@ impl Dataset {
             normalize: normalize.clone(),
             augment: config.augment.clone(),
             inputs: Arc::new(inputs.clone()),
-            one_by_one: false,
+            at_once: usize::MAX,
         };
         Ok(Self {
             name: config.name.clone(),
@@ -180,10 +180,10 @@ impl Dataset {
         Ok(())
     }
 
-    /// Reads samples as they are stored one at a time from here on: the model takes no more.
-    pub fn one_by_one(&mut self) {
+    /// Reads samples as they are stored at most so many at once from here on: the model takes no more.
+    pub fn at_once(&mut self, most: usize) {
         for split in [&mut self.train, &mut self.validation, &mut self.test] {
-            split.one_by_one = true;
+            split.at_once = split.at_once.min(most);
         }
     }
 }

@@ -18,4 +18,4 @@ pub use dataset::Dataset;
 pub use error::DataError;
 pub use features::{Features, FrontEnd};
 pub use split::{Batch, NO_LABEL, Order, Split};
-pub use task::{Asks, Classify, Embed, Labels, MultiLabel, Reconstruct, Regress, Segment, Task, Transcribe};
+pub use task::{Asks, Classify, Embed, Labels, Language, MultiLabel, Reconstruct, Regress, Segment, Task, Transcribe};

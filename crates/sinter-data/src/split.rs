@@ -22,8 +22,8 @@ pub struct Split {
     pub(crate) task: Task,
     /// For each input of the model: which array, and of what it is made there.
     pub(crate) inputs: Arc<Vec<(usize, Kind)>>,
-    /// Whether the model takes samples one at a time.
-    pub(crate) one_by_one: bool,
+    /// The most samples that a model is given at once while nothing is trained.
+    pub(crate) at_once: usize,
 }
 
 /// The label of what counts for nothing.
@@ -119,14 +119,14 @@ impl Split {
         Split { augment: augment.clone(), ..self.clone() }
     }
 
-    /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for. One at a time as they are stored, for
-    /// a model that takes no more.
+    /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for. As they are stored they are no more than
+    /// the model takes at once.
     pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
         let mut places: Vec<usize> = (0..self.len()).collect();
         if let Order::Shuffled(seed) = order {
             fastrand::Rng::with_seed(seed).shuffle(&mut places);
         }
-        let size = if self.one_by_one && order == Order::Stored { 1 } else { size.max(1) };
+        let size = if order == Order::Stored { size.min(self.at_once) } else { size }.max(1);
         let count = places.len().div_ceil(size);
         (0..count).map(move |b| self.read(&places[b * size..((b + 1) * size).min(places.len())], order))
     }

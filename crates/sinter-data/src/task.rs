@@ -93,6 +93,22 @@ impl Asks for Transcribe {
     }
 }
 
+/// Every token of a text is predicted from those before it; the output has a score for each token of the vocabulary, `[tokens, vocabulary]`. Labels are the
+/// tokens that follow, which the text itself gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Language {}
+
+impl Asks for Language {
+    fn labels(&self) -> Labels {
+        Labels::Whole
+    }
+
+    fn ignore(&self) -> Option<i64> {
+        Some(crate::split::NO_LABEL)
+    }
+}
+
 sinter_model::choices! {
     /// What the model is asked to do.
     pub enum Task: dyn Asks {
@@ -100,6 +116,7 @@ sinter_model::choices! {
         "multi-label" => MultiLabel(MultiLabel),
         "segment" => Segment(Segment),
         "transcribe" => Transcribe(Transcribe),
+        "language" => Language(Language),
         "regress" => Regress(Regress),
         "reconstruct" => Reconstruct(Reconstruct),
         "embed" => Embed(Embed),

@@ -71,7 +71,7 @@ pub struct Budget {
     pub energy: Option<Joules>,
 }
 
-/// Where the model comes from: exactly one of `zoo` and `onnx`.
+/// Where the model comes from: exactly one of `zoo`, `onnx` and `huggingface`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -84,6 +84,10 @@ pub struct ModelConfig {
     /// A trained model in an ONNX file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onnx: Option<PathBuf>,
+    /// A trained language model in a folder as Hugging Face has it: `config.json`, safetensors, `tokenizer.json`. Its layers are named as its modules are,
+    /// such as `model.layers.0.mlp.up_proj`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub huggingface: Option<PathBuf>,
     /// With `onnx`: whether a model that is quantized already becomes float again before anything else: its integers times their scales. What was lost stays lost;
     /// the float model is better where it can be had. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -162,11 +166,20 @@ pub enum Export {
     Tflite,
     /// A folder of C99 source for a microcontroller, with the TFLite file as an array.
     C,
+    /// A folder for transformers and vLLM: integers in safetensors, as the compressed-tensors library reads them. For language models.
+    CompressedTensors,
+    /// A GGUF file for llama.cpp. For language models.
+    Gguf,
 }
 
 impl Export {
     /// Whether it is for devices, where all is in integers from input to output.
     pub(crate) fn is_for_devices(self) -> bool {
         matches!(self, Self::Tflite | Self::C)
+    }
+
+    /// Whether it is for language models alone, and needs what their folder holds.
+    pub(crate) fn is_for_language(self) -> bool {
+        matches!(self, Self::CompressedTensors | Self::Gguf)
     }
 }

@@ -6,6 +6,7 @@ mod files;
 mod idx;
 mod images;
 mod numpy;
+mod text;
 mod wav;
 
 use std::path::Path;
@@ -65,6 +66,7 @@ pub(crate) fn find(config: &DataConfig) -> Result<Found, DataError> {
         SourceConfig::Csv(c) => csv_table::find(c, config.task),
         SourceConfig::Images(c) => images::find(&config.name, c),
         SourceConfig::Wav(c) => wav::find(&config.name, c),
+        SourceConfig::Text(c) => text::find(c, config.task, config.split.test),
     }
 }
 

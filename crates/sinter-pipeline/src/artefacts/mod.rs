@@ -3,6 +3,7 @@
 mod agreement;
 mod certificate;
 mod devices;
+mod language;
 mod onnx;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +64,9 @@ pub enum ArtefactError {
         /// The sum.
         sum: i64,
     },
+    /// It has no file of a language model; names the layer.
+    #[error(transparent)]
+    Hub(#[from] sinter_hub::HubError),
     /// The model did not run.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -174,6 +178,8 @@ pub(crate) fn write(
             Export::Onnx => ("artifacts/model.onnx", writer.onnx()),
             Export::Tflite => ("artifacts/model.tflite", writer.tflite()),
             Export::C => ("artifacts/c", writer.c_source()),
+            Export::CompressedTensors => ("artifacts/compressed-tensors", writer.compressed_tensors()),
+            Export::Gguf => ("artifacts/model.gguf", writer.gguf()),
         };
         written.map_err(|source| Unwritten { file, source })?;
     }

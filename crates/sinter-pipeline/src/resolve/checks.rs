@@ -76,11 +76,29 @@ pub(super) fn budget(config: &PipelineConfig, target: &Target, source: &Source) 
     }
 }
 
+/// Formats of language models: whether the model is one, and whether they hold what the stages will leave.
+fn language(config: &PipelineConfig, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
+    for export in config.export.iter().filter(|e| e.is_for_language()) {
+        if config.model.huggingface.is_none() {
+            let message = "`compressed-tensors` and `gguf` are for language models, and the model does not come from their folder";
+            let help = Some("write `model: { huggingface: FOLDER }`, or leave them out of `export`".to_string());
+            return Err(source.error("export", message, help));
+        }
+        let fits = match export {
+            Export::Gguf => sinter_hub::gguf::fits(forecast),
+            _ => sinter_hub::compressed_tensors::fits(forecast),
+        };
+        fits.map_err(|e| source.error("export", e.to_string(), None))?;
+    }
+    Ok(())
+}
+
 /// Operators that a format lacks, of the model as it came and as the stages will leave it.
 pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
     let refuse = |format: &str, reason: String, help: &str| {
         Err(source.error("export", format!("this model has no {format}: {reason}"), Some(help.to_string())))
     };
+    language(config, forecast, source)?;
     if !config.export.iter().any(|e| e.is_for_devices()) {
         return Ok(());
     }

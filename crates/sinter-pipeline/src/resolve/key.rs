@@ -54,8 +54,9 @@ impl Dependencies {
     pub fn of_input(config: &PipelineConfig, data: &DataConfig, model: &Model) -> Result<Self, String> {
         let mut files = BTreeMap::new();
         let mut described = config.model.clone();
-        if described.onnx.take().is_some() {
-            files.insert("onnx".to_string(), hash_model(model)?);
+        let read = [("onnx", described.onnx.take()), ("huggingface", described.huggingface.take())];
+        for (kind, _) in read.iter().filter(|(_, path)| path.is_some()) {
+            files.insert(kind.to_string(), hash_model(model)?);
         }
         for (i, file) in data.files().iter().enumerate() {
             files.insert(format!("data {i}"), hash_path(file)?);

@@ -63,6 +63,9 @@ impl Plan {
             Source::read(&data_path).map_err(|e| named("data", e, "`data` names a data file, relative to the pipeline file"))?;
         let mut data_config: DataConfig = data_source.parse()?;
         data_config.rebase(data_path.parent().unwrap_or(Path::new("")));
+        if let Some(model) = &config.model.huggingface {
+            data_config.tokenize_by(folder.join(model).join(sinter_hub::TOKENIZER));
+        }
         let mut target = match &config.target {
             Some(target) => {
                 let found = Source::read(&folder.join(target))
@@ -81,9 +84,9 @@ impl Plan {
             return Err(data_source.error("source", format!("data set `{}` has no test samples to measure on", data.name), help));
         }
         checks::metric(&config, &data, &source)?;
-        let Loaded { model, notes } = model::load(&config, &folder, &data, &source)?;
+        let Loaded { model, notes } = model::load(&config, &folder, (&data, data_config.tokens()), &source)?;
         model::check_input(&model, &mut data, &source)?;
-        model::check_output(&model, &data, &source)?;
+        model::check_output(&model, &mut data, &source)?;
         let mut forecast = Forecast::new(&model);
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
         checks::exports(&config, &model, &forecast.model, &source)?;
@@ -114,10 +117,11 @@ impl Plan {
 
     /// A stage's request in a few words; of 0, where the model came from.
     pub(crate) fn what(&self, index: usize) -> String {
-        match (self.stages.get(index.wrapping_sub(1)), &self.config.model.zoo, &self.config.model.onnx) {
-            (Some(stage), ..) => stage.step.plan().what.clone(),
-            (None, Some(zoo), _) => format!("{}, untrained", zoo.name()),
-            (None, None, onnx) => onnx.iter().map(|p| p.display().to_string()).collect(),
+        let model = &self.config.model;
+        match (self.stages.get(index.wrapping_sub(1)), &model.zoo) {
+            (Some(stage), _) => stage.step.plan().what.clone(),
+            (None, Some(zoo)) => format!("{}, untrained", zoo.name()),
+            (None, None) => model.onnx.iter().chain(&model.huggingface).map(|p| p.display().to_string()).collect(),
         }
     }
 

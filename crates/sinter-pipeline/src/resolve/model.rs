@@ -10,19 +10,29 @@ use crate::config::{ModelConfig, PipelineConfig};
 use crate::files::{ConfigError, Source};
 
 /// Builds or loads the model.
-pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, source: &Source) -> Result<Loaded, ConfigError> {
-    let ModelConfig { zoo, onnx, classes, dims, constants, state, dequantize } = &config.model;
-    match (zoo, onnx) {
-        (Some(zoo), None) => {
-            let given = [
-                ("dims", dims.is_empty()),
-                ("constants", constants.is_empty()),
-                ("state", state.is_empty()),
-                ("dequantize", !dequantize),
-            ];
-            if let Some((key, _)) = given.into_iter().find(|(_, empty)| !empty) {
-                return Err(source.error(&format!("model.{key}"), format!("`{key}` goes with `onnx`"), None));
-            }
+pub(super) fn load(
+    config: &PipelineConfig,
+    folder: &Path,
+    (data, tokens): (&Dataset, Option<usize>),
+    source: &Source,
+) -> Result<Loaded, ConfigError> {
+    let ModelConfig { zoo, onnx, huggingface, classes, dims, constants, state, dequantize } = &config.model;
+    if onnx.is_none() {
+        let given = [
+            ("dims", dims.is_empty()),
+            ("constants", constants.is_empty()),
+            ("state", state.is_empty()),
+            ("dequantize", !dequantize),
+        ];
+        if let Some((key, _)) = given.into_iter().find(|(_, empty)| !empty) {
+            return Err(source.error(&format!("model.{key}"), format!("`{key}` goes with `onnx`"), None));
+        }
+    }
+    if zoo.is_none() && classes.is_some() {
+        return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
+    }
+    match (zoo, onnx, huggingface) {
+        (Some(zoo), None, None) => {
             tch::manual_seed(config.seed as i64);
             let classes = match (classes, data.task, data.classes.len()) {
                 (Some(classes), ..) => *classes,
@@ -35,10 +45,22 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             });
             Ok(Loaded { model: built?, notes: vec![] })
         }
-        (None, Some(onnx)) => {
-            if classes.is_some() {
-                return Err(source.error("model.classes", "`classes` goes with `zoo`", None));
-            }
+        (None, None, Some(huggingface)) => {
+            let Some(tokens) = tokens else {
+                let help = "write `source: { text: { path: corpus.txt } }` and `task: language` in the data file".to_string();
+                let message = format!("a language model takes text, and the data set `{}` gives none", data.name);
+                return Err(source.error("model.huggingface", message, Some(help)));
+            };
+            let at = folder.join(huggingface);
+            let read = sinter_hub::read(&at, tokens as i64).map_err(|e| {
+                let help = matches!(e, sinter_hub::HubError::Read { .. })
+                    .then(|| "`huggingface` is a folder with config.json and safetensors, relative to the pipeline file".to_string());
+                source.error("model.huggingface", e.to_string(), help)
+            });
+            let (model, notes) = read?;
+            Ok(Loaded { model, notes })
+        }
+        (None, Some(onnx), None) => {
             let constants = constants.iter().map(|(name, numbers)| (name.clone(), numbers.list())).collect();
             let options = sinter_onnx::Options {
                 dims: dims.clone(),
@@ -75,8 +97,8 @@ pub(super) fn load(config: &PipelineConfig, folder: &Path, data: &Dataset, sourc
             in_float(loaded?, *dequantize, !config.stages.is_empty(), source)
         }
         _ => {
-            let help = Some("write `model: { zoo: lenet5 }` or `model: { onnx: PATH }`".into());
-            Err(source.error("model", "the model needs exactly one of `zoo` and `onnx`", help))
+            let help = Some("write `model: { zoo: lenet5 }`, `model: { onnx: PATH }` or `model: { huggingface: FOLDER }`".into());
+            Err(source.error("model", "the model needs exactly one of `zoo`, `onnx` and `huggingface`", help))
         }
     }
 }
@@ -152,7 +174,7 @@ pub(super) fn check_input(model: &Model, data: &mut Dataset, source: &Source) ->
         return Err(source.error("model", message, Some(help.into())));
     }
     if single {
-        data.one_by_one();
+        data.at_once(1);
     }
     Ok(())
 }
@@ -162,9 +184,14 @@ fn first_sample(graph: &Graph, data: &Dataset) -> Option<Vec<i64>> {
     data.shape_of(&graph.data_inputs().next()?.name)
 }
 
-/// The model's first output must have what the task wants.
-pub(super) fn check_output(model: &Model, data: &Dataset, source: &Source) -> Result<(), ConfigError> {
+/// What the largest value of a model may take in a batch that nothing is trained on.
+const LARGEST: i64 = 256 << 20;
+
+/// The model's first output must have what the task wants. Sees to it that batches fit into memory.
+pub(super) fn check_output(model: &Model, data: &mut Dataset, source: &Source) -> Result<(), ConfigError> {
     let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
+    let largest = shapes.values().map(|s| s.iter().product::<i64>()).max().unwrap_or(1).max(1) * 4;
+    data.at_once((LARGEST / largest).max(1) as usize);
     let name = model.graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
     let mut output = shapes.get(&name).cloned().unwrap_or_default();
     let graph = &model.graph;

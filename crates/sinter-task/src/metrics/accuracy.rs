@@ -30,7 +30,7 @@ impl Measure for Accuracy {
     }
 
     fn fits(&self, task: Task, labelled: bool) -> bool {
-        matches!(task, Task::Classify(_) | Task::Segment(_) | Task::MultiLabel(_)) && labelled
+        matches!(task, Task::Classify(_) | Task::Segment(_) | Task::Language(_) | Task::MultiLabel(_)) && labelled
     }
 
     fn start(&self) -> Box<dyn Tally> {

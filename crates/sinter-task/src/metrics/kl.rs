@@ -22,7 +22,7 @@ impl Measure for Kl {
     }
 
     fn fits(&self, task: Task, _labelled: bool) -> bool {
-        matches!(task, Task::Classify(_) | Task::Segment(_) | Task::Transcribe(_))
+        matches!(task, Task::Classify(_) | Task::Segment(_) | Task::Transcribe(_) | Task::Language(_))
     }
 
     fn wants_reference(&self) -> bool {

@@ -4,6 +4,7 @@
 //! files of its own: counts by class, scores of marks, sums over values, means over samples.
 
 mod accuracy;
+mod agreement;
 mod auc;
 mod average_precision;
 mod balanced_accuracy;
@@ -21,6 +22,7 @@ mod max_error;
 mod means;
 mod mse;
 mod pearson;
+mod perplexity;
 mod r2;
 mod recall_at;
 mod rmse;
@@ -159,6 +161,7 @@ sinter_model::choices! {
     /// What quality is measured by.
     pub enum MetricChoice: dyn Measure {
         "auc" => Auc(auc::Auc),
+        "perplexity" => Perplexity(perplexity::Perplexity),
         "accuracy" => Accuracy(accuracy::Accuracy),
         "mse" => Mse(mse::Mse),
         "rmse" => Rmse(rmse::Rmse),
@@ -180,6 +183,7 @@ sinter_model::choices! {
         "word-accuracy" => WordAccuracy(word_accuracy::WordAccuracy),
         "snr" => Snr(snr::Snr),
         "kl" => Kl(kl::Kl),
+        "agreement" => Agreement(agreement::Agreement),
         "max-error" => MaxError(max_error::MaxError),
         "command" => Command(command::Command),
     }

@@ -4,6 +4,7 @@
 
 mod classify;
 mod embed;
+mod language;
 mod multi_label;
 mod reconstruct;
 mod regress;
@@ -63,6 +64,7 @@ pub fn of(task: Task) -> Box<dyn Work> {
         Task::Regress(_) => Box::new(regress::Regress),
         Task::Reconstruct(_) => Box::new(reconstruct::Reconstruct),
         Task::Embed(_) => Box::new(embed::Embed),
+        Task::Language(_) => Box::new(language::Language),
     }
 }
 
