@@ -76,8 +76,16 @@ fn damaged_folders_are_refused_with_file_and_tensor() {
     broken(&whole, &config("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"), &["4 heads", "3"]);
     broken(&whole, &config("\"rope_type\": \"default\"", "\"rope_type\": \"spiral\""), &["`spiral`"]);
     broken(&whole, &config("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""), &["gelu"]);
-    broken(&whole, &config("\"max_position_embeddings\": 64", "\"max_position_embeddings\": 8"), &["at most 8 tokens", "tokens: 8"]);
-    broken(&whole, &config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"), &["model.layers.2.input_layernorm.weight", "do not hold it"]);
+    broken(
+        &whole,
+        &config("\"max_position_embeddings\": 64", "\"max_position_embeddings\": 8"),
+        &["at most 8 tokens", "tokens: 8"],
+    );
+    broken(
+        &whole,
+        &config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+        &["model.layers.2.input_layernorm.weight", "do not hold it"],
+    );
     broken(&whole, &config("\"vocab_size\"", "\"quantization_config\": {}, \"vocab_size\""), &["quantized already"]);
     broken(&whole, &config("{", "["), &["config.json"]);
     broken(&whole, &|at| std::fs::remove_file(at.join("config.json")).unwrap(), &["config.json"]);
@@ -90,10 +98,18 @@ fn damaged_folders_are_refused_with_file_and_tensor() {
     };
     broken(&whole, &cut("model.safetensors"), &["model.safetensors", "no whole safetensors file"]);
     broken(&shards, &cut("model-00002-of-00003.safetensors"), &["model-00002-of-00003", "no whole safetensors file"]);
-    broken(&shards, &|at| std::fs::remove_file(at.join("model-00002-of-00003.safetensors")).unwrap(), &["could not read", "model-00002-of-00003"]);
+    broken(
+        &shards,
+        &|at| std::fs::remove_file(at.join("model-00002-of-00003.safetensors")).unwrap(),
+        &["could not read", "model-00002-of-00003"],
+    );
     let index = "model.safetensors.index.json";
     broken(&shards, &|at| edit(at, index, |t| t.replacen("model-00001", "model-00003", 1)), &["it says that", "it does not"]);
-    broken(&shards, &|at| edit(at, index, |t| t.replace("model-00001-of", "../model-00001-of")), &["no name of a file of this folder"]);
+    broken(
+        &shards,
+        &|at| edit(at, index, |t| t.replace("model-00001-of", "../model-00001-of")),
+        &["no name of a file of this folder"],
+    );
     // A header that promises 2^63 bytes.
     let header = |at: &Path| {
         let mut bytes = std::fs::read(at.join("model.safetensors")).unwrap();
@@ -127,7 +143,8 @@ fn run(folder: &Path, quantize: &str, export: &str) -> std::process::Output {
 fn a_text_becomes_a_model_of_four_bits_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
     write_language(folder.path());
-    let recipe = "weights: int4/group:32, activations: none, rounding: gptq, samples: 64, layers: [{ match: lm_head, weights: none }]";
+    let recipe =
+        "weights: int4/group:32, activations: none, rounding: gptq, samples: 64, layers: [{ match: lm_head, weights: none }]";
     let output = run(folder.path(), recipe, "packed, onnx, compressed-tensors, gguf");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = record(folder.path(), "words");
@@ -143,7 +160,9 @@ fn a_text_becomes_a_model_of_four_bits_in_every_format() {
         serde_json::from_str(&std::fs::read_to_string(at.join("compressed-tensors/config.json")).unwrap()).unwrap();
     assert_eq!(config["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"], 32);
     assert_eq!(config["quantization_config"]["ignore"], serde_json::json!(["lm_head"]));
-    assert!(at.join("compressed-tensors/tokenizer.json").is_file() && at.join("compressed-tensors/chat_template.jinja").is_file());
+    assert!(
+        at.join("compressed-tensors/tokenizer.json").is_file() && at.join("compressed-tensors/chat_template.jinja").is_file()
+    );
     let gguf = std::fs::read(at.join("model.gguf")).unwrap();
     assert_eq!(&gguf[..8], b"GGUF\x03\0\0\0");
     // A second run has nothing left to do.
@@ -191,4 +210,32 @@ fn wrong_texts_are_refused_with_their_place() {
     refused(&data.replace("tokenizer.json", "config.json"), "no tokenizer that can be read");
     std::fs::write(at.join("broken.txt"), b"the end\xff\xfe").unwrap();
     refused(&data.replace("path: train.txt", "path: broken.txt"), "no UTF-8 text (byte 7)");
+}
+
+/// How far the logits of a quantized model lie from the float model's, on average, over the text that was calibrated with.
+fn moved(folder: &Path, rounding: &str) -> f64 {
+    let pipeline = format!(
+        "name: words\nseed: 3\nmodel: {{ huggingface: model }}\ndata: data.yaml\nmetrics: [kl]\nstages:\n{TRAIN}  - quantize: {{ weights: int3/group:32, \
+         activations: none, rounding: {rounding}, samples: 128, layers: [{{ match: lm_head, weights: none }}] }}\nexport: [packed]\n"
+    );
+    std::fs::write(folder.join("words.yaml"), pipeline).unwrap();
+    let output = sinter(folder, &["run", "words.yaml"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = String::from_utf8_lossy(&output.stdout).lines().find_map(|l| l.strip_prefix("report: ").map(PathBuf::from));
+    let table = std::fs::read_to_string(folder.join(run.unwrap()).with_file_name("run.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&table).unwrap();
+    run["stages"][2]["value"].as_f64().unwrap()
+}
+
+/// Rounding each layer for what the rounded ones before it give, and toward what the float model gives, loses less.
+#[test]
+fn layers_make_up_for_those_before_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write_language(folder.path());
+    let nearest = moved(folder.path(), "nearest, scaling: []");
+    let apart = moved(folder.path(), "{ gptq: { sequential: false } }");
+    let sequential = moved(folder.path(), "{ gptq: { float_target: false } }");
+    let all = moved(folder.path(), "gptq");
+    eprintln!("{nearest} {apart} {sequential} {all}");
+    assert!(all < apart && apart < nearest, "{nearest} {apart} {sequential} {all}");
 }

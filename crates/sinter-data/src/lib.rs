@@ -17,5 +17,5 @@ pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig};
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use features::{Features, FrontEnd};
-pub use split::{Batch, NO_LABEL, Order, Split};
-pub use task::{Asks, Classify, Embed, Labels, Language, MultiLabel, Reconstruct, Regress, Segment, Task, Transcribe};
+pub use split::{Batch, Order, Split};
+pub use task::{Asks, Classify, Embed, Labels, Language, MultiLabel, NO_LABEL, Reconstruct, Regress, Segment, Task, Transcribe};

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use crate::augment::Augment;
 use crate::error::DataError;
 use crate::source::{Column, Samples};
-use crate::task::Task;
+use crate::task::{NO_LABEL, Task};
 
 /// Some of the samples of a source, in an order of their own.
 #[derive(Clone)]
@@ -25,9 +25,6 @@ pub struct Split {
     /// The most samples that a model is given at once while nothing is trained.
     pub(crate) at_once: usize,
 }
-
-/// The label of what counts for nothing.
-pub const NO_LABEL: i64 = -100;
 
 /// Samples as tensors.
 #[derive(Debug)]

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The label of what counts for nothing.
+pub const NO_LABEL: i64 = -100;
+
 /// What stands beside a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
@@ -105,7 +108,7 @@ impl Asks for Language {
     }
 
     fn ignore(&self) -> Option<i64> {
-        Some(crate::split::NO_LABEL)
+        Some(NO_LABEL)
     }
 }
 

@@ -8,7 +8,7 @@ mod integers;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
-use sinter_model::{Cost, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, OpResult, Quantizer, Role, kind_name};
+use sinter_model::{Cost, Graph, Inputs, IoShapes, Layer, Mode, Model, Node, OpError, OpResult, Quantizer, Role, kind_name};
 use tch::{Device, Tensor};
 
 pub use feed::{FeedError, Step, feed, first_step, is_bare, one_by_one};
@@ -126,6 +126,11 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(Self { model, weights, last_use, integers: OnceCell::new() })
+    }
+
+    /// The graph that it runs.
+    pub fn graph(&self) -> &'a Graph {
+        &self.model.graph
     }
 
     /// The effective weight under a name.

@@ -42,8 +42,13 @@ pub fn fits(model: &Model) -> Result<(), HubError> {
         if let Granularity::Group { size, .. } = params.granularity()
             && shape.get(1).is_some_and(|n| n % size as i64 != 0)
         {
-            let fitting: Vec<String> = [128, 64, 32].iter().filter(|g| shape[1] % **g == 0).map(|g| format!("`group:{g}`")).collect();
-            return refuse(format!("its {} columns are no whole number of groups; {} or `channel` fit", shape[1], fitting.join(", ")));
+            let fitting: Vec<String> =
+                [128, 64, 32].iter().filter(|g| shape[1] % **g == 0).map(|g| format!("`group:{g}`")).collect();
+            return refuse(format!(
+                "its {} columns are no whole number of groups; {} or `channel` fit",
+                shape[1],
+                fitting.join(", ")
+            ));
         }
     }
     Ok(())
@@ -102,7 +107,12 @@ pub fn write(model: &Model, source: &Path, out: &Path) -> Result<(), HubError> {
 }
 
 /// The tensors of one quantized layer, by the end of their names.
-fn parts(integers: &[i64], params: &QuantParams, shape: &[usize], (kind, float): (Dtype, FloatType)) -> Vec<(&'static str, Entry)> {
+fn parts(
+    integers: &[i64],
+    params: &QuantParams,
+    shape: &[usize],
+    (kind, float): (Dtype, FloatType),
+) -> Vec<(&'static str, Entry)> {
     let (rows, columns) = (shape[0], shape[1]);
     let bits = params.bits() as usize;
     let lift = lift(params);
@@ -119,7 +129,8 @@ fn parts(integers: &[i64], params: &QuantParams, shape: &[usize], (kind, float):
     if params.levels() == Levels::Unsigned {
         // Down the rows: a column's zero points share words.
         let zeros = params.zero_points();
-        let columns = (0..groups).map(|g| pack((0..zeros.len() / groups).map(|r| zeros[r * groups + g]), zeros.len() / groups, bits));
+        let columns =
+            (0..groups).map(|g| pack((0..zeros.len() / groups).map(|r| zeros[r * groups + g]), zeros.len() / groups, bits));
         let columns: Vec<Vec<u8>> = columns.collect();
         let height = words(zeros.len() / groups, bits);
         let bytes = (0..height).flat_map(|w| columns.iter().flat_map(move |c| c[w * 4..w * 4 + 4].to_vec())).collect();

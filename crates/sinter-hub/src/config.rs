@@ -110,7 +110,9 @@ impl Config {
         let raw: Raw = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
         debug_assert!(!raw.architectures.is_empty());
         if raw.quantization_config.is_some() {
-            return Err(wrong("the model is quantized already (`quantization_config`): take the float model that it was made of".into()));
+            return Err(wrong(
+                "the model is quantized already (`quantization_config`): take the float model that it was made of".into(),
+            ));
         }
         let (heads, kv_heads) = (raw.num_attention_heads, raw.num_key_value_heads.unwrap_or(raw.num_attention_heads));
         let sizes = [
@@ -140,11 +142,15 @@ impl Config {
         }
         let windowed = raw.use_sliding_window.unwrap_or(family.architecture == "MistralForCausalLM");
         if let Some(window) = raw.sliding_window.filter(|&w| windowed && w < tokens) {
-            return Err(wrong(format!("its attention sees {window} tokens, and windows of {tokens} are asked for: give `tokens: {window}` or fewer")));
+            return Err(wrong(format!(
+                "its attention sees {window} tokens, and windows of {tokens} are asked for: give `tokens: {window}` or fewer"
+            )));
         }
         if tokens > raw.max_position_embeddings {
             let most = raw.max_position_embeddings;
-            return Err(wrong(format!("it takes at most {most} tokens, and windows of {tokens} are asked for: give `tokens: {most}` or fewer")));
+            return Err(wrong(format!(
+                "it takes at most {most} tokens, and windows of {tokens} are asked for: give `tokens: {most}` or fewer"
+            )));
         }
         let rope = Rope::read(raw.rope_theta, raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref())).map_err(wrong)?;
         Ok(Self {

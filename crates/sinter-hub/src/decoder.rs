@@ -77,7 +77,8 @@ impl Build<'_> {
         let frequencies = self.config.rope.frequencies(d);
         let angle = |position: i64, i: usize| position as f64 * frequencies[i % frequencies.len()];
         let table = |of: fn(f64) -> f64| -> Result<Tensor, HubError> {
-            let values: Vec<f32> = (0..t).flat_map(|p| (0..d as usize).map(move |i| (p, i))).map(|(p, i)| of(angle(p, i)) as f32).collect();
+            let values: Vec<f32> =
+                (0..t).flat_map(|p| (0..d as usize).map(move |i| (p, i))).map(|(p, i)| of(angle(p, i)) as f32).collect();
             Ok(Tensor::f_from_slice(&values)?.f_reshape([t, d])?)
         };
         self.constant("rotary.cos", table(f64::cos)?);
@@ -162,7 +163,8 @@ impl Build<'_> {
         let plain = Attributes::new;
         let by_head = || Attributes::new().ints("perm", &[0, 2, 1, 3]);
         let mut parts = Vec::new();
-        for (part, count, shape) in [("q", heads, "shape.queries"), ("k", kv_heads, "shape.keys"), ("v", kv_heads, "shape.keys")] {
+        for (part, count, shape) in [("q", heads, "shape.queries"), ("k", kv_heads, "shape.keys"), ("v", kv_heads, "shape.keys")]
+        {
             let y = self.linear(&format!("{at}.{part}_proj"), x, (hidden, count * head), biased)?;
             let mut y = self.node(&format!("{at}.{part}_heads"), "Reshape", plain(), &[&y, shape])?;
             if family.head_norms && part != "v" {
@@ -205,7 +207,8 @@ impl Build<'_> {
     fn head(&mut self, x: &str) -> Result<(), HubError> {
         let shape = [self.config.vocabulary, self.config.hidden];
         if !self.config.tied && !self.shards.has(HEAD) {
-            let reason = "the weights do not hold it, and config.json does not tie it to the embeddings (`tie_word_embeddings: true`)";
+            let reason =
+                "the weights do not hold it, and config.json does not tie it to the embeddings (`tie_word_embeddings: true`)";
             return Err(HubError::tensor(HEAD, reason));
         }
         let weight = self.weight(if self.config.tied { EMBEDDINGS } else { HEAD }, &shape)?;

@@ -34,7 +34,11 @@ pub fn read(folder: &Path, tokens: i64) -> Result<(Model, Vec<String>), HubError
     let (model, left) = decoder::build(&name, &config, &shards, tokens)?;
     let mut notes = Vec::new();
     if let Some(first) = left.first() {
-        notes.push(format!("{} tensors of the folder are no part of {} and are left out, `{first}` first", left.len(), config.family.architecture));
+        notes.push(format!(
+            "{} tensors of the folder are no part of {} and are left out, `{first}` first",
+            left.len(),
+            config.family.architecture
+        ));
     }
     Ok((model, notes))
 }

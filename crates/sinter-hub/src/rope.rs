@@ -34,7 +34,11 @@ impl Rope {
     /// From `rope_theta` and `rope_scaling`, or from `rope_parameters`, which holds both. Errors name a kind that is not known.
     pub fn read(theta: Option<f64>, scaling: Option<&Value>) -> Result<Self, String> {
         let number = |key: &str| scaling.and_then(|s| s.get(key)).and_then(Value::as_f64);
-        let wanted = |key: &str| number(key).filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| format!("the scaling of rotary positions lacks `{key}`"));
+        let wanted = |key: &str| {
+            number(key)
+                .filter(|n| n.is_finite() && *n > 0.0)
+                .ok_or_else(|| format!("the scaling of rotary positions lacks `{key}`"))
+        };
         let theta = theta.or_else(|| number("rope_theta")).unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 0.0) {
             return Err(format!("`rope_theta` is {theta}, which is no base"));

@@ -57,7 +57,10 @@ impl Shards {
         }
         let shards = names.iter().map(|name| Shard::open(folder.join(name))).collect::<Result<Vec<_>, _>>()?;
         let at: BTreeMap<&String, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-        let held = shards.iter().map(|s| Ok(s.tensors()?.names().into_iter().map(String::from).collect())).collect::<Result<Vec<BTreeSet<String>>, HubError>>()?;
+        let held = shards
+            .iter()
+            .map(|s| Ok(s.tensors()?.names().into_iter().map(String::from).collect()))
+            .collect::<Result<Vec<BTreeSet<String>>, HubError>>()?;
         for (tensor, file) in &weight_map {
             if !held[at[file]].contains(tensor) {
                 return Err(HubError::format(&index, format!("it says that `{tensor}` lies in {file}, and it does not")));
@@ -95,7 +98,9 @@ impl Shards {
             Dtype::BF16 => Kind::BFloat16,
             Dtype::F64 => Kind::Double,
             other => {
-                let reason = format!("its elements are {other:?}: a float model is wanted (F32, F16, BF16), not one that is quantized already");
+                let reason = format!(
+                    "its elements are {other:?}: a float model is wanted (F32, F16, BF16), not one that is quantized already"
+                );
                 return Err(HubError::tensor(name, reason));
             }
         };

@@ -180,7 +180,7 @@ impl Run<'_> {
         let stage = || job.name.clone();
         model.check().map_err(|source| RunError::Invariant { stage: stage(), source })?;
         let seconds = started.elapsed().as_secs_f64();
-        let measured = measure(self.plan, &Snapshot::new(&model), job.index, float, said);
+        let measured = measure(self.plan, &Snapshot::new(&model), job.index, float, said, self.events);
         let mut measured = measured.map_err(|source| RunError::Measure { stage: stage(), source })?;
         measured.row.seconds = seconds;
         if job.leaves_float

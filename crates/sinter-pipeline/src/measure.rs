@@ -8,6 +8,7 @@ use sinter_model::{Model, ModelError, OpError, Role};
 use sinter_onnx::OnnxError;
 use sinter_report::{CurveRow, LayerRow, SensitivityRow, StageRow};
 use sinter_task::{Examined, Measurement, TaskError, examine_model};
+use sinter_train::{Event, Events};
 
 use crate::resolve::Plan;
 use crate::snapshot::{Snapshot, SnapshotError};
@@ -63,12 +64,16 @@ pub(crate) fn measure(
     index: usize,
     reference: Option<&Model>,
     said: Said,
+    events: Events,
 ) -> Result<Measured, MeasureError> {
     let model = snapshot.model;
     let packed = snapshot.packed()?;
     let footprint = snapshot.footprint()?;
     let memory = snapshot.memory()?;
-    let examined = examine_model(model, &plan.data.test, plan.data.task, &plan.metrics(), reference)?;
+    let what =
+        if index == 0 { "measuring the model".to_string() } else { format!("measuring what {} left", plan.stage_name(index)) };
+    let progress = |done, total| events(Event::Progress { what: what.clone(), done, total });
+    let examined = examine_model(model, &plan.data.test, plan.data.task, &plan.metrics(), reference, &progress)?;
     let mut others: Vec<Measurement> = examined.iter().map(Examined::with_interval).collect();
     let quality = others.remove(0);
     let mut nonzero = 0;

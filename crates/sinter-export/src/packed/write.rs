@@ -20,6 +20,8 @@ use super::text::TextCoder;
 
 /// Tables longer than this are not worth their place: the integers are coded themselves.
 const LONGEST_TABLE: usize = 4096;
+/// Bytes of raw tensors that are deflated thoroughly.
+const THOROUGH: usize = 16 << 20;
 /// Index 0 gets a flag of its own from this share on.
 const COMMON: f64 = 0.4;
 
@@ -68,7 +70,9 @@ pub fn pack(model: &Model) -> Result<Packed, PackError> {
 }
 
 fn deflate(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    // What floats have to give lies in their exponents, which the fast way finds too; the thorough one takes minutes for a hundred million of them.
+    let level = if bytes.len() > THOROUGH { Compression::fast() } else { Compression::best() };
+    let mut encoder = DeflateEncoder::new(Vec::new(), level);
     // Writing into memory can't fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()

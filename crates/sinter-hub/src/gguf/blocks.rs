@@ -79,12 +79,16 @@ impl Block {
                 let real = scale(params, row, start, columns);
                 let half = f16::from_f32(real);
                 if half.to_f32() != real && values.iter().any(|&q| q != 0) {
-                    return Err(format!("a scale of {real:e} is no number of sixteen bits, as GGUF has scales: leave the layer in float"));
+                    return Err(format!(
+                        "a scale of {real:e} is no number of sixteen bits, as GGUF has scales: leave the layer in float"
+                    ));
                 }
                 out.extend(half.to_le_bytes());
                 match self {
                     Self::Q8 => out.extend(values.iter().map(|&q| q as i8 as u8)),
-                    Self::Q4 => out.extend((0..SIZE / 2).map(|i| (values[i] + 8) as u8 | ((values[i + SIZE / 2] + 8) as u8) << 4)),
+                    Self::Q4 => {
+                        out.extend((0..SIZE / 2).map(|i| (values[i] + 8) as u8 | ((values[i + SIZE / 2] + 8) as u8) << 4))
+                    }
                     Self::Q5 => {
                         let lifted = |i: usize| (values[i] + 16) as u32;
                         let high = (0..SIZE).fold(0u32, |bits, i| bits | (lifted(i) >> 4) << i);
@@ -124,8 +128,8 @@ mod tests {
     #[test]
     fn integers_lie_as_llama_cpp_reads_them() {
         let bytes = [
-            0u8, 41, 190, 207, 147, 26, 237, 21, 245, 211, 239, 45, 5, 157, 159, 60, 54, 236, 109, 46, 199, 82, 32, 205, 36, 7, 134, 222, 57, 146,
-            8, 149, 14, 15,
+            0u8, 41, 190, 207, 147, 26, 237, 21, 245, 211, 239, 45, 5, 157, 159, 60, 54, 236, 109, 46, 199, 82, 32, 205, 36, 7,
+            134, 222, 57, 146, 8, 149, 14, 15,
         ];
         let cases: [(Block, u8, [i64; SIZE]); 3] = [
             (
@@ -137,16 +141,16 @@ mod tests {
                 Block::Q5,
                 5,
                 [
-                    -3, 5, 5, 3, 15, 13, -11, 13, 15, 12, 6, 12, -3, -2, 7, 2, 14, 1, -1, -3, 14, -14, -16, 9, -7, 3, -13, 14, 6, -14, -4,
-                    -11,
+                    -3, 5, 5, 3, 15, 13, -11, 13, 15, 12, 6, 12, -3, -2, 7, 2, 14, 1, -1, -3, 14, -14, -16, 9, -7, 3, -13, 14, 6,
+                    -14, -4, -11,
                 ],
             ),
             (
                 Block::Q8,
                 8,
                 [
-                    -66, -49, -109, 26, -19, 21, -11, -45, -17, 45, 5, -99, -97, 60, 54, -20, 109, 46, -57, 82, 32, -51, 36, 7, -122, -34,
-                    57, -110, 8, -107, 14, 15,
+                    -66, -49, -109, 26, -19, 21, -11, -45, -17, 45, 5, -99, -97, 60, 54, -20, 109, 46, -57, 82, 32, -51, 36, 7,
+                    -122, -34, 57, -110, 8, -107, 14, 15,
                 ],
             ),
         ];

@@ -149,7 +149,8 @@ fn tensor(name: &str, weight: &Weight, config: &Config) -> Result<Tensor, HubErr
     let lengths = size.iter().rev().map(|&n| n as u64).collect();
     let vector = size.len() < 2;
     let width = if vector { 1 } else { columns };
-    let in_order = |values: &[f32]| -> Vec<f32> { rows.iter().flat_map(|&r| values[r * width..(r + 1) * width].to_vec()).collect() };
+    let in_order =
+        |values: &[f32]| -> Vec<f32> { rows.iter().flat_map(|&r| values[r * width..(r + 1) * width].to_vec()).collect() };
     let back = |values: &[f32]| -> Vec<f32> {
         let mut out = vec![0f32; values.len()];
         rows.iter().zip(values.chunks(width)).for_each(|(&r, row)| out[r * width..(r + 1) * width].copy_from_slice(row));

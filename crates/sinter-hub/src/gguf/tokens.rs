@@ -83,7 +83,8 @@ impl Tokens {
             Some((key, named.or(id.map(|id| id as u32))?))
         });
         let special: Vec<_> = special.collect();
-        let template = std::fs::read_to_string(folder.join("chat_template.jinja")).ok().or_else(|| content(settings.get("chat_template")));
+        let template =
+            std::fs::read_to_string(folder.join("chat_template.jinja")).ok().or_else(|| content(settings.get("chat_template")));
         // What the tokenizer itself puts in front, whatever settings say.
         let first = tokenizer.pointer("/post_processor").is_some_and(begins);
         Ok(Self { texts, kinds, merges, cut, special, begins: first, template })

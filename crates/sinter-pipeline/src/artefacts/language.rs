@@ -25,7 +25,9 @@ impl Writer<'_> {
             bytes += length;
         }
         (self.events)(Event::Artifact { path: place, bytes });
-        let what = "A folder for transformers and vLLM (compressed-tensors); its values were read back and are those that were measured".to_string();
+        let what =
+            "A folder for transformers and vLLM (compressed-tensors); its values were read back and are those that were measured"
+                .to_string();
         self.done.files.push(ArtifactRow { path: "artifacts/compressed-tensors".into(), what, bytes, ..ArtifactRow::default() });
         Ok(())
     }

@@ -80,7 +80,8 @@ pub(super) fn budget(config: &PipelineConfig, target: &Target, source: &Source) 
 fn language(config: &PipelineConfig, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
     for export in config.export.iter().filter(|e| e.is_for_language()) {
         if config.model.huggingface.is_none() {
-            let message = "`compressed-tensors` and `gguf` are for language models, and the model does not come from their folder";
+            let message =
+                "`compressed-tensors` and `gguf` are for language models, and the model does not come from their folder";
             let help = Some("write `model: { huggingface: FOLDER }`, or leave them out of `export`".to_string());
             return Err(source.error("export", message, help));
         }

@@ -53,8 +53,9 @@ pub(super) fn load(
             };
             let at = folder.join(huggingface);
             let read = sinter_hub::read(&at, tokens as i64).map_err(|e| {
-                let help = matches!(e, sinter_hub::HubError::Read { .. })
-                    .then(|| "`huggingface` is a folder with config.json and safetensors, relative to the pipeline file".to_string());
+                let help = matches!(e, sinter_hub::HubError::Read { .. }).then(|| {
+                    "`huggingface` is a folder with config.json and safetensors, relative to the pipeline file".to_string()
+                });
                 source.error("model.huggingface", e.to_string(), help)
             });
             let (model, notes) = read?;

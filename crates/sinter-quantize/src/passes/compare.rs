@@ -54,9 +54,12 @@ impl Pass for Compare {
         if most < MUCH {
             return Ok(());
         }
-        // The node that adds the most to what it reads.
-        let real = |n: &&Node| n.op.gives_reals();
-        let nodes: Vec<&Node> = float.graph.nodes.iter().filter(real).collect();
+        // The node that adds the most to what it reads; where weights alone are rounded it can only be one that has a weight.
+        let layers: BTreeSet<usize> = float.layers().into_iter().map(|l| l.node).collect();
+        let weights_only = state.model.activations.is_empty();
+        let nodes = float.graph.nodes.iter().enumerate();
+        let to_blame = |(at, n): &(usize, &Node)| n.op.gives_reals() && (!weights_only || layers.contains(at));
+        let nodes: Vec<&Node> = nodes.filter(to_blame).map(|(_, n)| n).collect();
         let around =
             nodes.iter().flat_map(|n| n.present_inputs().chain(&n.outputs)).filter(|name| !float.weights.contains_key(*name));
         let few: Vec<Tensor> = batch.inputs.iter().map(|x| x.f_narrow(0, 0, batch.count().min(FEW))).collect::<Result<_, _>>()?;
@@ -66,8 +69,7 @@ impl Pass for Compare {
             at(&n.outputs[0]) - n.present_inputs().map(at).fold(0.0, f64::max)
         };
         let Some(worst) = nodes.into_iter().max_by(|a, b| adds(a).total_cmp(&adds(b))) else { return Ok(()) };
-        let layer = float.layers().iter().any(|l| float.graph.nodes[l.node].name == worst.name);
-        let advice = match layer {
+        let advice = match layers.iter().any(|&at| float.graph.nodes[at].name == worst.name) {
             true => "give that layer more bits or leave it in float under `layers`, or train through the rounding (`mode: qat`)",
             false => "`activations: dynamic` or `none` leaves it in float",
         };

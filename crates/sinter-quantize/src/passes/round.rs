@@ -1,17 +1,21 @@
 //! Weights and values get their quantizers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_calibrate::Wanted;
-use sinter_model::{Layer, OpResult, Quantizer};
+use sinter_calibrate::{Wanted, has_parts, part_by_part};
+use sinter_model::{Layer, Model, OpResult, Quantizer};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
-use crate::formats::{Activations, Number, Per};
+use crate::formats::{Activations, Format, Number, Per};
 use crate::resolved::{LayerFormats, Resolved};
+use crate::rounding::{Rounding, gptq};
 use crate::state::State;
 use crate::weights::weight_params;
+
+/// Samples whose second moments are taken, where layers are rounded one after the other.
+const MOST: usize = 256;
 
 /// Gives every weight its scales and rounds it, column by column where the rounding asks for second moments; then gives values between layers
 /// their quantizers.
@@ -41,58 +45,125 @@ impl Pass for Round {
     }
 
     fn wants(&self, state: &State, wanted: &mut Wanted) {
-        let second = state.layers().into_iter().filter(|l| state.rounding(l).kind().wants_columns());
+        let second = state.layers().into_iter().filter(|l| state.rounding(l).kind().wants_columns() && !in_parts(state, l));
         wanted.columns.extend(second.map(|l| l.weight));
     }
 
     fn run(&self, state: &mut State) -> Result<(), StageError> {
-        let layers = state.layers();
-        let (mut clustered, mut tied) = (0, 0);
-        for layer in state.context.each("quantization", &layers) {
-            let Some(format) = state.weight(layer) else { continue };
-            let rounding = state.rounding(layer);
-            let at = StageError::weight(&layer.weight);
-            let hessian = state.statistics.columns.get(&layer.weight).filter(|_| rounding.kind().wants_columns());
-            // Layers that read one weight either way round can't each have a scale for their own channels.
-            let turned = state.resolved.activations != Activations::None
-                && state.model.uses(&layer.weight).iter().any(|(_, slot)| slot.out_axis != layer.slot.out_axis);
-            let weight = state.model.weight_mut(&layer.weight)?;
-            let value = weight.effective().map_err(&at)?.f_detach()?;
-            let shared = weight.codebook().is_some();
-            tied += usize::from(turned && format.per != Per::Tensor);
-            let hessian = hessian.map(|columns| &columns.product);
-            let importance = hessian.map(|h| spread_diagonal(layer, h, &value)).transpose().map_err(&at)?;
-            match weight_params(layer.slot, &value, format, shared || turned, importance.as_ref()).map_err(&at)? {
-                None => {
-                    if let Number::Half(half) = format.number {
-                        weight.to_half(half);
+        let (later, now): (Vec<Layer>, Vec<Layer>) = state.layers().into_iter().partition(|l| in_parts(state, l));
+        let mut told = Told::default();
+        for layer in state.context.each("quantization", &now) {
+            let Some(how) = how(state, layer) else { continue };
+            let hessian = state.statistics.columns.get(&layer.weight).map(|columns| &columns.product);
+            round(&mut state.model, layer, &how, (hessian, None), &mut told)?;
+        }
+        if !later.is_empty() {
+            let each: BTreeMap<String, (Layer, How)> =
+                later.iter().filter_map(|l| Some((l.weight.clone(), (l.clone(), how(state, l)?)))).collect();
+            let samples = state.samples.sample(MOST, state.context.seed);
+            let weights = each.keys().cloned().collect();
+            let across = each.values().any(|(_, how)| how.rounding.kind().wants_float());
+            part_by_part(&mut state.model, (&weights, across), &samples, &state.context.reporter(), &mut |model, found| {
+                found.iter().try_for_each(|(weight, found)| match each.get(weight) {
+                    Some((layer, how)) => {
+                        let moments = (Some(&found.columns.product), found.across.as_ref());
+                        round(model, layer, how, moments, &mut told)
                     }
-                }
-                Some(params) => {
-                    clustered += usize::from(shared && format.per != Per::Tensor);
-                    let quantizer = Quantizer::new(&params).map_err(&at)?;
-                    if let Some(hessian) = hessian
-                        && let Some(rounded) = rounding.kind().round(layer, &value, &quantizer, hessian).map_err(&at)?
-                    {
-                        weight.set_latent(rounded).map_err(&at)?;
-                    }
-                    weight.quantize(quantizer).map_err(&at)?;
+                    None => Ok(()),
+                })
+            })?;
+            // Weights that are no matrix, or that nothing reached, have no moments.
+            for (layer, how) in each.values() {
+                if state.model.weight(&layer.weight)?.quantizer().is_none() {
+                    round(&mut state.model, layer, how, (None, None), &mut told)?;
                 }
             }
         }
-        if clustered > 0 {
-            state.context.note(format!(
-                "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
-            ));
-        }
-        if tied > 0 {
-            state.context.note(format!("one scale a tensor for {tied} weights that layers read either way round"));
-        }
+        told.notes(state);
         if let Some(activations) = &state.activations {
             activations.set_all(state.resolved, &mut state.model)?;
         }
         Ok(())
     }
+}
+
+/// Whether a layer is rounded on what the rounded layers before it give.
+fn in_parts(state: &State, layer: &Layer) -> bool {
+    let weights_only = state.resolved.activations == Activations::None;
+    weights_only && state.rounding(layer).kind().is_sequential() && has_parts(&state.model)
+}
+
+/// How one weight is rounded.
+struct How {
+    format: Format,
+    rounding: Rounding,
+    /// Layers read it either way round, so they can't each have a scale for their own channels.
+    turned: bool,
+}
+
+fn how(state: &State, layer: &Layer) -> Option<How> {
+    let turned = state.resolved.activations != Activations::None
+        && state.model.uses(&layer.weight).iter().any(|(_, slot)| slot.out_axis != layer.slot.out_axis);
+    Some(How { format: state.weight(layer)?, rounding: state.rounding(layer), turned })
+}
+
+/// What is told once all are rounded.
+#[derive(Default)]
+struct Told {
+    clustered: usize,
+    tied: usize,
+}
+
+impl Told {
+    fn notes(&self, state: &State) {
+        let Self { clustered, tied } = self;
+        if *clustered > 0 {
+            state.context.note(format!(
+                "one scale a tensor for {clustered} clustered layers: a scale a channel would part their shared values"
+            ));
+        }
+        if *tied > 0 {
+            state.context.note(format!("one scale a tensor for {tied} weights that layers read either way round"));
+        }
+    }
+}
+
+/// Gives a weight its scales and rounds it; `hessian` are the second moments of what it multiplies, where the rounding asks for them, and `across` those with what
+/// it multiplied in the float model.
+fn round(
+    model: &mut Model,
+    layer: &Layer,
+    how: &How,
+    (hessian, across): (Option<&Tensor>, Option<&Tensor>),
+    told: &mut Told,
+) -> Result<(), StageError> {
+    let at = StageError::weight(&layer.weight);
+    let hessian = hessian.filter(|_| how.rounding.kind().wants_columns());
+    let weight = model.weight_mut(&layer.weight)?;
+    let mut value = weight.effective().map_err(&at)?.f_detach()?;
+    if let (Some(hessian), Some(across)) = (hessian, across.filter(|_| how.rounding.kind().wants_float())) {
+        let moved = gptq::toward(&layer.slot.matrix(&value).map_err(&at)?, hessian, across).map_err(&at)?;
+        value = layer.slot.from_matrix(&moved, &value.size()).map_err(&at)?;
+        weight.set_latent(value.shallow_clone()).map_err(&at)?;
+    }
+    let shared = weight.codebook().is_some();
+    told.tied += usize::from(how.turned && how.format.per != Per::Tensor);
+    let importance = hessian.map(|h| spread_diagonal(layer, h, &value)).transpose().map_err(&at)?;
+    let Some(params) = weight_params(layer.slot, &value, how.format, shared || how.turned, importance.as_ref()).map_err(&at)?
+    else {
+        if let Number::Half(half) = how.format.number {
+            weight.to_half(half);
+        }
+        return Ok(());
+    };
+    told.clustered += usize::from(shared && how.format.per != Per::Tensor);
+    let quantizer = Quantizer::new(&params).map_err(&at)?;
+    if let Some(hessian) = hessian
+        && let Some(rounded) = how.rounding.kind().round(layer, &value, &quantizer, hessian).map_err(&at)?
+    {
+        weight.set_latent(rounded).map_err(&at)?;
+    }
+    weight.quantize(quantizer).map_err(&at)
 }
 
 /// How much each weight's squared error counts: the Hessian's diagonal, in the weight's shape.

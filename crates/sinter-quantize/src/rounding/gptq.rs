@@ -18,13 +18,40 @@ const BLOCK: i64 = 128;
 /// Column by column, later ones making up for the errors of earlier ones, in the order of how much they matter (GPTQ; Frantar et al., 2023). For
 /// weights below 8 bits that are one matrix, too large for `learned`; others are rounded to nearest. Costs a Cholesky factor of each layer's
 /// inputs squared.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Gptq {}
+pub struct Gptq {
+    /// Whether each layer is rounded for what the rounded layers before it give, so that it makes up for some of their errors, and not for what the float model gives. Where weights
+    /// alone are quantized. Default: true.
+    #[serde(default = "yes")]
+    pub sequential: bool,
+    /// With `sequential`: whether each layer shall give what the float model's gives, although what it reads carries the errors of the layers before; its weight moves to where that is
+    /// so before it is rounded (after GPTAQ; Li et al., 2025). Costs a run more. Default: true.
+    #[serde(default = "yes")]
+    pub float_target: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Gptq {
+    fn default() -> Self {
+        Self { sequential: yes(), float_target: yes() }
+    }
+}
 
 impl RoundingMethod for Gptq {
     fn wants_columns(&self) -> bool {
         true
+    }
+
+    fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
+    fn wants_float(&self) -> bool {
+        self.sequential && self.float_target
     }
 
     fn round(&self, layer: &Layer, value: &Tensor, quantizer: &Quantizer, hessian: &Tensor) -> OpResult<Option<Tensor>> {
@@ -33,6 +60,17 @@ impl RoundingMethod for Gptq {
         let rounded = round(&matrix, hessian, &scale, quantizer.range())?;
         layer.slot.from_matrix(&rounded, &value.size()).map(Some)
     }
+}
+
+/// The weight `[rows, columns]` that gives on X what `weight` gives on F, by least squares: `hessian` is `X^T X`, `across` `X^T F`. The same damping that keeps the
+/// Hessian's factor apart keeps it near `weight`.
+pub(crate) fn toward(weight: &Tensor, hessian: &Tensor, across: &Tensor) -> OpResult<Tensor> {
+    let hessian = hessian.f_to_kind(Kind::Double)?;
+    let damping = DAMPING * hessian.f_diagonal(0, 0, 1)?.f_mean(Kind::Double)?.f_double_value(&[])?.max(1e-12);
+    let damp = Tensor::f_eye(hessian.size()[0], (Kind::Double, tch::Device::Cpu))?.f_mul_scalar(damping)?;
+    let aim = across.f_to_kind(Kind::Double)?.f_add(&damp)?.f_matmul(&weight.f_to_kind(Kind::Double)?.f_tr()?)?;
+    let moved = aim.f_cholesky_solve(&hessian.f_add(&damp)?.f_linalg_cholesky(false)?, false)?;
+    Ok(moved.f_tr()?.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
 
 /// The quantizer of a weight `[rows, columns]` and its values rounded to it: scales of least error, weighted by how much each column matters,
@@ -171,6 +209,22 @@ mod tests {
         let differing = (found - expected).abs().gt(0.01).sum(Kind::Int64).int64_value(&[]);
         // Single precision may tip a value that lies half way.
         assert!(differing < 10, "{differing} of 900 differ");
+    }
+
+    /// Rows that errors have turned: the moved weight gives on them what the weight gave before, as far as they allow it.
+    #[test]
+    fn a_weight_moves_to_where_it_gives_the_same() {
+        tch::manual_seed(7);
+        let opts = (Kind::Float, tch::Device::Cpu);
+        let float = Tensor::randn([500, 20], opts);
+        let turned = float.matmul(&(Tensor::eye(20, opts) + Tensor::randn([20, 20], opts) * 0.05));
+        let w = Tensor::randn([6, 20], opts);
+        let moved = toward(&w, &turned.tr().matmul(&turned), &turned.tr().matmul(&float)).unwrap();
+        let off = |v: &Tensor| (turned.matmul(&v.tr()) - float.matmul(&w.tr())).square().mean(Kind::Double).double_value(&[]);
+        assert!(off(&moved) < 0.01 * off(&w), "{} {}", off(&moved), off(&w));
+        // Where nothing has turned nothing moves.
+        let still = toward(&w, &float.tr().matmul(&float), &float.tr().matmul(&float)).unwrap();
+        assert!((still - &w).abs().max().double_value(&[]) < 1e-5);
     }
 
     fn error(w: &Tensor, q: &Tensor, hessian: &Tensor) -> f64 {

@@ -20,6 +20,16 @@ pub trait RoundingMethod: Debug + Send + Sync {
         false
     }
 
+    /// Whether it wants them of what the rounded layers before give, where weights alone are quantized.
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
+    /// Whether it then wants what the float layers before give beside that.
+    fn wants_float(&self) -> bool {
+        false
+    }
+
     /// A layer's weight rounded, of its shape; `value` is the weight, `hessian` `[fan-in, fan-in]`. `None` for rounding to nearest.
     fn round(&self, _layer: &Layer, _value: &Tensor, _quantizer: &Quantizer, _hessian: &Tensor) -> OpResult<Option<Tensor>> {
         Ok(None)
@@ -59,6 +69,6 @@ const LEARNED: usize = 1 << 20;
 impl Rounding {
     /// The method for weights of fewer than 8 bits where the user names none, in a model of so many weights.
     pub(crate) fn below_eight_bits(weights: usize) -> Self {
-        if weights <= LEARNED { Self::Learned(learned::Learned::default()) } else { Self::Gptq(gptq::Gptq {}) }
+        if weights <= LEARNED { Self::Learned(learned::Learned::default()) } else { Self::Gptq(gptq::Gptq::default()) }
     }
 }

@@ -43,14 +43,17 @@ impl Tally for Surprise {
         let normal = output.f_logsumexp(&[-1i64][..], false)?;
         let found = normal.f_sub(&output.f_gather(-1, &next, false)?.f_squeeze_dim(-1)?)?;
         let found = found.f_mul(&counted.f_to_kind(Kind::Float)?)?;
-        let sums = |t: &tch::Tensor| -> Result<Vec<f32>, TaskError> { Ok(to_f32s(&rows_of(t)?.f_sum_dim_intlist(1, false, Kind::Double)?)?) };
+        let sums = |t: &tch::Tensor| -> Result<Vec<f32>, TaskError> {
+            Ok(to_f32s(&rows_of(t)?.f_sum_dim_intlist(1, false, Kind::Double)?)?)
+        };
         let pairs = sums(&found)?.into_iter().zip(sums(&counted)?);
         self.0.extend(pairs.map(|(sum, count)| (f64::from(sum), f64::from(count))));
         Ok(())
     }
 
     fn value(&self, times: &[u32]) -> f64 {
-        let add = |(sum, count): (f64, f64), ((s, c), &t): (&(f64, f64), &u32)| (sum + s * f64::from(t), count + c * f64::from(t));
+        let add =
+            |(sum, count): (f64, f64), ((s, c), &t): (&(f64, f64), &u32)| (sum + s * f64::from(t), count + c * f64::from(t));
         let (sum, count) = self.0.iter().zip(times).fold((0.0, 0.0), add);
         (sum / count.max(1.0)).exp()
     }
