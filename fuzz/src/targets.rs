@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arbitrary::{Result, Unstructured};
 use sinter_data::{DataConfig, Dataset, Order};
-use sinter_fixtures::{everything, fixture, operators, parse, write_bars, write_npz};
+use sinter_fixtures::{everything, fixture, operators, parse, write_bars, write_language, write_npz};
 use sinter_model::Model;
 use sinter_pipeline::Plan;
 
@@ -53,6 +53,25 @@ pub const TARGETS: &[Target] = &[
         mutate: text,
         run: |bytes, at| plan(bytes, at, "p.yaml"),
     },
+    Target {
+        name: "config",
+        seeds: || language("config.json"),
+        mutate: plain,
+        run: |bytes, at| folder(bytes, at, "config.json"),
+    },
+    Target {
+        name: "index",
+        seeds: || language("model.safetensors.index.json"),
+        mutate: plain,
+        run: |bytes, at| folder(bytes, at, "model.safetensors.index.json"),
+    },
+    Target {
+        name: "safetensors",
+        seeds: || language("model.safetensors"),
+        mutate: plain,
+        run: |bytes, at| folder(bytes, at, "model.safetensors"),
+    },
+    Target { name: "tokenizer", seeds: tokenizer_seeds, mutate: plain, run: tokenizer },
     Target { name: "data", seeds: || vec![DATA.into()], mutate: text, run: |bytes, at| plan(bytes, at, "bars.yaml") },
     Target { name: "target", seeds: target_seeds, mutate: text, run: |bytes, at| plan(bytes, at, "target.yaml") },
 ];
@@ -89,6 +108,44 @@ fn onnx(bytes: &[u8], at: &Path) {
         let _macs = sinter_exec::macs(&model);
         let _packed = sinter_export::pack(&model);
         let _program = sinter_export::device::lower(&model);
+    }
+}
+
+/// That file of every folder of a language model that has one.
+fn language(file: &str) -> Vec<Vec<u8>> {
+    let folders = std::fs::read_dir(fixture("language")).into_iter().flatten().flatten();
+    folders.filter_map(|f| std::fs::read(f.path().join(file)).ok()).collect()
+}
+
+/// A folder of a language model, one file of which is this.
+fn folder(bytes: &[u8], at: &Path, file: &str) {
+    let from = if file.ends_with("index.json") { "llama3-shards" } else { "qwen3" };
+    for entry in std::fs::read_dir(fixture("language").join(from)).into_iter().flatten().flatten() {
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        write(at, &entry.file_name().to_string_lossy(), &bytes);
+    }
+    write(at, file, bytes);
+    if let Ok((model, _)) = sinter_hub::read(at, 12) {
+        let _macs = sinter_exec::macs(&model);
+        let _folder = sinter_hub::compressed_tensors::write(&model, at, &at.join("out"));
+    }
+}
+
+fn tokenizer_seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+    write_language(folder.path());
+    vec![std::fs::read(folder.path().join("model/tokenizer.json")).unwrap_or_default()]
+}
+
+/// A text that this tokenizer cuts, and a GGUF file that holds it.
+fn tokenizer(bytes: &[u8], at: &Path) {
+    write_language(at);
+    write(at, "model/tokenizer.json", bytes);
+    let mut config: DataConfig = parse(&std::fs::read_to_string(at.join("data.yaml")).unwrap_or_default());
+    config.rebase(at);
+    let _data = Dataset::open(&config);
+    if let Ok((model, _)) = sinter_hub::read(&at.join("model"), 8) {
+        let _file = sinter_hub::gguf::write(&model, &at.join("model"), &at.join("model.gguf"));
     }
 }
 

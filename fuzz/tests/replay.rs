@@ -52,6 +52,10 @@ replay! {
     csv_tables: "csv", 200;
     images: "image", 200;
     recordings: "wav", 200;
+    configurations: "config", 150;
+    indices: "index", 100;
+    weights: "safetensors", 150;
+    tokenizers: "tokenizer", 40;
     pipelines: "pipeline", 60;
     data_files: "data", 60;
     targets: "target", 60;

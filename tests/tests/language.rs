@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use npyz::npz::NpzArchive;
 use sinter_exec::Runner;
-use sinter_fixtures::{fixture, only_run, record, sinter, write_language};
+use sinter_fixtures::{fixture, only_run, parse, record, sinter, write_language};
 use sinter_hub::HubError;
 use sinter_model::{Mode, to_f32s};
 use tch::Tensor;
@@ -165,9 +165,15 @@ fn a_text_becomes_a_model_of_four_bits_in_every_format() {
     );
     let gguf = std::fs::read(at.join("model.gguf")).unwrap();
     assert_eq!(&gguf[..8], b"GGUF\x03\0\0\0");
-    // A second run has nothing left to do.
-    let again = run(folder.path(), recipe, "gguf");
-    assert!(String::from_utf8_lossy(&again.stderr).contains("cache") || again.status.success());
+    // The embeddings in eight bits too, which are the head as well: one tensor, in one format.
+    let tied = recipe.replace("weights: none", "weights: int8/group:32");
+    let output = run(folder.path(), &tied, "gguf");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sizes = |at: &Path| std::fs::metadata(at.join("model.gguf")).unwrap().len();
+    let folders = std::fs::read_dir(folder.path().join("reports/words")).unwrap().map(|e| e.unwrap().path().join("artifacts"));
+    let smallest = folders.map(|at| sizes(&at)).min().unwrap();
+    // 263 rows of 64 floats, and the same in blocks of 34 bytes.
+    assert_eq!(gguf.len() as u64 - smallest, 263 * 64 * 4 - (263u64 * 2 * 34).next_multiple_of(32), "{} {smallest}", gguf.len());
 }
 
 #[test]
@@ -180,6 +186,14 @@ fn formats_that_a_file_lacks_are_refused_before_anything_runs() {
         (format!("weights: int4/group:48, activations: none, {head}"), "gguf", "group:32"),
         (format!("weights: int4/group:48, activations: none, {head}"), "compressed-tensors", "`group:32`"),
         ("weights: int4/group:32, activations: none".to_string(), "compressed-tensors", "tied to the embeddings"),
+        (format!("weights: uint8, activations: none, {head}"), "compressed-tensors", "it has no zero points"),
+        (format!("weights: int4/group:32, {head}"), "gguf", "write `activations: none`"),
+        (format!("weights: int4/group:32, activations: dynamic, {head}"), "compressed-tensors", "write `activations: none`"),
+        (
+            format!("weights: int4/group:32, activations: none, {head} }}\n  - prune: {{ blocks: 1"),
+            "gguf",
+            "a stage removes some of it",
+        ),
     ];
     for (recipe, export, word) in cases {
         let output = run(folder.path(), &recipe, export);
@@ -187,7 +201,36 @@ fn formats_that_a_file_lacks_are_refused_before_anything_runs() {
         assert_eq!(output.status.code(), Some(2), "{recipe}: {text}");
         assert!(text.contains(word), "{recipe}: `{word}` is not in: {text}");
     }
+    // A tokenizer that llama.cpp has no name for.
+    let tokenizer = folder.path().join("model/tokenizer.json");
+    let split = r#""pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"[A-Z]|\\p{N}|x"}},"#;
+    let text = std::fs::read_to_string(&tokenizer).unwrap();
+    let begin = text.find(r#""pre_tokenizer":{"#).unwrap();
+    let end = begin + text[begin..].find('}').unwrap() + 1;
+    let old = &text[begin + r#""pre_tokenizer":"#.len()..end];
+    std::fs::write(&tokenizer, format!("{}{split}{old}]}}{}", &text[..begin], &text[end..])).unwrap();
+    let output = run(folder.path(), &format!("weights: int4/group:32, activations: none, {head}"), "gguf");
+    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("cuts text before merging") || said.contains("no tokenizer that can be read"), "{said}");
     assert!(!folder.path().join("reports").exists());
+}
+
+/// A prompt may be cut and padded; a text is not.
+#[test]
+fn texts_are_read_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    write_language(folder.path());
+    let windows = || {
+        let mut config: sinter_data::DataConfig = parse(&std::fs::read_to_string(folder.path().join("data.yaml")).unwrap());
+        config.rebase(folder.path());
+        sinter_data::Dataset::open(&config).unwrap().test.len()
+    };
+    let whole = windows();
+    let cut = r#""truncation":{"direction":"Right","max_length":200,"strategy":"LongestFirst","stride":0}"#;
+    edit(&folder.path().join("model"), "tokenizer.json", |text| text.replace(r#""truncation":null"#, cut));
+    assert!(whole > 50);
+    assert_eq!(windows(), whole);
 }
 
 #[test]

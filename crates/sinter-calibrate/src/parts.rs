@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sinter_data::{Order, Split};
-use sinter_exec::Runner;
+use sinter_exec::{Runner, is_bare};
 use sinter_model::{Dim, ElementType, Graph, Inputs, Layer, Mode, Model, Operator, ValueInfo};
 use tch::Tensor;
 
@@ -29,9 +29,9 @@ struct Part {
     live: Vec<String>,
 }
 
-/// Whether a model can be gone through in parts: it has no state.
-pub fn has_parts(model: &Model) -> bool {
-    !model.graph.takes_sequences()
+/// Whether a model can be gone through in parts: it has no state, and an axis of samples.
+pub fn has_parts(model: &Model, samples: &Split) -> bool {
+    !model.graph.takes_sequences() && !is_bare(&model.graph, &samples.shape())
 }
 
 /// The parts of a model, each with at least one of these weights.
@@ -78,7 +78,7 @@ fn parts(model: &Model, weights: &BTreeSet<String>) -> Vec<Part> {
 pub struct Multiplied {
     /// Its columns.
     pub columns: ColumnStatistics,
-    /// `X^T F` of that and of what the weight multiplied before anything was, `[fan-in, fan-in]`; where it was asked for.
+    /// `X^T F` of that and of what the weight multiplied in the model that was given, `[fan-in, fan-in]`; where it was asked for.
     pub across: Option<Tensor>,
 }
 

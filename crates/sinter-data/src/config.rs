@@ -208,7 +208,7 @@ pub struct TextConfig {
     /// Tokens to a window. Default: 512.
     #[serde(default = "window")]
     pub tokens: usize,
-    /// Tokens at the front of a window that are read and not scored when a model is measured. Default: half of a window, as llama.cpp has it.
+    /// Tokens at the front of a window that are read and not scored when a model is measured. Default: half of a window.
     #[serde(default)]
     pub context: Option<usize>,
 }

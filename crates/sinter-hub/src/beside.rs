@@ -25,7 +25,8 @@ pub(crate) fn copy(source: &Path, out: &Path) -> Result<(), HubError> {
     for entry in std::fs::read_dir(source).map_err(HubError::read(source))? {
         let entry = entry.map_err(HubError::read(source))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if FILES.contains(&name.as_str()) || name.starts_with("LICENSE") {
+        let wanted = FILES.contains(&name.as_str()) || name.starts_with("LICENSE");
+        if wanted && entry.path().is_file() {
             let bytes = std::fs::read(entry.path()).map_err(HubError::read(&entry.path()))?;
             write_whole(&out.join(name), &bytes)?;
         }

@@ -10,16 +10,18 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use sinter_model::{Granularity, Levels, Model, QuantParams, Role, write_whole};
 
+use crate::config::Config;
 use crate::error::HubError;
 use crate::shards::WHOLE;
-use crate::stored::{FloatType, Stored, quantized, same};
+use crate::stored::{FloatType, Stored, complete, quantized, same};
 
 const FORMAT: &str = "compressed-tensors";
 /// Elements of a row that share words, without a bit between them.
 const WORD: usize = 32;
 
-/// Why a model can't be written so: a layer that has no such format.
-pub fn fits(model: &Model) -> Result<(), HubError> {
+/// Why a model that came from `source` can't be written so: a layer that has no such format, a tensor that config.json does not tell of.
+pub fn fits(model: &Model, source: &Path) -> Result<(), HubError> {
+    complete(model, &Config::read(&source.join("config.json"), 1)?)?;
     let tables: Vec<String> = model.tables().into_iter().map(|t| t.weight).collect();
     for (layer, params) in quantized(model)? {
         let shape = model.weights.get(&layer.weight).map(|w| w.size()).unwrap_or_default();
@@ -35,6 +37,9 @@ pub fn fits(model: &Model) -> Result<(), HubError> {
                 "it is tied to the embeddings, which stay float there: write `layers: [{{ match: {}, weights: none }}]`",
                 layer.name
             ));
+        }
+        if params.levels() == Levels::Unsigned && params.granularity() == Granularity::Tensor {
+            return refuse("it has no zero points for a whole tensor: write `channel` or `group:64` behind the format".into());
         }
         if params.bits() == 1 {
             return refuse("write weights of 2 to 8 bits".into());
@@ -63,17 +68,16 @@ struct Entry {
 
 /// Writes the folder `out`: weights, configuration, and what lies beside the weights in `source`. The weights are read back and compared, value by value.
 pub fn write(model: &Model, source: &Path, out: &Path) -> Result<(), HubError> {
-    fits(model)?;
+    fits(model, source)?;
     let mut stored = BTreeMap::new();
     for (name, weight) in model.weights.iter().filter(|(_, w)| w.role == Role::Parameter) {
         stored.insert(name.clone(), (Stored::of(name, weight)?, weight.size()));
     }
     // One type for all floats, as readers have it: the shortest in which each is exact.
-    let floats = stored.values().map(|(stored, _)| match stored {
-        Stored::Integers { params, .. } => FloatType::holding(params.scales()),
-        Stored::Floats(values) => FloatType::holding(values),
-    });
-    let float = floats.reduce(|a, b| if a == b { a } else { FloatType::F32 }).unwrap_or(FloatType::F32);
+    let float = FloatType::holding(stored.values().map(|(stored, _)| match stored {
+        Stored::Integers { params, .. } => params.scales(),
+        Stored::Floats(values) => &values[..],
+    }));
     let (kind, name) = match float {
         FloatType::Bf16 => (Dtype::BF16, "bfloat16"),
         FloatType::F16 => (Dtype::F16, "float16"),

@@ -29,6 +29,9 @@ pub(crate) const FAMILIES: [Family; 4] = [
     Family { architecture: "Qwen3ForCausalLM", gguf: "qwen3", biases: None, head_norms: true },
 ];
 
+/// What transformers takes where config.json does not say.
+const MISTRAL_WINDOW: i64 = 4096;
+
 /// How a decoder is built.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -74,9 +77,8 @@ struct Raw {
     mlp_bias: bool,
     #[serde(default = "positions")]
     max_position_embeddings: i64,
-    sliding_window: Option<i64>,
     #[serde(default)]
-    use_sliding_window: Option<bool>,
+    use_sliding_window: bool,
     rope_theta: Option<f64>,
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
@@ -107,6 +109,7 @@ impl Config {
             architecture: named,
             known: FAMILIES.map(|f| f.architecture).join(", "),
         })?;
+        let window = value.get("sliding_window").map(Value::as_i64);
         let raw: Raw = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
         debug_assert!(!raw.architectures.is_empty());
         if raw.quantization_config.is_some() {
@@ -140,8 +143,12 @@ impl Config {
         if raw.hidden_act != "silu" {
             return Err(wrong(format!("`hidden_act` is {}: silu alone is known for this architecture", raw.hidden_act)));
         }
-        let windowed = raw.use_sliding_window.unwrap_or(family.architecture == "MistralForCausalLM");
-        if let Some(window) = raw.sliding_window.filter(|&w| windowed && w < tokens) {
+        // Mistral has a window unless it says that there is none; others where they ask for it.
+        let window = match family.architecture {
+            "MistralForCausalLM" => window.unwrap_or(Some(MISTRAL_WINDOW)),
+            _ => window.flatten().filter(|_| raw.use_sliding_window),
+        };
+        if let Some(window) = window.filter(|&w| w < tokens) {
             return Err(wrong(format!(
                 "its attention sees {window} tokens, and windows of {tokens} are asked for: give `tokens: {window}` or fewer"
             )));
@@ -152,7 +159,7 @@ impl Config {
                 "it takes at most {most} tokens, and windows of {tokens} are asked for: give `tokens: {most}` or fewer"
             )));
         }
-        let rope = Rope::read(raw.rope_theta, raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref())).map_err(wrong)?;
+        let rope = Rope::read(raw.rope_theta, raw.rope_scaling.as_ref().or(raw.rope_parameters.as_ref())).map_err(wrong)?;
         Ok(Self {
             family,
             hidden: raw.hidden_size,

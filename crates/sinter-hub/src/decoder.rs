@@ -3,9 +3,9 @@
 //! Nodes are named after the modules of the folder and weights after its tensors, so that what a user knows as
 //! `model.layers.0.self_attn.q_proj` is the layer of that name in every pattern, table and file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_model::{Attributes, Dim, ElementType, Graph, Model, Node, Role, ValueInfo, Weight};
+use sinter_model::{Attributes, Dim, ElementType, Graph, Model, Node, Role, ValueInfo, Weight, elements};
 use tch::Tensor;
 
 use crate::config::Config;
@@ -23,6 +23,38 @@ const OUTPUT: &str = "logits";
 pub(crate) const EMBEDDINGS: &str = "model.embed_tokens.weight";
 /// The head where it is not.
 pub(crate) const HEAD: &str = "lm_head.weight";
+
+/// The tensors that config.json asks for, with their shapes.
+pub(crate) fn tensors(config: &Config) -> BTreeMap<String, Vec<i64>> {
+    let Config { hidden, inner, heads, kv_heads, head, vocabulary, .. } = *config;
+    let (biased, output_biased) = config.attention_biases();
+    let mut all =
+        BTreeMap::from([(EMBEDDINGS.to_string(), vec![vocabulary, hidden]), ("model.norm.weight".into(), vec![hidden])]);
+    if !config.tied {
+        all.insert(HEAD.into(), vec![vocabulary, hidden]);
+    }
+    for layer in 0..config.layers {
+        let mut linear = |part: &str, out: i64, input: i64, biased: bool| {
+            all.insert(format!("model.layers.{layer}.{part}.weight"), vec![out, input]);
+            if biased {
+                all.insert(format!("model.layers.{layer}.{part}.bias"), vec![out]);
+            }
+        };
+        linear("self_attn.q_proj", heads * head, hidden, biased);
+        linear("self_attn.k_proj", kv_heads * head, hidden, biased);
+        linear("self_attn.v_proj", kv_heads * head, hidden, biased);
+        linear("self_attn.o_proj", hidden, heads * head, output_biased);
+        linear("mlp.gate_proj", inner, hidden, config.mlp_bias);
+        linear("mlp.up_proj", inner, hidden, config.mlp_bias);
+        linear("mlp.down_proj", hidden, inner, config.mlp_bias);
+        let norms = [("input_layernorm", hidden), ("post_attention_layernorm", hidden)];
+        let of_heads = [("self_attn.q_norm", head), ("self_attn.k_norm", head)];
+        for (norm, size) in norms.into_iter().chain(of_heads.into_iter().filter(|_| config.family.head_norms)) {
+            all.insert(format!("model.layers.{layer}.{norm}.weight"), vec![size]);
+        }
+    }
+    all
+}
 
 /// Builds the model for texts of `tokens`; what the folder holds beside it is given by name.
 pub(crate) fn build(name: &str, config: &Config, shards: &Shards, tokens: i64) -> Result<(Model, Vec<String>), HubError> {
@@ -73,6 +105,9 @@ impl Build<'_> {
     /// What all blocks read: positions, the mask, shapes.
     fn constants(&mut self) -> Result<(), HubError> {
         let (t, d) = (self.tokens, self.config.head);
+        for table in [[t, t], [t, d]] {
+            let _there_is_room = elements(&table, 4).map_err(|e| HubError::tensor("mask", e))?;
+        }
         let (heads, kv) = (self.config.heads, self.config.kv_heads);
         let frequencies = self.config.rope.frequencies(d);
         let angle = |position: i64, i: usize| position as f64 * frequencies[i % frequencies.len()];

@@ -39,7 +39,7 @@ impl Rope {
                 .filter(|n| n.is_finite() && *n > 0.0)
                 .ok_or_else(|| format!("the scaling of rotary positions lacks `{key}`"))
         };
-        let theta = theta.or_else(|| number("rope_theta")).unwrap_or(10_000.0);
+        let theta = number("rope_theta").or(theta).unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 0.0) {
             return Err(format!("`rope_theta` is {theta}, which is no base"));
         }
@@ -90,6 +90,9 @@ mod tests {
         for (found, wanted) in rope.frequencies(8).iter().zip([1.0, 4.7008e-3, 1.7678e-4, 6.6479e-6]) {
             assert!((found - wanted).abs() <= 1e-4 * wanted, "{found} {wanted}");
         }
+        // What stands inside wins, as in transformers.
+        let both = Rope::read(Some(10_000.0), Some(&serde_json::json!({"rope_type": "default", "rope_theta": 5e5}))).unwrap();
+        assert_eq!(both.theta, 5e5);
         let unknown = serde_json::json!({"rope_type": "spiral"});
         assert!(Rope::read(None, Some(&unknown)).unwrap_err().contains("`spiral`"));
     }

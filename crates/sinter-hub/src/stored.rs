@@ -1,8 +1,10 @@
 //! What files hold of a weight: integers with their scales, or floats in the fewest bytes that hold them exactly.
 
 use half::{bf16, f16};
-use sinter_model::{Layer, Model, QuantParams, Weight, to_f32s, to_i64s};
+use sinter_model::{Layer, Model, QuantParams, Role, Weight, to_f32s, to_i64s};
 
+use crate::config::Config;
+use crate::decoder;
 use crate::error::HubError;
 
 /// A weight as a file holds it, row by row as the folder has it, `[out, in]`.
@@ -35,9 +37,10 @@ pub(crate) enum FloatType {
 }
 
 impl FloatType {
-    /// The first of these in which every value is exact.
-    pub fn holding(values: &[f32]) -> Self {
-        [Self::Bf16, Self::F16].into_iter().find(|t| values.iter().all(|&v| t.holds(v))).unwrap_or(Self::F32)
+    /// The first of these in which every value of every tensor is exact.
+    pub fn holding<'a>(tensors: impl Iterator<Item = &'a [f32]> + Clone) -> Self {
+        let exact = |t: &Self| tensors.clone().all(|values| values.iter().all(|&v| t.holds(v)));
+        [Self::Bf16, Self::F16].into_iter().find(exact).unwrap_or(Self::F32)
     }
 
     /// Whether a value is exact in it.
@@ -66,6 +69,23 @@ impl FloatType {
             Self::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
         }
     }
+}
+
+/// Whether a model still has the tensors that config.json of its folder asks for: what was pruned away there is no word for in it.
+pub(crate) fn complete(model: &Model, config: &Config) -> Result<(), HubError> {
+    let wanted = decoder::tensors(config);
+    for (name, shape) in &wanted {
+        let found = model.weights.get(name).map(Weight::size);
+        if found.as_ref() != Some(shape) {
+            let found = found.map_or("gone".to_string(), |f| format!("of shape {f:?}"));
+            let reason = format!(
+                "it is {found}, and config.json says {shape:?}: what loses blocks or channels is written as `onnx` or `packed`"
+            );
+            return Err(HubError::tensor(name, reason));
+        }
+    }
+    let other = model.weights.iter().find(|(name, w)| w.role == Role::Parameter && !wanted.contains_key(*name));
+    other.map_or(Ok(()), |(name, _)| Err(HubError::tensor(name, "a stage added it, and the folder's files have no place for it")))
 }
 
 /// The layers whose weights lie on quantizers, tables among them, and the quantizers' parameters.

@@ -30,7 +30,11 @@ pub(super) fn find(config: &TextConfig, task: Task, share: Ratio) -> Result<Foun
         return Err(fail("text needs a `tokenizer`: the tokenizer.json of the model's folder".into()));
     };
     let tokenizer = guarded(|| Tokenizer::from_file(path)).unwrap_or_else(|said| Err(said.into()));
-    let tokenizer = tokenizer.map_err(|e| DataError::format(path, format!("it is no tokenizer that can be read: {e}")))?;
+    let mut tokenizer = tokenizer.map_err(|e| DataError::format(path, format!("it is no tokenizer that can be read: {e}")))?;
+    // What it does to a prompt shall not be done to a text.
+    tokenizer.with_padding(None);
+    let whole = tokenizer.with_truncation(None).map(drop);
+    whole.map_err(|e| DataError::format(path, format!("it is no tokenizer that can be read: {e}")))?;
     let windows = |path: &Path| -> Result<Vec<u32>, DataError> {
         let text = read(path)?;
         let ids = guarded(|| tokenizer.encode(text, true)).unwrap_or_else(|said| Err(said.into()));
@@ -56,11 +60,12 @@ pub(super) fn find(config: &TextConfig, task: Task, share: Ratio) -> Result<Foun
         }
     };
     let most = train.iter().chain(&test).max().copied().unwrap_or(0);
-    // What a model must have a score for.
-    let classes = (0..=most).map(|id| tokenizer.id_to_token(id).unwrap_or_else(|| id.to_string())).collect();
     let samples = |ids: &[u32], context: usize, path: &Path| samples(ids, config.tokens, context, (path, task));
     let test = samples(&test, context, config.test.as_deref().unwrap_or(&config.path))?;
-    Ok(Found { train: samples(&train, 1, &config.path)?, test: Some(test), classes })
+    let train = samples(&train, 1, &config.path)?;
+    // What a model must have a score for; so many that there is no such vocabulary are refused by now.
+    let classes = (0..=most).map(|id| tokenizer.id_to_token(id).unwrap_or_else(|| id.to_string())).collect();
+    Ok(Found { train, test: Some(test), classes })
 }
 
 /// Windows with the tokens that follow; the first `context` of each are read and not asked for, and so is the one behind its end.

@@ -79,9 +79,7 @@ impl Block {
                 let real = scale(params, row, start, columns);
                 let half = f16::from_f32(real);
                 if half.to_f32() != real && values.iter().any(|&q| q != 0) {
-                    return Err(format!(
-                        "a scale of {real:e} is no number of sixteen bits, as GGUF has scales: leave the layer in float"
-                    ));
+                    return Err(format!("a scale of {real:e} is no number of sixteen bits, as GGUF has scales"));
                 }
                 out.extend(half.to_le_bytes());
                 match self {

@@ -10,13 +10,13 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::Value;
-use sinter_model::{Model, Role, Weight, write_whole_with};
+use sinter_model::{Model, Role, Weight, to_f32s, write_whole_with};
 
 use crate::config::Config;
 use crate::decoder::{EMBEDDINGS, HEAD};
 use crate::error::HubError;
 use crate::rope::Scaling;
-use crate::stored::{FloatType, Stored, quantized, same};
+use crate::stored::{FloatType, Stored, complete, quantized, same};
 use blocks::Block;
 use tokens::Tokens;
 
@@ -83,8 +83,12 @@ struct Tensor {
     bytes: Vec<u8>,
 }
 
-/// Why a model can't be written so: a layer that no block holds exactly.
-pub fn fits(model: &Model) -> Result<(), HubError> {
+/// Why a model that came from `source` can't be written so: a layer that no block holds exactly, a tensor that config.json does not tell of, a tokenizer that llama.cpp
+/// does not know.
+pub fn fits(model: &Model, source: &Path) -> Result<(), HubError> {
+    let config = Config::read(&source.join("config.json"), 1)?;
+    complete(model, &config)?;
+    let _known = Tokens::read(source, config.vocabulary as usize)?;
     for (layer, params) in quantized(model)? {
         let columns = model.weights.get(&layer.weight).and_then(|w| w.size().get(1).copied()).unwrap_or(0);
         if let Err(help) = Block::of(&params, columns as usize) {
@@ -95,14 +99,14 @@ pub fn fits(model: &Model) -> Result<(), HubError> {
 }
 
 /// Writes the file: weights, what config.json of `source` says, its tokenizer and its chat template. Each weight's bytes are decoded as llama.cpp does and compared, value
-/// by value.
-pub fn write(model: &Model, source: &Path, out: &Path) -> Result<(), HubError> {
-    fits(model)?;
+/// by value. Returns what there is to say of single weights.
+pub fn write(model: &Model, source: &Path, out: &Path) -> Result<Vec<String>, HubError> {
+    fits(model, source)?;
     let config = Config::read(&source.join("config.json"), 1)?;
     let tokens = Tokens::read(source, config.vocabulary as usize)?;
-    let mut tensors = Vec::new();
+    let (mut tensors, mut notes) = (Vec::new(), Vec::new());
     for (name, weight) in model.weights.iter().filter(|(_, w)| w.role == Role::Parameter) {
-        tensors.push(tensor(name, weight, &config)?);
+        tensors.push(tensor(name, weight, &config, &mut notes)?);
     }
     if let Some(factors) = slowing(&config) {
         let (lengths, bytes) = (vec![factors.len() as u64], FloatType::F32.bytes(&factors));
@@ -138,11 +142,11 @@ pub fn write(model: &Model, source: &Path, out: &Path) -> Result<(), HubError> {
         }
         Ok(())
     })?;
-    Ok(())
+    Ok(notes)
 }
 
 /// A weight under llama.cpp's name, in its order of rows.
-fn tensor(name: &str, weight: &Weight, config: &Config) -> Result<Tensor, HubError> {
+fn tensor(name: &str, weight: &Weight, config: &Config, notes: &mut Vec<String>) -> Result<Tensor, HubError> {
     let size = weight.size();
     let columns = size.last().copied().unwrap_or(1) as usize;
     let rows = rows(name, config, size[0] as usize);
@@ -156,19 +160,29 @@ fn tensor(name: &str, weight: &Weight, config: &Config) -> Result<Tensor, HubErr
         rows.iter().zip(values.chunks(width)).for_each(|(&r, row)| out[r * width..(r + 1) * width].copy_from_slice(row));
         out
     };
+    let floats = |values: Vec<f32>| {
+        // Vectors stay in 32 bits: llama.cpp computes with them so.
+        let float = if vector { FloatType::F32 } else { FloatType::holding(std::iter::once(&values[..])) };
+        let bytes = float.bytes(&in_order(&values));
+        let read = float.values(&bytes);
+        (float_kind(float), bytes, read)
+    };
     let (kind, bytes, read) = match Stored::of(name, weight)? {
-        Stored::Floats(values) => {
-            // Vectors stay in 32 bits: llama.cpp computes with them so.
-            let float = if vector { FloatType::F32 } else { FloatType::holding(&values) };
-            let bytes = float.bytes(&in_order(&values));
-            let read = float.values(&bytes);
-            (float_kind(float), bytes, read)
-        }
+        Stored::Floats(values) => floats(values),
         Stored::Integers { integers, params } => {
             let block = Block::of(&params, columns).map_err(|help| HubError::tensor(name, help))?;
-            let bytes = block.encode(&integers, &params, columns, &rows).map_err(|reason| HubError::tensor(name, reason))?;
-            let read = block.decode(&bytes);
-            (block.kind(), bytes, read)
+            match block.encode(&integers, &params, columns, &rows) {
+                Ok(bytes) => {
+                    let read = block.decode(&bytes);
+                    (block.kind(), bytes, read)
+                }
+                Err(reason) => {
+                    notes.push(format!(
+                        "`{name}` is stored as floats in the GGUF file, so that its values stay what they are: {reason}"
+                    ));
+                    floats(to_f32s(&weight.effective()?)?)
+                }
+            }
         }
     };
     same(name, &back(&read), weight)?;

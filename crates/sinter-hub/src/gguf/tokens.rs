@@ -15,6 +15,12 @@ const CONTROL: i32 = 3;
 const USER: i32 = 4;
 const UNUSED: i32 = 5;
 
+/// Where Llama 3 and Qwen 2 cut.
+const LLAMA3: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// What a file says of tokens.
 pub(super) struct Tokens {
     texts: Vec<String>,
@@ -129,10 +135,12 @@ fn cut(pre: &Value, model: Option<&str>) -> Option<&'static str> {
         None => vec![pre],
     };
     let pattern = steps.iter().find_map(|s| s.pointer("/pattern/Regex").and_then(Value::as_str));
+    let splits = steps.iter().filter(|s| s["type"].as_str() == Some("Split")).count();
     let digits = steps.iter().any(|s| s["type"].as_str() == Some("Digits") && s["individual_digits"].as_bool() == Some(true));
     match pattern {
-        Some(p) if p.contains(r"\p{N}{1,3}") => Some("llama-bpe"),
-        Some(p) if p.contains(r"|\p{N}|") => Some("qwen2"),
+        Some(_) if splits != 1 => None,
+        Some(p) if p == LLAMA3 => Some("llama-bpe"),
+        Some(p) if p == QWEN2 => Some("qwen2"),
         Some(_) => None,
         None if digits => Some("smollm"),
         // GPT-2's own pattern.

@@ -34,7 +34,8 @@ impl Writer<'_> {
 
     /// A GGUF file.
     pub(super) fn gguf(&mut self) -> Result<(), ArtefactError> {
-        sinter_hub::gguf::write(self.result.model, &self.folder_of_model(), &self.place("model.gguf"))?;
+        let notes = sinter_hub::gguf::write(self.result.model, &self.folder_of_model(), &self.place("model.gguf"))?;
+        notes.into_iter().for_each(|text| (self.events)(Event::Note { text }));
         self.add("model.gguf", "A file for llama.cpp; its values were decoded again and are those that were measured")
     }
 }

@@ -1,9 +1,13 @@
 //! What can be refused before anything runs, beside stages and model.
 
+use std::path::Path;
+
 use sinter_data::{DataError, Dataset};
 use sinter_estimate::{Quantity, Target};
 use sinter_export::device;
 use sinter_model::{ElementType, Model};
+use sinter_quantize::Activations;
+use sinter_train::Forecast;
 
 use crate::config::{Export, PipelineConfig, StageConfig};
 use crate::files::{ConfigError, Source};
@@ -77,17 +81,33 @@ pub(super) fn budget(config: &PipelineConfig, target: &Target, source: &Source) 
 }
 
 /// Formats of language models: whether the model is one, and whether they hold what the stages will leave.
-fn language(config: &PipelineConfig, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
-    for export in config.export.iter().filter(|e| e.is_for_language()) {
-        if config.model.huggingface.is_none() {
+fn language(config: &PipelineConfig, folder: &Path, forecast: &Forecast, source: &Source) -> Result<(), ConfigError> {
+    let refuse = |key: &str, message: &str, help: &str| Err(source.error(key, message, Some(help.to_string())));
+    for format in config.export.iter().filter(|e| e.is_for_language()) {
+        let Some(model) = &config.model.huggingface else {
             let message =
                 "`compressed-tensors` and `gguf` are for language models, and the model does not come from their folder";
-            let help = Some("write `model: { huggingface: FOLDER }`, or leave them out of `export`".to_string());
-            return Err(source.error("export", message, help));
+            return refuse("export", message, "write `model: { huggingface: FOLDER }`, or leave them out of `export`");
+        };
+        if forecast.shrunk {
+            let message =
+                "`compressed-tensors` and `gguf` hold models of the size that config.json tells, and a stage removes some of it";
+            return refuse("export", message, "leave them out of `export`: `onnx` and `packed` hold any size");
         }
-        let fits = match export {
-            Export::Gguf => sinter_hub::gguf::fits(forecast),
-            _ => sinter_hub::compressed_tensors::fits(forecast),
+        for (stage, at) in config.stages.iter().zip(0..) {
+            if let StageConfig::Quantize(quantize) = stage
+                && quantize.activations != Some(Activations::None)
+            {
+                let message = "`compressed-tensors` and `gguf` hold weights alone, and this stage quantizes what goes between layers too: the files would not be what \
+                               is measured";
+                let help = "write `activations: none`, or leave them out of `export`";
+                return refuse(&format!("stages.{at}.quantize"), message, help);
+            }
+        }
+        let (model, from) = (&forecast.model, folder.join(model));
+        let fits = match format {
+            Export::Gguf => sinter_hub::gguf::fits(model, &from),
+            _ => sinter_hub::compressed_tensors::fits(model, &from),
         };
         fits.map_err(|e| source.error("export", e.to_string(), None))?;
     }
@@ -95,11 +115,17 @@ fn language(config: &PipelineConfig, forecast: &Model, source: &Source) -> Resul
 }
 
 /// Operators that a format lacks, of the model as it came and as the stages will leave it.
-pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, source: &Source) -> Result<(), ConfigError> {
+pub(super) fn exports(
+    config: &PipelineConfig,
+    folder: &Path,
+    model: &Model,
+    forecast: &Forecast,
+    source: &Source,
+) -> Result<(), ConfigError> {
     let refuse = |format: &str, reason: String, help: &str| {
         Err(source.error("export", format!("this model has no {format}: {reason}"), Some(help.to_string())))
     };
-    language(config, forecast, source)?;
+    language(config, folder, forecast, source)?;
     if !config.export.iter().any(|e| e.is_for_devices()) {
         return Ok(());
     }
@@ -122,7 +148,7 @@ pub(super) fn exports(config: &PipelineConfig, model: &Model, forecast: &Model, 
     if let Err(e) = device::lower(model) {
         return refuse("TFLite file", e.to_string(), leave);
     }
-    let program = match device::lower(forecast) {
+    let program = match device::lower(&forecast.model) {
         Ok(program) => program,
         Err(e) => return refuse("TFLite file once its stages are done", e.to_string(), leave),
     };

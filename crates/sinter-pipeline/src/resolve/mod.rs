@@ -89,7 +89,7 @@ impl Plan {
         model::check_output(&model, &mut data, &source)?;
         let mut forecast = Forecast::new(&model);
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
-        checks::exports(&config, &model, &forecast.model, &source)?;
+        checks::exports(&config, &folder, &model, &forecast, &source)?;
         let keys = keys(&config, &data_config, &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
         Ok(Self { config, data_config, target, data, model, notes, path: path.to_path_buf(), folder, stages, keys })
     }

@@ -191,7 +191,8 @@ const LARGEST: i64 = 256 << 20;
 /// The model's first output must have what the task wants. Sees to it that batches fit into memory.
 pub(super) fn check_output(model: &Model, data: &mut Dataset, source: &Source) -> Result<(), ConfigError> {
     let shapes = sinter_exec::shapes(model).map_err(|e| source.error("model", e.to_string(), None))?;
-    let largest = shapes.values().map(|s| s.iter().product::<i64>()).max().unwrap_or(1).max(1) * 4;
+    let values = shapes.iter().filter(|(name, _)| !model.weights.contains_key(*name));
+    let largest = values.map(|(_, s)| s.iter().product::<i64>()).max().unwrap_or(1).max(1) * 4;
     data.at_once((LARGEST / largest).max(1) as usize);
     let name = model.graph.outputs.first().map(|o| o.name.clone()).unwrap_or_default();
     let mut output = shapes.get(&name).cloned().unwrap_or_default();

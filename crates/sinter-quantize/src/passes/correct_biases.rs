@@ -5,6 +5,7 @@ use sinter_model::{Layer, Model};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
+use super::round::in_parts;
 use super::{Needs, Pass};
 use crate::bias::stands_alone;
 use crate::config::Mode;
@@ -47,7 +48,11 @@ impl Pass for CorrectBiases {
 
 /// The layers with a bias whose rounding has not seen to the mean already.
 fn corrected(state: &State) -> Vec<Layer> {
-    state.layers().into_iter().filter(|l| l.bias.is_some() && !state.rounding(l).kind().decides_last()).collect()
+    let seen_to = |layer: &Layer| {
+        let rounding = state.rounding(layer);
+        rounding.kind().decides_last() || (rounding.kind().wants_float() && in_parts(state, layer))
+    };
+    state.layers().into_iter().filter(|l| l.bias.is_some() && !seen_to(l)).collect()
 }
 
 /// Takes from a layer's bias what rounding its weight adds to the mean of each output channel (Nagel et al., 2019, section 4.2): the

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sinter_calibrate::{Wanted, has_parts, part_by_part};
-use sinter_model::{Layer, Model, OpResult, Quantizer};
+use sinter_model::{Layer, Model, Node, OpResult, Quantizer};
 use sinter_train::StageError;
 use tch::{Kind, Tensor};
 
@@ -88,9 +88,9 @@ impl Pass for Round {
 }
 
 /// Whether a layer is rounded on what the rounded layers before it give.
-fn in_parts(state: &State, layer: &Layer) -> bool {
+pub(super) fn in_parts(state: &State, layer: &Layer) -> bool {
     let weights_only = state.resolved.activations == Activations::None;
-    weights_only && state.rounding(layer).kind().is_sequential() && has_parts(&state.model)
+    weights_only && state.rounding(layer).kind().is_sequential() && has_parts(&state.model, &state.samples)
 }
 
 /// How one weight is rounded.
@@ -99,12 +99,16 @@ struct How {
     rounding: Rounding,
     /// Layers read it either way round, so they can't each have a scale for their own channels.
     turned: bool,
+    /// No other node reads it.
+    alone: bool,
 }
 
 fn how(state: &State, layer: &Layer) -> Option<How> {
     let turned = state.resolved.activations != Activations::None
         && state.model.uses(&layer.weight).iter().any(|(_, slot)| slot.out_axis != layer.slot.out_axis);
-    Some(How { format: state.weight(layer)?, rounding: state.rounding(layer), turned })
+    let reads = |node: &&Node| node.inputs.contains(&layer.weight);
+    let alone = state.model.graph.nodes.iter().filter(reads).count() == 1;
+    Some(How { format: state.weight(layer)?, rounding: state.rounding(layer), turned, alone })
 }
 
 /// What is told once all are rounded.
@@ -141,7 +145,9 @@ fn round(
     let hessian = hessian.filter(|_| how.rounding.kind().wants_columns());
     let weight = model.weight_mut(&layer.weight)?;
     let mut value = weight.effective().map_err(&at)?.f_detach()?;
-    if let (Some(hessian), Some(across)) = (hessian, across.filter(|_| how.rounding.kind().wants_float())) {
+    // What others read too stays where it is.
+    let across = across.filter(|_| how.alone && how.rounding.kind().wants_float());
+    if let (Some(hessian), Some(across)) = (hessian, across) {
         let moved = gptq::toward(&layer.slot.matrix(&value).map_err(&at)?, hessian, across).map_err(&at)?;
         value = layer.slot.from_matrix(&moved, &value.size()).map_err(&at)?;
         weight.set_latent(value.shallow_clone()).map_err(&at)?;
