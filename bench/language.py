@@ -24,7 +24,9 @@ PEERS = ["llm-compressor, GPTQ", "llm-compressor, AWQ"]
 
 def read(path):
     data = pathlib.Path(path).read_bytes()
-    return (gzip.decompress(data) if str(path).endswith(".gz") else data).decode("utf-8")
+    text = (gzip.decompress(data) if str(path).endswith(".gz") else data).decode("utf-8")
+    # Emma begins behind its title.
+    return text[max(text.find("VOLUME I", 0, 1000), 0):]
 
 
 def tokens(folder, text):
@@ -116,6 +118,7 @@ def main(sinter, scratch, folder, calibrate, measure, modules=None):
     (scratch / "data.yaml").write_text(
         f"name: texts\ntask: language\nsource: {{ text: {{ path: calibrate.txt, test: measure.txt, tokens: {WINDOW} }} }}\n")
     floating = last(timed(again("--transformers", folder, text))[0])["perplexity"]
+    # Files of runtimes are measured, not what Sinter says of them.
     print(f"{'':28}  perplexity   x float   llama.cpp      MB    seconds   GB")
     print(f"{'float, transformers':28}  {floating:10.4f}  {1:8.4f}  {'':>10}  {weights(folder) / 1e6:6.1f}")
     for name, recipe in RECIPES.items():

@@ -85,6 +85,9 @@ pub struct Multiplied {
 /// The values that go from one part to the next, by name.
 type Values = HashMap<String, Tensor>;
 
+/// Changes the weights of one part in a model; told, by weight, what they multiply.
+pub type Compress<'a, E> = &'a mut dyn FnMut(&mut Model, &BTreeMap<String, Multiplied>) -> Result<(), E>;
+
 /// Goes through a model part by part: gathers what these weights multiply, has `compress` change them in the model, and goes on with what the changed part gives;
 /// with `across` beside what the unchanged model gives, which costs a run more.
 pub fn part_by_part<E: From<CalibrateError>>(
@@ -92,7 +95,7 @@ pub fn part_by_part<E: From<CalibrateError>>(
     (weights, across): (&BTreeSet<String>, bool),
     samples: &Split,
     progress: Progress,
-    compress: &mut dyn FnMut(&mut Model, &BTreeMap<String, Multiplied>) -> Result<(), E>,
+    compress: Compress<E>,
 ) -> Result<(), E> {
     let mut held: Vec<Values> = Vec::new();
     for batch in samples.batches(BATCH, Order::Stored) {

@@ -38,7 +38,7 @@ const CIFAR: [&str; 6] = [
     "bench/pipelines/resnet8-w2a2.yaml",
 ];
 
-const WORDS: [&str; 7] = ["kernels", "quantize", "certify", "models", "mnist", "fashion", "cifar"];
+const WORDS: [&str; 8] = ["kernels", "quantize", "certify", "models", "language", "mnist", "fashion", "cifar"];
 
 /// Where the models of `models` come from.
 const MODELS: [&str; 4] = ["rapidocr-onnxruntime==1.4.4", "magika==1.0.3", "basic-pitch==0.4.0", "nudenet==3.4.2"];
@@ -95,6 +95,9 @@ pub fn all(options: &Options) -> Result<(), String> {
         let args = ["-W", "ignore", "bench/models.py", "target/release/sinter", "target/bench/models", ".cache/models", ".cache"];
         shell::run_with(&python, &args, &root(), &[SPIN])?;
     }
+    if wants("language") {
+        language(options)?;
+    }
     let run = ["pipelines", "--sinter", "target/release/sinter", "--out", "reports/bench"];
     if wants("mnist") {
         data(options, "mnist", &["mnist"])?;
@@ -112,6 +115,34 @@ pub fn all(options: &Options) -> Result<(), String> {
 }
 
 /// Makes data that no package brings appear in `.cache`.
+/// A language model beside llm-compressor; on novels where `--data` has them, else on what the pipeline takes. GGUF files are measured where there is npm.
+fn language(options: &Options) -> Result<(), String> {
+    crate::data::bring(&["smollm2".into()])?;
+    let novel = |name: &str| options.data.iter().map(|folder| folder.join("text").join(name)).find(|p| p.is_file());
+    let novels = novel("prideprejudice.txt.gz").zip(novel("emma.txt.gz"));
+    let own = |name: &str| root().join(".cache/smollm2").join(name);
+    let (calibrate, measure) = novels.unwrap_or_else(|| (own("calibrate.txt"), own("measure.txt")));
+    let python = python::environment(".cache/bench-language", "bench/requirements-language.txt")?;
+    let (calibrate, measure) = (calibrate.display().to_string(), measure.display().to_string());
+    let mut args = vec![
+        "-W",
+        "ignore",
+        "bench/language.py",
+        "target/release/sinter",
+        "target/bench/language",
+        ".cache/smollm2",
+        &calibrate,
+        &measure,
+    ];
+    let modules = root().join(".cache/bench-node");
+    if shell::exists("npm") {
+        std::fs::create_dir_all(&modules).map_err(|e| format!("{}: {e}", modules.display()))?;
+        shell::output("npm", &["install", "--no-audit", "--no-fund", "node-llama-cpp@3.21.1"], &modules)?;
+        args.push(".cache/bench-node/node_modules");
+    }
+    shell::run_with(&python, &args, &root(), &[SPIN])
+}
+
 fn data(options: &Options, name: &str, places: &[&str]) -> Result<(), String> {
     let to = root().join(".cache").join(name);
     if to.exists() {

@@ -37,11 +37,11 @@ impl Block {
         if !matches!(params.levels(), Levels::Symmetric | Levels::Signed | Levels::Binary) {
             return Err("its blocks have no zero point of whole steps: write `int4` instead of `uint4`, or so".into());
         }
-        if columns % SIZE != 0 {
+        if !columns.is_multiple_of(SIZE) {
             return Err(format!("its rows of {columns} are no whole number of blocks of {SIZE}: leave the layer in float"));
         }
         if let Granularity::Group { size, .. } = params.granularity()
-            && size % SIZE != 0
+            && !size.is_multiple_of(SIZE)
         {
             return Err(format!("its blocks have {SIZE} elements: write `group:{SIZE}` or a multiple of it"));
         }
