@@ -45,13 +45,6 @@ impl ColumnStatistics {
         })
     }
 
-    /// The same once more; nothing is copied.
-    pub(crate) fn share(&self) -> Self {
-        let [product, low, high, largest, mean] =
-            [&self.product, &self.low, &self.high, &self.largest, &self.mean].map(Tensor::shallow_clone);
-        Self { product, low, high, largest, mean, rows: self.rows }
-    }
-
     /// Of both.
     pub(crate) fn join(self, other: Self) -> OpResult<Self> {
         let rows = self.rows + other.rows;

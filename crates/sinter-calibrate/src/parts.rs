@@ -8,10 +8,9 @@ use std::sync::Arc;
 use sinter_data::{Order, Split};
 use sinter_exec::{Runner, is_bare};
 use sinter_model::{Dim, ElementType, Graph, Inputs, Layer, Mode, Model, Operator, ValueInfo};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::Progress;
-use crate::columns::ColumnStatistics;
 use crate::error::CalibrateError;
 
 /// Samples a batch.
@@ -76,9 +75,9 @@ fn parts(model: &Model, weights: &BTreeSet<String>) -> Vec<Part> {
 /// What a weight multiplies once all before it is compressed.
 #[derive(Debug)]
 pub struct Multiplied {
-    /// Its columns.
-    pub columns: ColumnStatistics,
-    /// `X^T F` of that and of what the weight multiplied in the model that was given, `[fan-in, fan-in]`; where it was asked for.
+    /// `X^T X` of it, `[fan-in, fan-in]`: its Hessian, but for a factor of two.
+    pub product: Tensor,
+    /// `X^T F` of it and of what the weight multiplied in the model that was given, `[fan-in, fan-in]`; where it was asked for.
     pub across: Option<Tensor>,
 }
 
@@ -199,44 +198,32 @@ fn look(
     before: Option<&[Values]>,
 ) -> Result<BTreeMap<String, Multiplied>, CalibrateError> {
     let runner = ready(probe, held)?;
-    let mut found: Vec<(Vec<&str>, Multiplied)> = Vec::new();
+    let mut found: BTreeMap<String, Multiplied> = BTreeMap::new();
     for (at, values) in held.iter().enumerate() {
         let now = rows(readers, &given(&runner, values)?)?;
         let then = before.map(|all| rows(readers, &given(&runner, &all[at])?)).transpose()?;
-        for (place, (weights, x)) in now.into_iter().enumerate() {
+        for (place, (weights, x)) in now.iter().enumerate() {
             let float = then.as_ref().and_then(|then| then.get(place));
             let across = float.map(|(_, f)| x.f_tr()?.f_matmul(f)).transpose()?;
-            let new = Multiplied { columns: ColumnStatistics::of(&x)?, across };
-            match found.iter().position(|(known, _)| *known == weights) {
-                Some(at) => {
-                    let (weights, old) = found.swap_remove(at);
-                    found.push((weights, old.join(new)?));
-                }
-                None => found.push((weights, new)),
+            let new = Multiplied { product: x.f_tr()?.f_matmul(x)?, across };
+            for weight in weights {
+                let sum = found.get(*weight).map_or_else(|| Ok(new.share()), |old| old.plus(&new))?;
+                found.insert(weight.to_string(), sum);
             }
         }
     }
-    let mut by_weight: BTreeMap<String, Multiplied> = BTreeMap::new();
-    for (weights, found) in found {
-        for weight in weights {
-            let one = Multiplied { columns: found.columns.share(), across: found.across.as_ref().map(Tensor::shallow_clone) };
-            let all = match by_weight.remove(weight) {
-                Some(other) => one.join(other)?,
-                None => one,
-            };
-            by_weight.insert(weight.to_string(), all);
-        }
-    }
-    Ok(by_weight)
+    Ok(found)
 }
 
 impl Multiplied {
-    fn join(self, other: Self) -> Result<Self, CalibrateError> {
-        let across = match (self.across, other.across) {
-            (Some(a), Some(b)) => Some(a.f_add(&b)?),
-            _ => None,
-        };
-        Ok(Self { columns: self.columns.join(other.columns)?, across })
+    /// The same once more; nothing is copied.
+    fn share(&self) -> Self {
+        Self { product: self.product.shallow_clone(), across: self.across.as_ref().map(Tensor::shallow_clone) }
+    }
+
+    fn plus(&self, other: &Self) -> Result<Self, CalibrateError> {
+        let across = self.across.as_ref().zip(other.across.as_ref()).map(|(a, b)| a.f_add(b)).transpose()?;
+        Ok(Self { product: self.product.f_add(&other.product)?, across })
     }
 }
 
@@ -247,6 +234,7 @@ fn rows<'a>(readers: &'a [Reader], values: &Values) -> Result<Vec<(Vec<&'a str>,
         let Some(value) = values.get(&reader.reads) else { continue };
         let inputs = [Some(value.shallow_clone()), Some(reader.value.shallow_clone())];
         let Some(rows) = reader.op.columns(&Inputs(&inputs))? else { continue };
+        let rows = rows.f_to_kind(Kind::Float)?;
         let same = |other: &Tensor| other.data_ptr() == rows.data_ptr() && other.size() == rows.size();
         match seen.iter_mut().find(|(_, other)| same(other)) {
             Some((weights, _)) => weights.push(&reader.weight),

@@ -56,8 +56,6 @@ pub(crate) struct Config {
 
 #[derive(Deserialize)]
 struct Raw {
-    #[serde(default)]
-    architectures: Vec<String>,
     hidden_size: i64,
     intermediate_size: i64,
     num_hidden_layers: i64,
@@ -111,7 +109,6 @@ impl Config {
         })?;
         let window = value.get("sliding_window").map(Value::as_i64);
         let raw: Raw = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-        debug_assert!(!raw.architectures.is_empty());
         if raw.quantization_config.is_some() {
             return Err(wrong(
                 "the model is quantized already (`quantization_config`): take the float model that it was made of".into(),

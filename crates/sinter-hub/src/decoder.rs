@@ -24,48 +24,67 @@ pub(crate) const EMBEDDINGS: &str = "model.embed_tokens.weight";
 /// The head where it is not.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
+/// Tensors and their shapes.
+type Shapes = BTreeMap<String, Vec<i64>>;
+
 /// The tensors that config.json asks for, with their shapes.
-pub(crate) fn tensors(config: &Config) -> BTreeMap<String, Vec<i64>> {
-    let Config { hidden, inner, heads, kv_heads, head, vocabulary, .. } = *config;
-    let (biased, output_biased) = config.attention_biases();
+pub(crate) fn tensors(config: &Config) -> Shapes {
+    let mut all = around_blocks(config);
+    (0..config.layers).for_each(|layer| all.extend(of_block(config, &block(layer))));
+    all
+}
+
+/// The module of a block.
+fn block(layer: i64) -> String {
+    format!("model.layers.{layer}")
+}
+
+/// Those that are in no block.
+fn around_blocks(config: &Config) -> Shapes {
+    let Config { hidden, vocabulary, .. } = *config;
     let mut all =
         BTreeMap::from([(EMBEDDINGS.to_string(), vec![vocabulary, hidden]), ("model.norm.weight".into(), vec![hidden])]);
     if !config.tied {
         all.insert(HEAD.into(), vec![vocabulary, hidden]);
     }
-    for layer in 0..config.layers {
-        let mut linear = |part: &str, out: i64, input: i64, biased: bool| {
-            all.insert(format!("model.layers.{layer}.{part}.weight"), vec![out, input]);
-            if biased {
-                all.insert(format!("model.layers.{layer}.{part}.bias"), vec![out]);
-            }
-        };
-        linear("self_attn.q_proj", heads * head, hidden, biased);
-        linear("self_attn.k_proj", kv_heads * head, hidden, biased);
-        linear("self_attn.v_proj", kv_heads * head, hidden, biased);
-        linear("self_attn.o_proj", hidden, heads * head, output_biased);
-        linear("mlp.gate_proj", inner, hidden, config.mlp_bias);
-        linear("mlp.up_proj", inner, hidden, config.mlp_bias);
-        linear("mlp.down_proj", hidden, inner, config.mlp_bias);
-        let norms = [("input_layernorm", hidden), ("post_attention_layernorm", hidden)];
-        let of_heads = [("self_attn.q_norm", head), ("self_attn.k_norm", head)];
-        for (norm, size) in norms.into_iter().chain(of_heads.into_iter().filter(|_| config.family.head_norms)) {
-            all.insert(format!("model.layers.{layer}.{norm}.weight"), vec![size]);
+    all
+}
+
+/// Those of the block at this module.
+fn of_block(config: &Config, at: &str) -> Shapes {
+    let Config { hidden, inner, heads, kv_heads, head, mlp_bias, .. } = *config;
+    let (biased, output_biased) = config.attention_biases();
+    let mut all = Shapes::new();
+    for (part, out, input, biased) in [
+        ("self_attn.q_proj", heads * head, hidden, biased),
+        ("self_attn.k_proj", kv_heads * head, hidden, biased),
+        ("self_attn.v_proj", kv_heads * head, hidden, biased),
+        ("self_attn.o_proj", hidden, heads * head, output_biased),
+        ("mlp.gate_proj", inner, hidden, mlp_bias),
+        ("mlp.up_proj", inner, hidden, mlp_bias),
+        ("mlp.down_proj", hidden, inner, mlp_bias),
+    ] {
+        all.insert(format!("{at}.{part}.weight"), vec![out, input]);
+        if biased {
+            all.insert(format!("{at}.{part}.bias"), vec![out]);
         }
     }
+    let norms = [("input_layernorm", hidden), ("post_attention_layernorm", hidden)];
+    let of_heads = [("self_attn.q_norm", head), ("self_attn.k_norm", head)].into_iter().filter(|_| config.family.head_norms);
+    all.extend(norms.into_iter().chain(of_heads).map(|(norm, size)| (format!("{at}.{norm}.weight"), vec![size])));
     all
 }
 
 /// Builds the model for texts of `tokens`; what the folder holds beside it is given by name.
 pub(crate) fn build(name: &str, config: &Config, shards: &Shards, tokens: i64) -> Result<(Model, Vec<String>), HubError> {
     let model = Model { name: name.to_string(), ..Model::default() };
-    let mut build = Build { model, config, shards, tokens, taken: BTreeSet::new() };
+    let mut build = Build { model, config, shards, tokens, taken: BTreeSet::new(), shapes: around_blocks(config) };
     build.constants()?;
     let mut x = build.embed()?;
     for layer in 0..config.layers {
-        x = build.block(&format!("model.layers.{layer}"), &x)?;
+        x = build.block(&block(layer), &x)?;
     }
-    let x = build.norm("model.norm", &x, config.hidden)?;
+    let x = build.norm("model.norm", &x)?;
     build.head(&x)?;
     Ok(build.finish())
 }
@@ -77,6 +96,8 @@ struct Build<'a> {
     tokens: i64,
     /// Tensors that are part of the model.
     taken: BTreeSet<String>,
+    /// What config.json says of the tensors so far.
+    shapes: Shapes,
 }
 
 impl Build<'_> {
@@ -94,8 +115,9 @@ impl Build<'_> {
     }
 
     /// A tensor of the folder as a weight, once.
-    fn weight(&mut self, name: &str, shape: &[i64]) -> Result<String, HubError> {
+    fn weight(&mut self, name: &str) -> Result<String, HubError> {
         if self.taken.insert(name.to_string()) {
+            let shape = self.shapes.get(name).ok_or_else(|| HubError::tensor(name, "config.json does not tell of it"))?;
             let tensor = self.shards.float(name, shape)?;
             self.model.weights.insert(name.to_string(), Weight::new(Role::Parameter, tensor));
         }
@@ -142,23 +164,23 @@ impl Build<'_> {
     }
 
     fn embed(&mut self) -> Result<String, HubError> {
-        let table = self.weight(EMBEDDINGS, &[self.config.vocabulary, self.config.hidden])?;
+        let table = self.weight(EMBEDDINGS)?;
         self.node("model.embed_tokens", "Gather", Attributes::new().int("axis", 0), &[&table, INPUT])
     }
 
     fn block(&mut self, at: &str, x: &str) -> Result<String, HubError> {
-        let hidden = self.config.hidden;
-        let normed = self.norm(&format!("{at}.input_layernorm"), x, hidden)?;
+        self.shapes.extend(of_block(self.config, at));
+        let normed = self.norm(&format!("{at}.input_layernorm"), x)?;
         let attended = self.attention(&format!("{at}.self_attn"), &normed)?;
         let x = self.node(&format!("{at}.attention_residual"), "Add", Attributes::new(), &[x, &attended])?;
-        let normed = self.norm(&format!("{at}.post_attention_layernorm"), &x, hidden)?;
+        let normed = self.norm(&format!("{at}.post_attention_layernorm"), &x)?;
         let fed = self.feed_forward(&format!("{at}.mlp"), &normed)?;
         self.node(&format!("{at}.mlp_residual"), "Add", Attributes::new(), &[&x, &fed])
     }
 
     /// The root-mean-square norm (Zhang and Sennrich, 2019), in the operators that ONNX Runtime fuses.
-    fn norm(&mut self, at: &str, x: &str, size: i64) -> Result<String, HubError> {
-        let weight = self.weight(&format!("{at}.weight"), &[size])?;
+    fn norm(&mut self, at: &str, x: &str) -> Result<String, HubError> {
+        let weight = self.weight(&format!("{at}.weight"))?;
         let plain = Attributes::new;
         let square = self.node(&format!("{at}.square"), "Pow", plain(), &[x, "two"])?;
         let mean = self.node(&format!("{at}.mean"), "ReduceMean", plain().int("keepdims", 1), &[&square, "last"])?;
@@ -169,13 +191,14 @@ impl Build<'_> {
     }
 
     /// A linear layer; its weight stays `[out, in]`, as the folder has it.
-    fn linear(&mut self, at: &str, x: &str, (input, output): (i64, i64), biased: bool) -> Result<String, HubError> {
-        let weight = self.weight(&format!("{at}.weight"), &[output, input])?;
+    fn linear(&mut self, at: &str, x: &str) -> Result<String, HubError> {
+        let weight = self.weight(&format!("{at}.weight"))?;
         let y = self.node(at, "MatMul", Attributes::new().int("transB", 1), &[x, &weight])?;
-        if !biased {
+        let bias = format!("{at}.bias");
+        if !self.shapes.contains_key(&bias) {
             return Ok(y);
         }
-        let bias = self.weight(&format!("{at}.bias"), &[output])?;
+        let bias = self.weight(&bias)?;
         self.node(&format!("{at}.add_bias"), "Add", Attributes::new(), &[&y, &bias])
     }
 
@@ -193,17 +216,14 @@ impl Build<'_> {
 
     /// Causal attention; queries share heads of keys and values in groups (Ainslie et al., 2023).
     fn attention(&mut self, at: &str, x: &str) -> Result<String, HubError> {
-        let Config { hidden, heads, kv_heads, head, family, .. } = *self.config;
-        let (biased, output_biased) = self.config.attention_biases();
         let plain = Attributes::new;
         let by_head = || Attributes::new().ints("perm", &[0, 2, 1, 3]);
         let mut parts = Vec::new();
-        for (part, count, shape) in [("q", heads, "shape.queries"), ("k", kv_heads, "shape.keys"), ("v", kv_heads, "shape.keys")]
-        {
-            let y = self.linear(&format!("{at}.{part}_proj"), x, (hidden, count * head), biased)?;
+        for (part, shape) in [("q", "shape.queries"), ("k", "shape.keys"), ("v", "shape.keys")] {
+            let y = self.linear(&format!("{at}.{part}_proj"), x)?;
             let mut y = self.node(&format!("{at}.{part}_heads"), "Reshape", plain(), &[&y, shape])?;
-            if family.head_norms && part != "v" {
-                y = self.norm(&format!("{at}.{part}_norm"), &y, head)?;
+            if self.config.family.head_norms && part != "v" {
+                y = self.norm(&format!("{at}.{part}_norm"), &y)?;
             }
             let mut y = self.node(&format!("{at}.{part}_by_head"), "Transpose", by_head(), &[&y])?;
             if part != "v" {
@@ -223,30 +243,28 @@ impl Build<'_> {
         let y = self.node(&format!("{at}.ungrouped"), "Reshape", plain(), &[&y, "shape.heads"])?;
         let y = self.node(&format!("{at}.by_token"), "Transpose", by_head(), &[&y])?;
         let y = self.node(&format!("{at}.joined"), "Reshape", plain(), &[&y, "shape.joined"])?;
-        self.linear(&format!("{at}.o_proj"), &y, (heads * head, hidden), output_biased)
+        self.linear(&format!("{at}.o_proj"), &y)
     }
 
     /// A gated layer (SwiGLU; Shazeer, 2020).
     fn feed_forward(&mut self, at: &str, x: &str) -> Result<String, HubError> {
-        let Config { hidden, inner, mlp_bias, .. } = *self.config;
         let plain = Attributes::new;
-        let gate = self.linear(&format!("{at}.gate_proj"), x, (hidden, inner), mlp_bias)?;
-        let up = self.linear(&format!("{at}.up_proj"), x, (hidden, inner), mlp_bias)?;
+        let gate = self.linear(&format!("{at}.gate_proj"), x)?;
+        let up = self.linear(&format!("{at}.up_proj"), x)?;
         let share = self.node(&format!("{at}.sigmoid"), "Sigmoid", plain(), &[&gate])?;
         let gate = self.node(&format!("{at}.silu"), "Mul", plain(), &[&gate, &share])?;
         let gated = self.node(&format!("{at}.gated"), "Mul", plain(), &[&gate, &up])?;
-        self.linear(&format!("{at}.down_proj"), &gated, (inner, hidden), mlp_bias)
+        self.linear(&format!("{at}.down_proj"), &gated)
     }
 
     /// Scores of all tokens of the vocabulary, by the embeddings where they are tied.
     fn head(&mut self, x: &str) -> Result<(), HubError> {
-        let shape = [self.config.vocabulary, self.config.hidden];
         if !self.config.tied && !self.shards.has(HEAD) {
             let reason =
                 "the weights do not hold it, and config.json does not tie it to the embeddings (`tie_word_embeddings: true`)";
             return Err(HubError::tensor(HEAD, reason));
         }
-        let weight = self.weight(if self.config.tied { EMBEDDINGS } else { HEAD }, &shape)?;
+        let weight = self.weight(if self.config.tied { EMBEDDINGS } else { HEAD })?;
         self.node(OUTPUT, "MatMul", Attributes::new().int("transB", 1), &[x, &weight]).map(drop)
     }
 

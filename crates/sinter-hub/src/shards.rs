@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -18,8 +19,10 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// One file, mapped.
 struct Shard {
-    path: PathBuf,
     map: Mmap,
+    /// Where the tensors begin.
+    start: usize,
+    tensors: Metadata,
 }
 
 /// All tensors of a folder.
@@ -45,7 +48,7 @@ impl Shards {
                 return Err(HubError::format(folder, reason));
             }
             let shard = Shard::open(whole)?;
-            let places = shard.tensors()?.names().into_iter().map(|name| (name.to_string(), 0)).collect();
+            let places = shard.tensors.offset_keys().into_iter().map(|name| (name, 0)).collect();
             return Ok(Self { shards: vec![shard], places });
         }
         let text = std::fs::read_to_string(&index).map_err(HubError::read(&index))?;
@@ -57,12 +60,8 @@ impl Shards {
         }
         let shards = names.iter().map(|name| Shard::open(folder.join(name))).collect::<Result<Vec<_>, _>>()?;
         let at: BTreeMap<&String, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-        let held = shards
-            .iter()
-            .map(|s| Ok(s.tensors()?.names().into_iter().map(String::from).collect()))
-            .collect::<Result<Vec<BTreeSet<String>>, HubError>>()?;
         for (tensor, file) in &weight_map {
-            if !held[at[file]].contains(tensor) {
+            if shards[at[file]].tensors.info(tensor).is_none() {
                 return Err(HubError::format(&index, format!("it says that `{tensor}` lies in {file}, and it does not")));
             }
         }
@@ -86,13 +85,15 @@ impl Shards {
             return Err(HubError::tensor(name, "config.json asks for it, and the weights do not hold it"));
         };
         let shard = &self.shards[at];
-        let tensors = shard.tensors()?;
-        let view = tensors.tensor(name).map_err(|e| HubError::format(&shard.path, e))?;
-        let found: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let gone = || HubError::tensor(name, "the weights do not hold it any more");
+        let info = shard.tensors.info(name).ok_or_else(gone)?;
+        let (from, to) = info.data_offsets;
+        let bytes = shard.map.get(shard.start + from..shard.start + to).ok_or_else(gone)?;
+        let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
         if found != shape {
             return Err(HubError::tensor(name, format!("its shape is {found:?}, and config.json makes it {shape:?}")));
         }
-        let kind = match view.dtype() {
+        let kind = match info.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
@@ -104,7 +105,7 @@ impl Shards {
                 return Err(HubError::tensor(name, reason));
             }
         };
-        let tensor = Tensor::f_from_data_size(view.data(), shape, kind)?.f_to_kind(Kind::Float)?;
+        let tensor = Tensor::f_from_data_size(bytes, shape, kind)?.f_to_kind(Kind::Float)?;
         if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(HubError::tensor(name, "it holds NaN or infinity"));
         }
@@ -117,13 +118,10 @@ impl Shard {
         let file = File::open(&path).map_err(HubError::read(&path))?;
         // SAFETY: the map is only read. A file that somebody else cuts short meanwhile would end the program, as it would end any that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(HubError::read(&path))?;
-        let shard = Self { path, map };
-        shard.tensors()?;
-        Ok(shard)
-    }
-
-    fn tensors(&self) -> Result<SafeTensors<'_>, HubError> {
-        let wrong = |e| HubError::format(&self.path, format!("it is no whole safetensors file ({e}): fetch it again"));
-        SafeTensors::deserialize(&self.map).map_err(wrong)
+        let read = SafeTensors::read_metadata(&map);
+        let (header, tensors) =
+            read.map_err(|e| HubError::format(&path, format!("it is no whole safetensors file ({e}): fetch it again")))?;
+        // The length of the header stands before it.
+        Ok(Self { start: size_of::<u64>() + header, map, tensors })
     }
 }

@@ -114,7 +114,6 @@ pub fn all(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes data that no package brings appear in `.cache`.
 /// A language model beside llm-compressor; on novels where `--data` has them, else on what the pipeline takes. GGUF files are measured where there is npm.
 fn language(options: &Options) -> Result<(), String> {
     crate::data::bring(&["smollm2".into()])?;
@@ -143,6 +142,7 @@ fn language(options: &Options) -> Result<(), String> {
     shell::run_with(&python, &args, &root(), &[SPIN])
 }
 
+/// Makes data that no package brings appear in `.cache`.
 fn data(options: &Options, name: &str, places: &[&str]) -> Result<(), String> {
     let to = root().join(".cache").join(name);
     if to.exists() {

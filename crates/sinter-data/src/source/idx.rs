@@ -1,12 +1,9 @@
 //! The idx format of MNIST (LeCun et al., 1998): a magic number, big-endian lengths, bytes.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use sinter_model::memory_limit;
-
-use super::{Found, Held};
+use super::{Found, Held, unzipped};
 use crate::config::IdxConfig;
 use crate::error::DataError;
 
@@ -30,23 +27,7 @@ pub(super) fn find(config: &IdxConfig) -> Result<Found, DataError> {
 }
 
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
-    let packed = std::fs::read(path).map_err(DataError::read(path))?;
-    let bytes = if packed.starts_with(&[0x1f, 0x8b]) {
-        // A small file may unpack to more than the machine has.
-        let limit = memory_limit();
-        let mut out = Vec::new();
-        let read = flate2::read::MultiGzDecoder::new(&packed[..]).take(limit.0.saturating_add(1)).read_to_end(&mut out);
-        read.map_err(|e| DataError::format(path, format!("the gzip stream is damaged: {e}")))?;
-        if out.len() as u64 > limit.0 {
-            return Err(DataError::format(
-                path,
-                format!("it unpacks to more than {limit}: raise that with --memory where it is meant"),
-            ));
-        }
-        out
-    } else {
-        packed
-    };
+    let bytes = unzipped(path)?;
     let word = |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let magic = 0x0800 + rank;
     if word(0) != Some(magic) {

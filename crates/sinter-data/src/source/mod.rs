@@ -9,10 +9,13 @@ mod numpy;
 mod text;
 mod wav;
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
+use sinter_model::memory_limit;
 
 use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
@@ -68,6 +71,24 @@ pub(crate) fn find(config: &DataConfig) -> Result<Found, DataError> {
         SourceConfig::Wav(c) => wav::find(&config.name, c),
         SourceConfig::Text(c) => text::find(c, config.task, config.split.test),
     }
+}
+
+/// The bytes of a file, unzipped where it is a gzip stream.
+fn unzipped(path: &Path) -> Result<Vec<u8>, DataError> {
+    let packed = std::fs::read(path).map_err(DataError::read(path))?;
+    if !packed.starts_with(&[0x1f, 0x8b]) {
+        return Ok(packed);
+    }
+    // A small file may unpack to more than the machine has.
+    let limit = memory_limit();
+    let mut out = Vec::new();
+    let read = MultiGzDecoder::new(&packed[..]).take(limit.0.saturating_add(1)).read_to_end(&mut out);
+    read.map_err(|e| DataError::format(path, format!("the gzip stream is damaged: {e}")))?;
+    if out.len() as u64 > limit.0 {
+        let reason = format!("it unpacks to more than {limit}: raise that with --memory where it is meant");
+        return Err(DataError::format(path, reason));
+    }
+    Ok(out)
 }
 
 /// Samples held in memory, as bytes or floats.

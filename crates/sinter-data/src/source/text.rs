@@ -1,14 +1,12 @@
 //! Running text as windows of tokens, each with the tokens that follow.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use sinter_model::{Ratio, guarded};
 use tokenizers::Tokenizer;
 
-use super::{Found, Held, Samples, WithTargets};
+use super::{Found, Held, Samples, WithTargets, unzipped};
 use crate::config::TextConfig;
 use crate::error::DataError;
 use crate::task::{NO_LABEL, Task};
@@ -80,17 +78,8 @@ fn samples(ids: &[u32], tokens: usize, context: usize, of: (&Path, Task)) -> Res
     Ok(WithTargets::beside(Arc::new(held), of, (vec![tokens as i64], &labels))?.0)
 }
 
-/// A text, unzipped where its name says so.
 fn read(path: &Path) -> Result<String, DataError> {
-    let mut bytes = std::fs::read(path).map_err(DataError::read(path))?;
-    if path.extension().is_some_and(|e| e == "gz") {
-        let mut plain = Vec::new();
-        MultiGzDecoder::new(&bytes[..])
-            .read_to_end(&mut plain)
-            .map_err(|e| DataError::format(path, format!("it can't be unzipped: {e}")))?;
-        bytes = plain;
-    }
-    String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(unzipped(path)?).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         DataError::format(path, format!("it is no UTF-8 text (byte {at}): convert it, for instance with `iconv -t UTF-8`"))
     })

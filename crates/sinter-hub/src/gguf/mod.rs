@@ -86,24 +86,27 @@ struct Tensor {
 /// Why a model that came from `source` can't be written so: a layer that no block holds exactly, a tensor that config.json does not tell of, a tokenizer that llama.cpp
 /// does not know.
 pub fn fits(model: &Model, source: &Path) -> Result<(), HubError> {
+    known(model, source).map(drop)
+}
+
+/// What config.json and the tokenizer of `source` say, where the model can be written with it.
+fn known(model: &Model, source: &Path) -> Result<(Config, Tokens), HubError> {
     let config = Config::read(&source.join("config.json"), 1)?;
     complete(model, &config)?;
-    let _known = Tokens::read(source, config.vocabulary as usize)?;
+    let tokens = Tokens::read(source, config.vocabulary as usize)?;
     for (layer, params) in quantized(model)? {
         let columns = model.weights.get(&layer.weight).and_then(|w| w.size().get(1).copied()).unwrap_or(0);
         if let Err(help) = Block::of(&params, columns as usize) {
             return Err(HubError::Encoding { layer: layer.name, encoding: params.describe(), format: FORMAT, help });
         }
     }
-    Ok(())
+    Ok((config, tokens))
 }
 
 /// Writes the file: weights, what config.json of `source` says, its tokenizer and its chat template. Each weight's bytes are decoded as llama.cpp does and compared, value
 /// by value. Returns what there is to say of single weights.
 pub fn write(model: &Model, source: &Path, out: &Path) -> Result<Vec<String>, HubError> {
-    fits(model, source)?;
-    let config = Config::read(&source.join("config.json"), 1)?;
-    let tokens = Tokens::read(source, config.vocabulary as usize)?;
+    let (config, tokens) = known(model, source)?;
     let (mut tensors, mut notes) = (Vec::new(), Vec::new());
     for (name, weight) in model.weights.iter().filter(|(_, w)| w.role == Role::Parameter) {
         tensors.push(tensor(name, weight, &config, &mut notes)?);

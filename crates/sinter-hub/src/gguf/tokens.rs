@@ -70,7 +70,7 @@ impl Tokens {
         let merges = merges.ok_or_else(|| wrong("a merge is no pair of texts"))?;
         let settings = json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let config = json(&folder.join("config.json"))?.unwrap_or(Value::Null);
-        let cut = cut(&tokenizer["pre_tokenizer"], config["model_type"].as_str()).ok_or_else(|| {
+        let cut = cut(&tokenizer["pre_tokenizer"]).ok_or_else(|| {
             wrong("the way in which it cuts text before merging is none that llama.cpp has a name for here; leave `gguf` out of `export`")
         })?;
         let numbered = |text: &str| -> Option<u32> {
@@ -129,7 +129,7 @@ fn begins(processor: &Value) -> bool {
 }
 
 /// llama.cpp's name for a way to cut text, by the pattern that it cuts at.
-fn cut(pre: &Value, model: Option<&str>) -> Option<&'static str> {
+fn cut(pre: &Value) -> Option<&'static str> {
     let steps: Vec<&Value> = match pre["pretokenizers"].as_array() {
         Some(steps) => steps.iter().collect(),
         None => vec![pre],
@@ -145,6 +145,6 @@ fn cut(pre: &Value, model: Option<&str>) -> Option<&'static str> {
         None if digits => Some("smollm"),
         // GPT-2's own pattern.
         None if steps.iter().any(|s| s["type"].as_str() == Some("ByteLevel")) => Some("gpt-2"),
-        None => model.filter(|m| *m == "gpt2").map(|_| "gpt-2"),
+        None => None,
     }
 }

@@ -63,8 +63,11 @@ impl Dependencies {
         }
         // Where the data lies does not matter, what it holds does.
         let mut data = serde_json::to_value(data).unwrap_or_default();
-        strip_paths(&mut data);
-        data.get_mut("source").iter_mut().for_each(|source| strip_second(source));
+        strip(&mut data, &["folder", "path", "hint", "tokenizer"]);
+        // A second file; under `split` the word means a share of the samples.
+        if let Some(source) = data.get_mut("source") {
+            strip(source, &["test"]);
+        }
         for metric in config.metric.iter().chain(&config.metrics) {
             for file in metric.files() {
                 files.insert(format!("metric {}", file.display()), hash_path(&file)?);
@@ -121,18 +124,10 @@ fn text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(text.as_bytes());
 }
 
-/// Removes the paths of second texts and tables, which have the name that a share of the samples has elsewhere.
-fn strip_second(source: &mut serde_json::Value) {
-    if let serde_json::Value::Object(map) = source {
-        map.remove("test");
-        map.values_mut().for_each(strip_second);
-    }
-}
-
-/// Removes what only says where files lie.
-fn strip_paths(value: &mut serde_json::Value) {
+/// Removes these keys, wherever they stand.
+fn strip(value: &mut serde_json::Value, keys: &[&str]) {
     if let serde_json::Value::Object(map) = value {
-        map.retain(|key, _| !matches!(key.as_str(), "folder" | "path" | "hint" | "tokenizer"));
-        map.values_mut().for_each(strip_paths);
+        map.retain(|key, _| !keys.contains(&key.as_str()));
+        map.values_mut().for_each(|value| strip(value, keys));
     }
 }

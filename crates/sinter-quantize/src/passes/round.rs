@@ -66,7 +66,7 @@ impl Pass for Round {
             part_by_part(&mut state.model, (&weights, across), &samples, &state.context.reporter(), &mut |model, found| {
                 found.iter().try_for_each(|(weight, found)| match each.get(weight) {
                     Some((layer, how)) => {
-                        let moments = (Some(&found.columns.product), found.across.as_ref());
+                        let moments = (Some(&found.product), found.across.as_ref());
                         round(model, layer, how, moments, &mut told)
                     }
                     None => Ok(()),
