@@ -251,6 +251,14 @@ fn wrong_texts_are_refused_with_their_place() {
     refused(&data.replace("tokens: 64", "tokens: 64, context: 64"), "leave none");
     refused(&data.replace("task: language", "task: segment"), "`task: language`");
     refused(&data.replace("tokenizer.json", "config.json"), "no tokenizer that can be read");
+    // Another's tokenizer, or none, and no folder at all.
+    let unnamed = data.replace(", tokenizer: model/tokenizer.json", "");
+    std::fs::rename(at.join("model/tokenizer.json"), at.join("tokenizer.json")).unwrap();
+    refused(&unnamed, "text needs a `tokenizer`");
+    std::fs::rename(at.join("model"), at.join("elsewhere")).unwrap();
+    refused(&data, "there is no folder model");
+    std::fs::rename(at.join("elsewhere"), at.join("model")).unwrap();
+    std::fs::rename(at.join("tokenizer.json"), at.join("model/tokenizer.json")).unwrap();
     std::fs::write(at.join("broken.txt"), b"the end\xff\xfe").unwrap();
     refused(&data.replace("path: train.txt", "path: broken.txt"), "no UTF-8 text (byte 7)");
 }

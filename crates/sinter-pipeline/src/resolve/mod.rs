@@ -64,7 +64,17 @@ impl Plan {
         let mut data_config: DataConfig = data_source.parse()?;
         data_config.rebase(data_path.parent().unwrap_or(Path::new("")));
         if let Some(model) = &config.model.huggingface {
-            data_config.tokenize_by(folder.join(model).join(sinter_hub::TOKENIZER));
+            let model = folder.join(model);
+            if !model.is_dir() {
+                let help =
+                    "`huggingface` is a folder with config.json and safetensors, relative to the pipeline file".to_string();
+                return Err(source.error("model.huggingface", format!("there is no folder {}", model.display()), Some(help)));
+            }
+            // Without one the data says what it needs.
+            let tokenizer = model.join(sinter_hub::TOKENIZER);
+            if tokenizer.is_file() {
+                data_config.tokenize_by(tokenizer);
+            }
         }
         let mut target = match &config.target {
             Some(target) => {
