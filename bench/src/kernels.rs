@@ -49,14 +49,13 @@ pub(crate) fn write_floats(path: &Path, values: &[f32]) -> std::io::Result<()> {
     std::fs::write(path, bytes)
 }
 
-fn gaussian(shape: &[i64], seed: i64) -> Tensor {
-    tch::manual_seed(seed);
-    Tensor::randn(shape, (Kind::Float, tch::Device::Cpu))
+fn gaussian(shape: &[i64], seed: u64) -> Result<Tensor, tch::TchError> {
+    sinter_model::seeded(seed, |random| random.normal(shape))
 }
 
 /// Scalar k-means of 2.36 million Gaussian weights (the size of a 512 x 512 x 3 x 3 convolution).
 fn means(peers: &Peers, scratch: &Path, exact: bool) -> Outcome<()> {
-    let values = sinter_model::to_f32s(&gaussian(&[512, 512, 3, 3], 1))?;
+    let values = sinter_model::to_f32s(&gaussian(&[512, 512, 3, 3], 1)?)?;
     let path = scratch.join("weights.f32");
     write_floats(&path, &values)?;
     for k in [16usize, 256] {
@@ -81,7 +80,7 @@ fn means(peers: &Peers, scratch: &Path, exact: bool) -> Outcome<()> {
 /// Masks of a 4096 x 4096 weight.
 fn masks(peers: &Peers, scratch: &Path) -> Outcome<()> {
     let side = 4096;
-    let weight = gaussian(&[side, side], 2);
+    let weight = gaussian(&[side, side], 2)?;
     let path = scratch.join("square.f32");
     write_floats(&path, &sinter_model::to_f32s(&weight)?)?;
     let others = peers.run("masks", &path, &[&side.to_string()])?;
@@ -101,7 +100,7 @@ fn one_weight(integers: &Tensor) -> Outcome<Model> {
     let quantizer = Quantizer::new(&QuantParams::scaled(4, Levels::Symmetric, Granularity::Tensor, &[0.0625])?)?;
     let mut weight = Weight::new(Role::Parameter, quantizer.dequantize(integers)?);
     weight.quantize(quantizer)?;
-    let mut model = ZooModel::Lenet300100.build(&[1, 2, 2], 2)?;
+    let mut model = ZooModel::Lenet300100.build(&[1, 2, 2], 2, 1)?;
     model.weights.clear();
     model.weights.insert("weight".into(), weight);
     Ok(model)
@@ -110,8 +109,8 @@ fn one_weight(integers: &Tensor) -> Outcome<Model> {
 /// Lossless coding of 4-bit weights: size against the zero-order entropy, and the speed of reading.
 fn coding(peers: &Peers, scratch: &Path) -> Outcome<()> {
     let shape = [1024i64, 2304];
-    let dense = gaussian(&shape, 3);
-    let sparse = &dense * (gaussian(&shape, 4).abs().gt(1.6449)).to_kind(Kind::Float);
+    let dense = gaussian(&shape, 3)?;
+    let sparse = &dense * (gaussian(&shape, 4)?.abs().gt(1.6449)).to_kind(Kind::Float);
     for (name, weight, step) in [("Gaussian", &dense, 0.55), ("90 % sparse", &sparse, 0.35)] {
         let integers = (weight / step).round().clamp(-7.0, 7.0).to_kind(Kind::Int64);
         let values = sinter_model::to_i64s(&integers)?;

@@ -8,12 +8,12 @@ use sinter_data::{Dataset, Order, Split};
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, peak_memory};
-use sinter_model::{Bytes, Mode, Model, to_f32s, to_i64s};
+use sinter_model::{Bytes, Mode, Model, seeded, to_f32s, to_i64s};
 use sinter_onnx::{Options, load};
 use sinter_quantize::{QuantizeConfig, gptq};
 use sinter_task::{TaskError, evaluate_with};
 use sinter_train::{Context, StageError, TeacherRef, apply};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::Outcome;
 use crate::kernels::{best, milliseconds, slower, write_floats};
@@ -48,11 +48,12 @@ pub fn all(peers: &Peers, sinter: &Path, scratch: &Path, data: Option<&Path>) ->
 
 /// GPTQ to 4 bits in groups of 128 of a 4096 x 4096 layer whose inputs are correlated.
 fn second_order(peers: &Peers, scratch: &Path) -> Outcome<()> {
-    let (side, options) = (4096, (Kind::Float, Device::Cpu));
-    tch::manual_seed(7);
-    let weight = Tensor::randn([side, side], options);
-    let x = Tensor::randn([side, 512], options).matmul(&Tensor::randn([512, side], options)) * 0.05
-        + Tensor::randn([side, side], options) * 0.5;
+    let side = 4096;
+    let [weight, x, mixing, noise] = seeded(7, |random| {
+        let [square, tall, wide] = [[side, side], [side, 512], [512, side]];
+        Ok::<_, tch::TchError>([random.normal(&square)?, random.normal(&tall)?, random.normal(&wide)?, random.normal(&square)?])
+    })?;
+    let x = x.matmul(&mixing) * 0.05 + noise * 0.5;
     let hessian = x.tr().matmul(&x);
     write_floats(&scratch.join("square.f32"), &to_f32s(&weight)?)?;
     write_floats(&scratch.join("hessian.f32"), &to_f32s(&hessian)?)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arbitrary::{Result, Unstructured};
 use sinter_data::{DataConfig, Dataset, Order};
-use sinter_fixtures::{everything, fixture, operators, parse, write_bars, write_language, write_npz};
+use sinter_fixtures::{everything, fixture, normal, operators, parse, write_bars, write_language, write_npz};
 use sinter_model::Model;
 use sinter_pipeline::Plan;
 
@@ -180,7 +180,7 @@ fn packed(bytes: &[u8], _at: &Path) {
 fn npz_seeds() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
     let path = folder.path().join("x.npz");
-    write_npz(&path, &tch::Tensor::randn([6, 2, 3], (tch::Kind::Float, tch::Device::Cpu)), (0..6).map(|i| i % 3));
+    write_npz(&path, &normal(1, &[6, 2, 3]), (0..6).map(|i| i % 3));
     vec![std::fs::read(&path).unwrap_or_default()]
 }
 

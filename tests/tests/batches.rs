@@ -4,11 +4,12 @@ use std::path::Path;
 
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
+use sinter_fixtures::normal;
 use sinter_fixtures::protos::{file, floats, int, ints, longs, node, value};
 use sinter_model::{Mode, Model};
 use sinter_onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sinter_onnx::{Options, load};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 struct Case {
     what: &'static str,
@@ -115,7 +116,7 @@ fn a_batch_of_one_is_made_free_where_samples_stay_apart() {
             continue;
         }
         let shape = [&[3], &case.shape[1..]].concat();
-        let x = Tensor::randn(&shape, (Kind::Float, Device::Cpu));
+        let x = normal(1, &shape);
         let together = run(&model, &x);
         let mut runtime = OnnxRuntime::open(&path).unwrap();
         for sample in 0..3 {

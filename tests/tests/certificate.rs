@@ -8,7 +8,7 @@ use tch::Tensor;
 /// A graph of these nodes: `input` and, where it is named, `other` are of one shape; the last result is the output. Inputs hold -1 to 1, the output
 /// `holds`.
 fn model(shape: &[i64], nodes: Vec<Node>, stored: &[(&str, Tensor)], holds: f32) -> Model {
-    let mut model = Builder::new("m", shape).finish("input").unwrap();
+    let mut model = Builder::new("m", shape, 1).finish("input").unwrap();
     if nodes.iter().any(|n| n.inputs.iter().any(|i| i == "other")) {
         let mut other = model.graph.inputs[0].clone();
         other.name = "other".into();

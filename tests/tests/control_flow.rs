@@ -7,11 +7,12 @@ use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
 use sinter_fixtures::control::{backwards, body, branches, by_data, by_shape, calls, scalar, sides, three_times, whole};
+use sinter_fixtures::normal;
 use sinter_fixtures::protos::{file, floats, graph, int, longs, node, numbers, typed};
 use sinter_model::Mode;
 use sinter_onnx::proto::{NodeProto, TensorProto};
 use sinter_onnx::{Loaded, OnnxError, Options, Storage, read, save};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// Reads a file, and compares with ONNX Runtime what the model, and the file that is written of it, answer to two batches.
 fn as_in_onnx_runtime(what: &str, bytes: &[u8], options: &Options, given: &[(&str, Tensor)]) -> Loaded {
@@ -22,8 +23,7 @@ fn as_in_onnx_runtime(what: &str, bytes: &[u8], options: &Options, given: &[(&st
     save(&loaded.model, &after, Storage::Inside).unwrap();
     let (mut theirs, mut ours) = (OnnxRuntime::open(&before).unwrap(), OnnxRuntime::open(&after).unwrap());
     for batch in [1, 3] {
-        tch::manual_seed(batch);
-        let x = Tensor::randn([batch, 4], (Kind::Float, Device::Cpu));
+        let x = normal(batch as u64, &[batch, 4]);
         let all: Vec<Tensor> = [x.shallow_clone()].into_iter().chain(given.iter().map(|(_, t)| t.shallow_clone())).collect();
         let wanted = theirs.run_all(&all).unwrap();
         let taken: Vec<Tensor> = loaded

@@ -92,7 +92,7 @@ fn estimated_flash_holds_what_compilers_say() {
     let folder = tempfile::tempdir().unwrap();
     let data = bars(folder.path(), 128, 16, CENTRED);
     let models =
-        [("everything", everything()), ("lenet", sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap())];
+        [("everything", everything()), ("lenet", sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4, 1).unwrap())];
     for (name, float) in models {
         let program = lower(&quantized(float, &data)).unwrap();
         let sample =
@@ -255,7 +255,7 @@ fn estimated_memory_is_that_of_the_program() {
         let shape = zoo.default_input();
         let folder = tempfile::tempdir().unwrap();
         let data = noise(folder.path(), &shape);
-        let model = quantized(zoo.build(&shape, 2).unwrap(), &data);
+        let model = quantized(zoo.build(&shape, 2, 1).unwrap(), &data);
         let estimate = sinter_estimate::memory(&model).unwrap();
         let planned = plan(&lower(&model).unwrap()).bytes;
         let off = (estimate.ram as f64 / planned as f64 - 1.0).abs();

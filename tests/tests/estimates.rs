@@ -7,8 +7,7 @@ use sinter_model::{Codebook, Mask, Model, NmPattern, to_f32s};
 use sinter_prune::{magnitude_mask, nm_mask};
 
 fn model() -> Model {
-    tch::manual_seed(1);
-    ZooModel::Lenet5.build(&[1, 28, 28], 10).unwrap()
+    ZooModel::Lenet5.build(&[1, 28, 28], 10, 1).unwrap()
 }
 
 /// The model with one thing done to every weight of a layer.

@@ -8,12 +8,12 @@ use sinter_estimate::{GENERIC, TFLITE, Target};
 use sinter_exec::Runner;
 use sinter_export::device::{Rounding, integers, lower, run};
 use sinter_export::{OnnxRuntime, c, explicit, tflite};
-use sinter_fixtures::{parse, write_npz};
+use sinter_fixtures::{normal, parse, write_npz};
 use sinter_model::zoo::Builder;
 use sinter_model::{Mode, Model, to_f32s};
 use sinter_quantize::QuantizeConfig;
 use sinter_train::{Context, Event, apply};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// What becomes of a layer's weight.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +77,8 @@ fn change(value: &Tensor, how: Weights) -> Tensor {
 }
 
 /// Two convolutions, a shortcut, pools, and two dense layers.
-fn model(each: &[Weights; 4], shortcut: bool, average: bool, seed: i64) -> Model {
-    tch::manual_seed(seed);
-    let mut b = Builder::new("extreme", &[1, 8, 8]);
+fn model(each: &[Weights; 4], shortcut: bool, average: bool, seed: u64) -> Model {
+    let mut b = Builder::new("extreme", &[1, 8, 8], seed);
     let x = b.conv("c1", "input", 4, [3, 3], 1, 1, "SAME_UPPER");
     let r = b.relu(&x);
     let mut y = b.conv("c2", &r, 4, [3, 3], 1, 1, "SAME_UPPER");
@@ -99,18 +98,17 @@ fn model(each: &[Weights; 4], shortcut: bool, average: bool, seed: i64) -> Model
         weight.set_latent(changed).unwrap();
         if let Some(bias) = layer.bias {
             let bias = model.weight_mut(&bias).unwrap();
-            let some = Tensor::randn(bias.size(), (Kind::Float, Device::Cpu)) * 0.3;
+            let some = normal(seed + 1, &bias.size()) * 0.3;
             bias.set_latent(some).unwrap();
         }
     }
     model
 }
 
-fn data(how: Samples, seed: i64) -> Dataset {
+fn data(how: Samples, seed: u64) -> Dataset {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.npz");
-    tch::manual_seed(seed + 77);
-    let x = Tensor::randn([48, 1, 8, 8], (Kind::Float, Device::Cpu));
+    let x = normal(seed + 77, &[48, 1, 8, 8]);
     let x = match how {
         Samples::Normal => x,
         Samples::Large => x * 1e4,
@@ -152,7 +150,7 @@ proptest! {
         shortcut in any::<bool>(),
         average in any::<bool>(),
         kind in samples(),
-        seed in 0i64..1000,
+        seed in 0u64..1000,
     ) {
         tch::set_num_threads(1);
         let (float, data) = (model(&each, shortcut, average, seed), data(kind, seed));
@@ -200,8 +198,12 @@ proptest! {
                 prop_assert!(lost <= most + 1e-4 * size, "{} {}: {} lost, certified {}", target.name, text, lost, most);
                 prop_assert!(distance.at_least <= most, "{} {}: {}", target.name, text, certificate);
             }
-            // As Sinter chooses where nobody says otherwise, it is little or told.
+            // As Sinter chooses where nobody says otherwise, it is little or told: on samples as those it saw, since others may leave the ranges.
             if text == "{ samples: 39 }" {
+                let seen = data.train.batches(39, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
+                let (simulated, wanted) = (predict(&model, &seen), predict(&float, &seen));
+                let lost = (&simulated - &wanted).abs().max().double_value(&[]);
+                let size = wanted.abs().max().double_value(&[]);
                 let named = notes.iter().any(|n| n.contains('`'));
                 prop_assert!(lost <= 0.25 * size + 2.0 * step || named, "{} {}: {} lost of {}; notes {:?}", target.name, text, lost, size, notes);
             }

@@ -2,11 +2,11 @@
 
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, unpack};
-use sinter_fixtures::{fixture, sinter, write_bars};
+use sinter_fixtures::{fixture, normal, sinter, write_bars};
 use sinter_model::Mode;
 use sinter_report::{RunRecord, write_report};
 use sinter_task::{Better, Metric};
-use tch::{Device, Kind, Tensor};
+use tch::Kind;
 
 /// A packed file of format 2, and the ONNX file of the same model: masks, codebooks and quantizers answer as ONNX Runtime does.
 #[test]
@@ -19,8 +19,7 @@ fn packed_files_are_read() {
         encodings[0].contains("2:4") && encodings.iter().all(|e| e.contains("codebook") && e.contains("int8")),
         "{encodings:?}"
     );
-    tch::manual_seed(1);
-    let x = Tensor::randn([64, 1, 12, 12], (Kind::Float, Device::Cpu));
+    let x = normal(1, &[64, 1, 12, 12]);
     let old = OnnxRuntime::open(&fixture("formats/packed-2.onnx")).unwrap().run(std::slice::from_ref(&x)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     explicit(&model).unwrap().save(&folder.path().join("again.onnx")).unwrap();

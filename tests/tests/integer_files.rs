@@ -6,13 +6,14 @@ use prost::Message;
 use sinter_certify::{Reference, absorb, certify};
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
+use sinter_fixtures::normal;
 use sinter_fixtures::protos::{float, floats, int, ints, value};
 use sinter_model::{Mode, Model};
 use sinter_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorType, TypeProto, ValueInfoProto,
 };
 use sinter_onnx::{Options, load};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 const MICROSOFT: &str = "com.microsoft";
 /// Steps of the input and of the result.
@@ -181,7 +182,7 @@ fn operators_of_integers_are_read_as_they_mean() {
     let path = folder.path().join("m.onnx");
     for (nth, case) in cases().iter().enumerate() {
         let shape: &[i64] = if case.flat { &[5, 4] } else { &[5, 4, 6, 6] };
-        let x = Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let x = normal(1, shape);
         write(&path, case, &[]);
         reads(&path, &x, &format!("case {nth}, {}", case.kind));
     }
@@ -192,7 +193,7 @@ fn operators_of_integers_are_read_as_they_mean() {
 fn integers_are_followed_through_what_moves_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");
-    let x = Tensor::randn([5, 4, 6, 6], (Kind::Float, Device::Cpu));
+    let x = normal(1, &[5, 4, 6, 6]);
     let cases = cases();
     let conv = &cases[2];
     for (kind, attributes) in [("Transpose", vec![ints("perm", &[0, 1, 3, 2])]), ("MaxPool", vec![ints("kernel_shape", &[2, 2])])]

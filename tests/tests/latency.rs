@@ -4,11 +4,10 @@ use sinter_data::Dataset;
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
-use sinter_fixtures::{Sketch, noise, notes_of, parse};
+use sinter_fixtures::{Sketch, noise, normal, notes_of, parse};
 use sinter_model::{Attributes, Mode, Model};
 use sinter_pipeline::StageConfig;
 use sinter_train::{Context, StageError, apply};
-use tch::{Device, Kind, Tensor};
 
 /// Three convolutions, the middle one depthwise, with activations between them.
 fn model() -> Model {
@@ -52,8 +51,7 @@ fn run(result: &Model) -> (Vec<String>, f64) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.onnx");
     explicit(result).unwrap().save(&file).unwrap();
-    tch::manual_seed(3);
-    let x = Tensor::randn([1, 8, 12, 12], (Kind::Float, Device::Cpu));
+    let x = normal(3, &[1, 8, 12, 12]);
     let kernels = OnnxRuntime::profile(&file, &[x.shallow_clone()], 3).unwrap();
     let ours = Runner::new(result).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().remove(0);
     let theirs = OnnxRuntime::open(&file).unwrap().run(&[x]).unwrap();

@@ -4,11 +4,11 @@ use sinter_data::Dataset;
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
-use sinter_fixtures::{Sketch, parse, write_npz};
+use sinter_fixtures::{Sketch, parse, uniform, write_npz};
 use sinter_model::{Attributes, Mode, Model, Weight};
 use sinter_pipeline::StageConfig;
 use sinter_train::{Context, StageError, apply};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 const WORDS: i64 = 200;
 
@@ -27,11 +27,15 @@ fn model(wide: i64, tied: bool) -> Model {
     s.finish()
 }
 
+/// Sentences of six words each.
+fn words(seed: u64, count: i64) -> Tensor {
+    (uniform(seed, &[count, 6]) * WORDS as f64).floor()
+}
+
 fn data() -> Dataset {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.npz");
-    tch::manual_seed(5);
-    let x = Tensor::randint(WORDS, [60, 6], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
+    let x = words(5, 60);
     write_npz(&path, &x, (0..60).map(|i| i % 3));
     Dataset::open(&parse(&format!("name: d\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap()
 }
@@ -47,8 +51,7 @@ fn apart(model: &Model) -> (f64, usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.onnx");
     explicit(model).unwrap().save(&file).unwrap();
-    tch::manual_seed(9);
-    let x = Tensor::randint(WORDS, [20, 6], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
+    let x = words(9, 20);
     let ours = Runner::new(model).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().remove(0);
     let theirs = OnnxRuntime::open(&file).unwrap().run(&[x]).unwrap();
     ((ours - theirs).abs().max().double_value(&[]), std::fs::metadata(&file).unwrap().len() as usize)
@@ -155,7 +158,7 @@ fn files_with_tables_are_read_again() {
         explicit(&result).unwrap().save(&file).unwrap();
         let read = sinter_onnx::load(&file, &sinter_onnx::Options::default()).unwrap();
         let back = sinter_certify::absorb(&read).unwrap();
-        let x = Tensor::randint(WORDS, [20, 6], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
+        let x = words(9, 20);
         let run = |m: &Model| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict).unwrap().remove(0);
         let off = (run(&result) - run(&back)).abs().max().double_value(&[]);
         assert!(off < 1e-5, "{stage}: {off}");

@@ -4,7 +4,7 @@ use sinter_data::{DataConfig, Dataset};
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
-use sinter_fixtures::{bars, parse, random, shared};
+use sinter_fixtures::{bars, normal, parse, random, shared, uniform};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Mode, Model, fold_batch_norm, insert_batch_norm};
 use sinter_onnx::{Options, Storage, load, save};
@@ -14,13 +14,11 @@ use sinter_train::{Context, Stage, StageError, apply};
 use tch::{Device, Kind, Tensor};
 
 fn build(zoo: ZooModel) -> Model {
-    tch::manual_seed(5);
-    zoo.build(&zoo.default_input(), zoo.default_classes()).unwrap()
+    zoo.build(&zoo.default_input(), zoo.default_classes(), 5).unwrap()
 }
 
 fn samples(model: &Model, count: i64) -> Tensor {
-    tch::manual_seed(9);
-    Tensor::randn(model.graph.inputs[0].concrete(count), (Kind::Float, Device::Cpu))
+    normal(9, &model.graph.inputs[0].concrete(count))
 }
 
 fn predict(model: &Model, x: &Tensor) -> Tensor {
@@ -49,7 +47,7 @@ fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
 /// Gives normalisation statistics that are not trivial.
 fn shake(model: &mut Model) {
     for weight in model.weights.values_mut().filter(|w| w.role == sinter_model::Role::Statistic) {
-        let value = weight.latent() + weight.latent().rand_like() * 0.5;
+        let value = weight.latent() + uniform(7, &weight.size()) * 0.5;
         weight.set_latent(value).unwrap();
     }
 }
@@ -182,7 +180,7 @@ fn quantized_models_agree_with_onnx_runtime() {
     for zoo in [ZooModel::Lenet300100, ZooModel::Resnet8, ZooModel::DsCnn, ZooModel::MobilenetV1] {
         let mut model = build(zoo);
         if zoo == ZooModel::Lenet300100 {
-            model = zoo.build(&[1, 12, 12], 4).unwrap();
+            model = zoo.build(&[1, 12, 12], 4, 5).unwrap();
         } else if zoo != ZooModel::MobilenetV1 {
             // Through its 27 layers a disturbed random MobileNet leaves nothing but zeros.
             shake(&mut model);
@@ -234,7 +232,7 @@ fn every_format_agrees_with_onnx_runtime() {
     ];
     for (zoo, text) in cases {
         let config: QuantizeConfig = parse(text);
-        let model = if zoo == ZooModel::DsCnn { build(zoo) } else { zoo.build(&[1, 12, 12], 4).unwrap() };
+        let model = if zoo == ZooModel::DsCnn { build(zoo) } else { zoo.build(&[1, 12, 12], 4, 5).unwrap() };
         let quantized = compressed(&config, zoo, &model).unwrap();
         quantized.check().unwrap();
         let x = samples(&quantized, 8);
@@ -273,12 +271,11 @@ fn normalisations_go_into_scales() {
     let layers: Vec<_> = model.layers().into_iter().filter(|l| model.graph.nodes[l.node].kind() == "Conv").collect();
     for layer in layers.iter().rev() {
         let channels = model.weights[&layer.weight].size()[0];
-        let (mean, variance) =
-            (Tensor::randn([channels], (Kind::Float, Device::Cpu)), Tensor::rand([channels], (Kind::Float, Device::Cpu)));
+        let (mean, variance) = (normal(2, &[channels]), uniform(3, &[channels]));
         let was = predict(&model, &x);
         let scale = insert_batch_norm(&mut model, layer, &mean, &(variance + 0.1)).unwrap();
         assert!(close(&predict(&model, &x), &was, 1e-4), "{}", layer.name);
-        let moved = model.weights[&scale].latent() * (Tensor::rand([channels], (Kind::Float, Device::Cpu)) + 0.5);
+        let moved = model.weights[&scale].latent() * (uniform(4, &[channels]) + 0.5);
         model.weight_mut(&scale).unwrap().set_latent(moved).unwrap();
     }
     let moved = predict(&model, &x);

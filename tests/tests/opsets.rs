@@ -5,13 +5,13 @@ use std::path::Path;
 use prost::Message;
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
+use sinter_fixtures::normal;
 use sinter_fixtures::protos::{float, floats, int, ints, longs, text, value};
 use sinter_model::Mode;
 use sinter_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto, TensorType, TypeProto, ValueInfoProto,
 };
 use sinter_onnx::{Options, Storage, load, save};
-use tch::{Device, Kind, Tensor};
 
 /// One node over `x` of `[batch, 4, 6, 6]` with stored tensors; its first result is the output.
 struct Case {
@@ -154,7 +154,7 @@ fn write(path: &Path, case: &Case, opset: i64) {
 fn every_form_is_read_and_written() {
     let folder = tempfile::tempdir().unwrap();
     let (given, again) = (folder.path().join("given.onnx"), folder.path().join("again.onnx"));
-    let x = Tensor::randn([3, 4, 6, 6], (Kind::Float, Device::Cpu));
+    let x = normal(1, &[3, 4, 6, 6]);
     let mut count = 0;
     for case in cases() {
         for opset in case.opsets.clone() {

@@ -4,7 +4,7 @@ use sinter_data::{DataConfig, Dataset, Order};
 use sinter_estimate::{GENERIC, Target};
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
-use sinter_fixtures::{bars, notes_of, parse, shared};
+use sinter_fixtures::{bars, normal, notes_of, parse, shared};
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Attributes, Dim, ElementType, Mode, Model, Node, Role, ValueInfo, Weight, to_f32s};
 use sinter_onnx::{Options, load};
@@ -59,8 +59,7 @@ fn a_keyword_spotter_keeps_its_accuracy() {
 /// LeNet-300-100, trained a little.
 fn trained(folder: &std::path::Path) -> (Dataset, Model) {
     let data = bars(folder, 512, 256, "");
-    tch::manual_seed(2);
-    let mut model = ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap();
+    let mut model = ZooModel::Lenet300100.build(&[1, 12, 12], 4, 2).unwrap();
     fit(&mut model, &FitConfig { batch_size: 16, ..FitConfig::epochs(6) }, &Context::alone(&data, &GENERIC)).unwrap();
     (data, model)
 }
@@ -162,7 +161,7 @@ fn normalisations_of_training_are_folded() {
 fn shortcuts_keep_their_bits() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = trained(folder.path());
-    let float = ZooModel::Resnet8.build(&[1, 12, 12], 4).unwrap();
+    let float = ZooModel::Resnet8.build(&[1, 12, 12], 4, 2).unwrap();
     let (model, notes) =
         compress(&GENERIC, &float, &data, "{ weights: int4/channel, activations: uint4, rounding: nearest, samples: 64 }");
     assert!(notes.iter().any(|n| n.contains("fewer bits by layers than by shortcuts")), "{notes:?}");
@@ -207,7 +206,6 @@ fn the_guard_lifts_the_layers_at_fault() {
 
 /// Flatten, a normalisation with a few loud channels, and two matrix products with a ReLU between.
 fn normalised() -> Model {
-    tch::manual_seed(5);
     let mut model = Model::default();
     let mut store = |name: &str, value: Tensor| {
         model.weights.insert(name.to_string(), Weight::new(Role::Parameter, value));
@@ -216,9 +214,9 @@ fn normalised() -> Model {
     let _ = loud.narrow(0, 10, 4).fill_(60.0);
     store("norm.scale", loud);
     store("norm.bias", Tensor::zeros([144], (Kind::Float, tch::Device::Cpu)));
-    store("first", Tensor::randn([144, 64], (Kind::Float, tch::Device::Cpu)) * 0.1);
-    store("bias", Tensor::randn([64], (Kind::Float, tch::Device::Cpu)) * 0.1);
-    store("second", Tensor::randn([64, 4], (Kind::Float, tch::Device::Cpu)) * 0.2);
+    store("first", normal(5, &[144, 64]) * 0.1);
+    store("bias", normal(6, &[64]) * 0.1);
+    store("second", normal(7, &[64, 4]) * 0.2);
     let node = |kind: &str, inputs: &[&str], output: &str| {
         let inputs = inputs.iter().map(|i| i.to_string()).collect();
         Node::new(output, kind, Attributes::new(), inputs, vec![output.to_string()]).unwrap()
@@ -331,8 +329,7 @@ fn mixed_precision_keeps_its_budget() {
 fn quantization_follows_the_target() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = trained(folder.path());
-    tch::manual_seed(3);
-    let float = ZooModel::DsCnn.build(&[1, 12, 12], 4).unwrap();
+    let float = ZooModel::DsCnn.build(&[1, 12, 12], 4, 3).unwrap();
     let x = data.test.batches(64, Order::Stored).next().unwrap().unwrap().inputs.remove(0);
     let configs = sinter_fixtures::root().join("configs/targets");
     let mut seen = 0;

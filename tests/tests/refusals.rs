@@ -96,14 +96,14 @@ fn missing_and_damaged_inputs_are_refused() {
     let at = folder.path();
     refused(at, "model: { onnx: nowhere.onnx }\nstages: []\n", &["nowhere.onnx", "No such file", "wrong.yaml:4:16"]);
     // A real file, cut off.
-    let model = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap();
+    let model = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4, 1).unwrap();
     let bytes = sinter_onnx::export(&model).unwrap();
     std::fs::write(at.join("cut.onnx"), &bytes[..bytes.len() / 2]).unwrap();
     refused(at, "model: { onnx: cut.onnx }\nstages: []\n", &["not a complete ONNX file", "truncated"]);
     std::fs::write(at.join("text.onnx"), "this is no model").unwrap();
     refused(at, "model: { onnx: text.onnx }\nstages: []\n", &["text.onnx"]);
     // Another shape than the data's.
-    let other = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 28, 28], 4).unwrap();
+    let other = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 28, 28], 4, 1).unwrap();
     std::fs::write(at.join("large.onnx"), sinter_onnx::export(&other).unwrap()).unwrap();
     refused(at, "model: { onnx: large.onnx }\nstages: []\n", &["[batch, 1, 28, 28]", "[1, 12, 12]", "wrong.yaml:4"]);
     refused(at, "model: { zoo: resnet8 }\nstages: []\ndata_: 1\n", &["unknown key `data_`"]);
@@ -141,7 +141,7 @@ fn an_unsupported_model_lists_every_operator_at_once() {
     use sinter_onnx::proto::ModelProto;
     let folder = tempfile::tempdir().unwrap();
     write_bars(folder.path(), 40, 20);
-    let model = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4).unwrap();
+    let model = sinter_model::zoo::ZooModel::Lenet300100.build(&[1, 12, 12], 4, 1).unwrap();
     let mut proto = ModelProto::decode(&sinter_onnx::export(&model).unwrap()[..]).unwrap();
     let graph = proto.graph.as_mut().unwrap();
     for (i, node) in graph.node.iter_mut().filter(|n| n.op_type == "Relu").enumerate() {

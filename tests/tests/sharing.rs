@@ -5,17 +5,15 @@ use sinter_data::Dataset;
 use sinter_estimate::GENERIC;
 use sinter_exec::Runner;
 use sinter_export::{OnnxRuntime, explicit, pack, unpack};
-use sinter_fixtures::{Sketch, parse, write_npz};
+use sinter_fixtures::{Sketch, normal, parse, write_npz};
 use sinter_model::{Attributes, Mode, Model};
 use sinter_pipeline::StageConfig;
 use sinter_train::{Context, apply};
-use tch::{Device, Kind, Tensor};
 
 fn data(shape: &[i64]) -> Dataset {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.npz");
-    tch::manual_seed(5);
-    let x = Tensor::randn([&[60], shape].concat(), (Kind::Float, Device::Cpu));
+    let x = normal(5, &[&[60], shape].concat());
     write_npz(&path, &x, (0..60).map(|i| i % 3));
     Dataset::open(&parse(&format!("name: d\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap()
 }
@@ -69,7 +67,7 @@ fn shared_weights_stay_one() {
     let folder = tempfile::tempdir().unwrap();
     for (name, shape, float) in models() {
         let data = data(&shape);
-        let x = Tensor::randn([&[5], &shape[..]].concat(), (Kind::Float, Device::Cpu));
+        let x = normal(6, &[&[5], &shape[..]].concat());
         for stage in STAGES {
             let config = parse::<StageConfig>(stage);
             let model = match apply(config.stage(), float.copy(), &Context::alone(&data, &GENERIC)) {
@@ -114,7 +112,7 @@ fn transposes_and_other_names_are_read_as_one() {
         let read = sinter_onnx::load(&path, &sinter_onnx::Options::default()).unwrap();
         assert_eq!(read.parameters(), 128, "of rank {rank}: {:?}", read.weights.keys());
         assert_eq!(read.uses("w").len(), 3);
-        let x = Tensor::randn([&[5], &shape[..]].concat(), (Kind::Float, Device::Cpu));
+        let x = normal(6, &[&[5], &shape[..]].concat());
         let run =
             |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
         assert!((run(&float) - run(&read)).abs().max().double_value(&[]) < 1e-5);
@@ -150,7 +148,7 @@ fn removed_features_still_count() {
     let config = parse::<StageConfig>("prune: { structured: { ratio: 25%, refit: false } }");
     let pruned = apply(config.stage(), float.copy(), &Context::alone(&data, &GENERIC)).unwrap();
     assert_eq!(pruned.weights["w1"].size(), [8, 12]);
-    let x = Tensor::randn([7, 8], (Kind::Float, Device::Cpu));
+    let x = normal(7, &[7, 8]);
     let run = |m: &Model| tch::no_grad(|| Runner::new(m).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap().remove(0);
     assert!((run(&float) - run(&pruned)).abs().max().double_value(&[]) < 1e-4);
     let path = folder.path().join("m.onnx");

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sinter_data::Dataset;
 use sinter_estimate::GENERIC;
 use sinter_export::{pack, unpack};
-use sinter_fixtures::{parse, write_npz};
+use sinter_fixtures::{normal, parse, write_npz};
 use sinter_model::zoo::Builder;
 use sinter_model::{Model, NmPattern, to_f32s};
 use sinter_pipeline::StageConfig;
@@ -27,9 +27,8 @@ fn part() -> impl Strategy<Value = Part> {
     prop_oneof![(1i64..4).prop_map(|n| Part::Conv(4 * n)), Just(Part::Residual), Just(Part::Depthwise), Just(Part::Pool)]
 }
 
-fn graph(parts: &[Part], hidden: i64, seed: i64) -> Model {
-    tch::manual_seed(seed);
-    let mut b = Builder::new("random", &[1, 8, 8]);
+fn graph(parts: &[Part], hidden: i64, seed: u64) -> Model {
+    let mut b = Builder::new("random", &[1, 8, 8], seed);
     let mut x = b.conv("stem", "input", 8, [3, 3], 1, 1, "SAME_UPPER");
     let mut pooled = 0;
     for (i, part) in parts.iter().enumerate() {
@@ -64,9 +63,8 @@ fn graph(parts: &[Part], hidden: i64, seed: i64) -> Model {
 fn data() -> Dataset {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.npz");
-    tch::manual_seed(3);
     let class = Tensor::arange(96, (Kind::Int64, Device::Cpu)).remainder(3);
-    let x = Tensor::randn([96, 1, 8, 8], (Kind::Float, Device::Cpu)) + class.reshape([96, 1, 1, 1]) - 1.0;
+    let x = normal(3, &[96, 1, 8, 8]) + class.reshape([96, 1, 1, 1]) - 1.0;
     write_npz(&path, &x, (0..96).map(|i| i % 3));
     let data = Dataset::open(&parse(&format!("name: three\nsource: {{ numpy: {{ path: {} }} }}", path.display()))).unwrap();
     // Arrays are read when the data set is opened.
@@ -163,7 +161,7 @@ proptest! {
     fn later_stages_keep_what_earlier_ones_reached(
         parts in proptest::collection::vec(part(), 0..4),
         hidden in 1i64..5,
-        seed in 0i64..1000,
+        seed in 0u64..1000,
         prune in 0..PRUNES.len(),
         second in proptest::option::of(0..8usize),
         cluster in 0..CLUSTERS.len(),
@@ -184,7 +182,7 @@ proptest! {
         let mut model = graph(&parts, hidden, seed);
         let float = model.copy();
         let teacher = |_: &sinter_train::TeacherRef| Ok::<_, StageError>(float.copy());
-        let context = Context { seed: seed as u64, teacher: &teacher, ..Context::alone(&data, &GENERIC) };
+        let context = Context { seed, teacher: &teacher, ..Context::alone(&data, &GENERIC) };
         for text in stages {
             let config: StageConfig = parse(&text);
             let before = reached(&model);

@@ -7,7 +7,7 @@ use sinter_calibrate::{Wanted, gather};
 use sinter_exec::Runner;
 use sinter_export::OnnxRuntime;
 use sinter_fixtures::protos::{file, floats, ints, longs, node, numbers, typed};
-use sinter_fixtures::{only_run, parse, sinter, write_arrays};
+use sinter_fixtures::{normal, only_run, parse, sinter, write_arrays};
 use sinter_model::{Mode, Model};
 use sinter_onnx::proto::GraphProto;
 use sinter_onnx::{Options, load};
@@ -54,10 +54,6 @@ fn read(folder: &Path, bytes: &[u8], options: &Options) -> Model {
     load(&path, options).unwrap()
 }
 
-fn random(shape: &[i64]) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, Device::Cpu))
-}
-
 /// ONNX Runtime step by step, and its last state.
 fn by_hand(file: &Path, x: &Tensor, state: Tensor) -> (Tensor, Tensor) {
     let mut runtime = OnnxRuntime::open(file).unwrap();
@@ -77,17 +73,16 @@ fn near(a: &Tensor, b: &Tensor) {
 
 #[test]
 fn a_sequence_runs_step_by_step_with_its_state() {
-    tch::manual_seed(3);
     let folder = tempfile::tempdir().unwrap();
     let model = read(folder.path(), &recurrent("n"), &with_state());
-    let (path, x) = (folder.path().join("m.onnx"), random(&[3, STEPS, 4]));
+    let (path, x) = (folder.path().join("m.onnx"), normal(3, &[3, STEPS, 4]));
     let (y, last) = by_hand(&path, &x, Tensor::zeros([1, 3, WIDE], (Kind::Float, Device::Cpu)));
     let runner = Runner::new(&model).unwrap();
     let ours = tch::no_grad(|| runner.run(&[x.shallow_clone()], Mode::Predict)).unwrap();
     near(&ours[0], &y);
     near(&ours[1], &last);
     // Begun elsewhere: data has the samples in front.
-    let start = random(&[3, 1, WIDE]);
+    let start = normal(3, &[3, 1, WIDE]);
     let (y, _) = by_hand(&path, &x, start.transpose(0, 1));
     near(&tch::no_grad(|| runner.run(&[x.shallow_clone(), start], Mode::Predict)).unwrap()[0], &y);
     // The same through the runtime's own door.
@@ -102,9 +97,8 @@ fn a_sequence_runs_step_by_step_with_its_state() {
 
 #[test]
 fn a_model_of_one_sample_gets_one_after_the_other() {
-    tch::manual_seed(4);
     let folder = tempfile::tempdir().unwrap();
-    let x = random(&[3, STEPS, 4]);
+    let x = normal(3, &[3, STEPS, 4]);
     // A batch that is fixed, with a state.
     let model = read(folder.path(), &recurrent("1"), &with_state());
     let ours = tch::no_grad(|| Runner::new(&model).unwrap().run(&[x.shallow_clone()], Mode::Predict)).unwrap();
@@ -132,9 +126,8 @@ fn a_model_of_one_sample_gets_one_after_the_other() {
 }
 
 fn write(folder: &Path, batch: &str, model: &str, samples: &[i64]) {
-    tch::manual_seed(5);
     std::fs::write(folder.join("m.onnx"), recurrent(batch)).unwrap();
-    write_arrays(&folder.join("d.npz"), &[("x", &random(samples))]);
+    write_arrays(&folder.join("d.npz"), &[("x", &normal(3, samples))]);
     std::fs::write(folder.join("data.yaml"), "name: d\nsource: { numpy: { path: d.npz } }\n").unwrap();
     let text = format!(
         "name: s\nmodel: {{ onnx: m.onnx{model} }}\ndata: data.yaml\nstages:\n  - quantize: {{}}\nexport: [packed, onnx]\n"

@@ -3,17 +3,13 @@
 use std::path::Path;
 
 use sinter_fixtures::protos::{file, floats, int, ints, node, numbers, typed};
-use sinter_fixtures::{only_run, sinter, write_arrays};
+use sinter_fixtures::{only_run, sinter, uniform, write_arrays};
 use sinter_onnx::proto::{GraphProto, NodeProto, TensorProto};
 use sinter_report::RunRecord;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 const STAGES: &str = "  - train: { epochs: 25, lr: 1e-2, batch_size: 32 }\n  - prune: { unstructured: { sparsity: 20% } }\n  \
                       - distill: { epochs: 1 }\n  - quantize: {}\n";
-
-fn random(shape: &[i64]) -> Tensor {
-    Tensor::rand(shape, (Kind::Float, Device::Cpu))
-}
 
 fn write(folder: &Path, graph: GraphProto, arrays: &[(&str, &Tensor)], data: &str, rest: &str) {
     std::fs::write(folder.join("m.onnx"), file(graph)).unwrap();
@@ -58,9 +54,8 @@ fn graph(input: &[&str], output: &[&str], nodes: Vec<NodeProto>, stored: Vec<Ten
 /// Pixels brighter than their neighbours' mean are of one class, the border of another.
 #[test]
 fn pixels_get_classes() {
-    tch::manual_seed(1);
     let folder = tempfile::tempdir().unwrap();
-    let x = random(&[200, 1, 8, 8]);
+    let x = uniform(1, &[200, 1, 8, 8]);
     let smooth = x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None);
     let labels = x.gt_tensor(&smooth).to_kind(Kind::Int64).squeeze_dim(1);
     // The first row counts for nothing.
@@ -91,9 +86,8 @@ fn pixels_get_classes() {
 /// Three marks, each of which holds where a linear score is positive.
 #[test]
 fn labels_hold_by_themselves() {
-    tch::manual_seed(2);
     let folder = tempfile::tempdir().unwrap();
-    let x = random(&[300, 6]) - 0.5;
+    let x = uniform(2, &[300, 6]) - 0.5;
     let labels = x.matmul(&Tensor::from_slice(&numbers(18, 1.0)).reshape([6, 3])).gt(0.0).to_kind(Kind::Float);
     let nodes = vec![node("MatMul", &["x", "w"], "a", vec![]), node("Sigmoid", &["a"], "y", vec![])];
     let model = graph(&["n", "6"], &["n", "3"], nodes, vec![floats("w", &[6, 3], &numbers(18, -0.3))]);
@@ -157,7 +151,6 @@ fn columns_are_named_once() {
 /// Steps that each show a character, or nothing.
 #[test]
 fn characters_are_read_in_their_order() {
-    tch::manual_seed(4);
     let folder = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(4);
     let (mut x, mut labels) = (Vec::new(), Vec::new());
@@ -186,10 +179,9 @@ fn characters_are_read_in_their_order() {
 /// Vectors of like samples lie near one another; only a teacher teaches.
 #[test]
 fn vectors_find_their_like() {
-    tch::manual_seed(5);
     let folder = tempfile::tempdir().unwrap();
     let labels = Tensor::from_slice(&(0..240).map(|i| i % 6).collect::<Vec<i64>>());
-    let x = labels.one_hot(6).to_kind(Kind::Float) + random(&[240, 6]) * 0.6;
+    let x = labels.one_hot(6).to_kind(Kind::Float) + uniform(5, &[240, 6]) * 0.6;
     let nodes = vec![node("MatMul", &["x", "w"], "y", vec![])];
     let model = || graph(&["n", "6"], &["n", "8"], nodes.clone(), vec![floats("w", &[6, 8], &numbers(48, 1.0))]);
     let stages = "metrics: [{ recall-at: { k: 5 } }, cosine, snr, max-error]\nstages:\n  - prune: { unstructured: { sparsity: 20% }, finetune: { epochs: 2, distill: {} } }\n  - quantize: {}\n";
@@ -213,9 +205,8 @@ fn three_scores() -> GraphProto {
 /// A command gets every answer and says how good they are.
 #[test]
 fn a_metric_of_ones_own_is_asked() {
-    tch::manual_seed(6);
     let folder = tempfile::tempdir().unwrap();
-    let (x, labels) = (random(&[50, 4]), Tensor::from_slice(&(0..50).map(|i| i % 3).collect::<Vec<i64>>()));
+    let (x, labels) = (uniform(6, &[50, 4]), Tensor::from_slice(&(0..50).map(|i| i % 3).collect::<Vec<i64>>()));
     let pipeline =
         |command: &str| format!("metric: accuracy\nmetrics: [{{ command: {command} }}]\nstages:\n  - quantize: {{}}\n");
     std::fs::write(
@@ -255,9 +246,9 @@ fn a_metric_of_ones_own_is_asked() {
 
 #[test]
 fn what_does_not_fit_is_told_before_anything_runs() {
-    let x = random(&[40, 4]);
+    let x = uniform(7, &[40, 4]);
     let classes = Tensor::from_slice(&(0..40).map(|i| i % 3).collect::<Vec<i64>>());
-    let halves = random(&[40, 3]) * 2.0;
+    let halves = uniform(8, &[40, 3]) * 2.0;
     let cases = [
         (&classes, "task: regress\n", "", "has labels of shape []"),
         (&halves, "", "", "`task: classify` takes one for each; others (segment, regress, multi-label) take more"),

@@ -19,8 +19,7 @@ fn every_architecture_learns() {
         let shape = zoo.default_input();
         let task = if zoo == ZooModel::Autoencoder { "reconstruct" } else { "classify" };
         let data = two_classes(folder.path(), &shape, 160, &format!("task: {task}\nsplit: {{ validation: 10% }}"));
-        tch::manual_seed(2);
-        let mut model = zoo.build(&shape, 2).unwrap();
+        let mut model = zoo.build(&shape, 2, 2).unwrap();
         let before: Vec<(String, Tensor)> = model.weights.iter().map(|(n, w)| (n.clone(), w.latent().copy())).collect();
         let config = FitConfig { batch_size: 8, lr: 3e-3, freeze_batch_norm: Some(false), ..FitConfig::epochs(4) };
         let ((), events) =
@@ -45,7 +44,7 @@ fn every_architecture_learns() {
 fn divergence_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = two_classes(folder.path(), &[1, 8, 8], 64, "");
-    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2).unwrap();
+    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2, 2).unwrap();
     let config: FitConfig = parse("{ epochs: 20, optimizer: sgd, lr: 1e12, schedule: constant }");
     let error = fit(&mut model, &config, &Context::alone(&data, &GENERIC)).unwrap_err().to_string();
     assert!(error.contains("training diverged") && error.contains("lower `lr`"), "{error}");
@@ -55,7 +54,7 @@ fn divergence_is_an_error_that_says_what_to_do() {
 fn early_stopping_keeps_the_best() {
     let folder = tempfile::tempdir().unwrap();
     let data = two_classes(folder.path(), &[1, 8, 8], 120, "split: { validation: 30% }");
-    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2).unwrap();
+    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2, 2).unwrap();
     let config = parse("{ epochs: 60, patience: 3 }");
     let ((), events) =
         events_of(|events| fit(&mut model, &config, &Context { events, ..Context::alone(&data, &GENERIC) }).unwrap());
@@ -72,7 +71,7 @@ fn a_softmax_at_the_end_does_not_spoil_training() {
     use sinter_model::{Attributes, Node};
     let folder = tempfile::tempdir().unwrap();
     let data = two_classes(folder.path(), &[1, 8, 8], 120, "");
-    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2).unwrap();
+    let mut model = ZooModel::Lenet300100.build(&[1, 8, 8], 2, 2).unwrap();
     let tail = Node::new("softmax", "Softmax", Attributes::new(), vec!["output".into()], vec!["chances".into()]).unwrap();
     model.graph.nodes.push(tail);
     model.graph.outputs[0].name = "chances".into();

@@ -71,8 +71,7 @@ impl Arithmetic {
 
 /// Dense, GELU, normalisation, dense: samples differ by orders of magnitude, so that variances do.
 fn network() -> Model {
-    tch::manual_seed(4);
-    let mut b = Builder::new("m", &[16]);
+    let mut b = Builder::new("m", &[16], 4);
     let first = b.dense("first", "input", 32);
     let second = b.dense("second", &first, 4);
     let mut model = b.finish(&second).unwrap();

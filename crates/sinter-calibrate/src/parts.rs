@@ -267,9 +267,9 @@ mod tests {
             assert!(parts.windows(2).all(|two| two[0].live == two[1].inputs && two[0].nodes.end == two[1].nodes.start));
             parts.iter().map(of).collect()
         };
-        let lenet = ZooModel::Lenet300100.build(&[1, 28, 28], 10).unwrap();
+        let lenet = ZooModel::Lenet300100.build(&[1, 28, 28], 10, 1).unwrap();
         assert_eq!(names(&lenet), [["fc1"], ["fc2"], ["fc3"]]);
-        let resnet = ZooModel::Resnet8.build(&[3, 32, 32], 10).unwrap();
+        let resnet = ZooModel::Resnet8.build(&[3, 32, 32], 10, 1).unwrap();
         assert!(names(&resnet).len() >= 7, "{:?}", names(&resnet));
     }
 }

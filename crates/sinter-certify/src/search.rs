@@ -1,8 +1,8 @@
 //! Inputs that drive the integer model away from its float twin: corners of the box, and what lies near the best of them.
 
 use sinter_exec::Runner;
-use sinter_model::{ElementType, Mode, Model, to_f32s};
-use tch::{Device, Kind, Tensor};
+use sinter_model::{ElementType, Mode, Model, Random, seeded, to_f32s};
+use tch::{Kind, Tensor};
 
 use crate::error::CertifyError;
 
@@ -21,21 +21,30 @@ pub struct Found {
 
 /// Looks for each output's largest difference; empty where inputs can't be made in batches.
 pub(crate) fn search(model: &Model, twin: &Model, (low, high): (f64, f64)) -> Result<Vec<Found>, CertifyError> {
-    let (ours, real) = (Runner::new(model)?, Runner::new(twin)?);
-    let mut found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
     let [input] = &model.graph.inputs[..] else { return Ok(vec![]) };
     let shape = input.concrete(TRIES);
     if shape.first() != Some(&TRIES) || input.element != ElementType::Float {
         return Ok(vec![]);
     }
     // The same inputs every time: a certificate does not depend on chance.
-    tch::manual_seed(1);
-    let options = (Kind::Float, Device::Cpu);
-    let corner = |shape: &[i64]| -> Result<Tensor, tch::TchError> {
-        let up = Tensor::f_rand(shape, options)?.f_gt(0.5)?.f_to_kind(Kind::Float)?;
+    seeded(1, |random| climb(random, model, twin, &shape, (low, high)))
+}
+
+/// Round by round, from the best that were found so far.
+fn climb(
+    random: &mut Random,
+    model: &Model,
+    twin: &Model,
+    shape: &[i64],
+    (low, high): (f64, f64),
+) -> Result<Vec<Found>, CertifyError> {
+    let (ours, real) = (Runner::new(model)?, Runner::new(twin)?);
+    let mut found = vec![Found { apart: 0.0, size: 0.0 }; model.graph.outputs.len()];
+    let corner = |random: &mut Random| -> Result<Tensor, tch::TchError> {
+        let up = random.uniform(shape)?.f_gt(0.5)?.f_to_kind(Kind::Float)?;
         up.f_mul_scalar(high - low)?.f_add_scalar(low)
     };
-    let mut inputs = corner(&shape)?;
+    let mut inputs = corner(random)?;
     for round in 0..ROUNDS {
         let run = |runner: &Runner| tch::no_grad(|| runner.run(&[inputs.shallow_clone()], Mode::Predict));
         let (a, b) = (run(&ours)?, run(&real)?);
@@ -51,10 +60,10 @@ pub(crate) fn search(model: &Model, twin: &Model, (low, high): (f64, f64)) -> Re
         let order = to_f32s(&each.f_argsort(0, true)?.f_to_kind(Kind::Float)?)?;
         let best: Vec<i64> = (0..TRIES as usize).map(|i| order[i % 8] as i64).collect();
         let parents = inputs.f_index_select(0, &Tensor::f_from_slice(&best)?)?;
-        let change = Tensor::f_rand(&shape[..], options)?.f_lt(if round % 3 == 0 { 0.3 } else { 0.05 })?;
+        let change = random.uniform(shape)?.f_lt(if round % 3 == 0 { 0.3 } else { 0.05 })?;
         let new = match round % 2 {
-            0 => corner(&shape)?,
-            _ => Tensor::f_rand(&shape[..], options)?.f_mul_scalar(high - low)?.f_add_scalar(low)?,
+            0 => corner(random)?,
+            _ => random.uniform(shape)?.f_mul_scalar(high - low)?.f_add_scalar(low)?,
         };
         inputs = new.f_where_self(&change, &parents)?;
     }

@@ -207,7 +207,7 @@ impl Run<'_> {
             note(&mut said.borrow_mut(), stage, &event);
             (self.events)(event);
         };
-        tch::manual_seed(job.seed as i64);
+        sinter_model::start_from(job.seed);
         let find = |wanted: &TeacherRef| self.teacher(job, wanted, float);
         let memory = StageMemory { store: &self.store, key: &job.input.name, seed: job.seed, fresh: self.fresh };
         let context = Context {

@@ -179,8 +179,8 @@ pub fn groups(model: &Model) -> Result<Vec<Group>, ExecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sinter_model::{Attributes, Dim, ElementType, Graph, Role, ValueInfo, Weight};
-    use tch::{Device, Kind, Tensor};
+    use sinter_model::{Attributes, Dim, ElementType, Graph, Role, ValueInfo, Weight, seeded};
+    use tch::Tensor;
 
     /// Self-attention of two heads of four features over three tokens of eight.
     fn attention() -> Model {
@@ -206,8 +206,8 @@ mod tests {
         node("back", "Transpose", Attributes::new().ints("perm", &[0, 2, 1, 3]), &["mixed"]);
         node("joined", "Reshape", Attributes::new(), &["back", "features"]);
         node("y", "MatMul", Attributes::new(), &["joined", "o.weight"]);
-        for part in ["q", "k", "v", "o"] {
-            let value = Tensor::randn([8, 8], (Kind::Float, Device::Cpu));
+        for (seed, part) in ["q", "k", "v", "o"].into_iter().enumerate() {
+            let value = seeded(seed as u64, |random| random.normal(&[8, 8])).unwrap();
             model.weights.insert(format!("{part}.weight"), Weight::new(Role::Parameter, value));
         }
         for (name, shape) in [("heads", vec![0i64, 0, 2, 4]), ("features", vec![0, 0, 8])] {
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!([of("q.weight"), of("k.weight"), of("v.weight"), of("o.weight")], [4; 4]);
         }
         // Without the first head, the output is what the second gives alone.
-        let x = Tensor::randn([2, 3, 8], (Kind::Float, Device::Cpu));
+        let x = seeded(9, |random| random.normal(&[2, 3, 8])).unwrap();
         let run = |m: &Model| {
             sinter_exec::Runner::new(m).unwrap().run(&[x.shallow_clone()], sinter_model::Mode::Predict).unwrap().remove(0)
         };

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn resnet8_has_one_identity_block_and_runs_without_it() {
-        let mut model = ZooModel::Resnet8.build(&[3, 32, 32], 10).unwrap();
+        let mut model = ZooModel::Resnet8.build(&[3, 32, 32], 10, 1).unwrap();
         let found = blocks(&model).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         let (layers, macs) = (model.layers().len(), sinter_exec::macs(&model).unwrap());

@@ -65,7 +65,7 @@ mod tests {
     use sinter_model::{QuantParams, Quantizer};
 
     fn model(weights: &[f32], levels: Levels) -> Model {
-        let mut builder = Builder::new("m", &[4]);
+        let mut builder = Builder::new("m", &[4], 1);
         let y = builder.dense("fc", "input", 1);
         let mut model = builder.finish(&y).unwrap();
         let layer = model.layers().remove(0);

@@ -260,9 +260,8 @@ mod tests {
         best[n]
     }
 
-    fn gaussian(n: usize, seed: i64) -> Vec<f32> {
-        tch::manual_seed(seed);
-        to_f32s(&tch::Tensor::randn([n as i64], (tch::Kind::Float, tch::Device::Cpu)))
+    fn gaussian(n: usize, seed: u64) -> Vec<f32> {
+        to_f32s(&sinter_model::seeded(seed, |random| random.normal(&[n as i64])).unwrap())
     }
 
     fn to_f32s(t: &tch::Tensor) -> Vec<f32> {

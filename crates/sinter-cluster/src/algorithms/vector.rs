@@ -72,14 +72,14 @@ fn nearest(rows: &Tensor, weights: Option<&Tensor>, centroids: &Tensor) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sinter_model::seeded;
 
     #[test]
     fn vectors_find_their_clusters_and_importance_draws_them() {
-        tch::manual_seed(3);
-        let place = Tensor::randint(4, [300], (Kind::Int64, tch::Device::Cpu));
+        let (place, noise) = seeded(3, |random| (random.uniform(&[300]).unwrap() * 4, random.normal(&[300, 2]).unwrap() * 0.01));
+        let place = place.to_kind(Kind::Int64);
         let corners = Tensor::from_slice(&[1f32, 1.0, 1.0, -1.0, -1.0, 1.0, -1.0, -1.0]).reshape([4, 2]);
-        let value =
-            (corners.index_select(0, &place) + Tensor::randn([300, 2], (Kind::Float, tch::Device::Cpu)) * 0.01).reshape([30, 20]);
+        let value = (corners.index_select(0, &place) + noise).reshape([30, 20]);
         let codebook = fit(&value, None, 4, 2, 1).unwrap();
         assert_eq!((codebook.len(), codebook.dim()), (4, 2));
         let error = (codebook.apply(&value).unwrap() - &value).square().mean(Kind::Float).double_value(&[]);

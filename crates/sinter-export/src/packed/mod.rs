@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn topology_costs_little() {
         for (zoo, most) in [(ZooModel::Lenet300100, 260.0), (ZooModel::Lenet5, 260.0), (ZooModel::Resnet8, 900.0)] {
-            let model = zoo.build(&zoo.default_input(), 10).unwrap();
+            let model = zoo.build(&zoo.default_input(), 10, 1).unwrap();
             let header = pack(&model).unwrap().header;
             assert!(header < most, "{}: {header} bytes", zoo.name());
         }

@@ -8,6 +8,7 @@ use crate::attributes::{Attribute, Attributes, ElementType};
 use crate::error::{OpError, OpResult};
 use crate::graph::{Dim, Graph, Node, ValueInfo};
 use crate::model::Model;
+use crate::random::seeded;
 use crate::weight::{Role, Weight};
 
 /// Adds nodes one by one and knows the shapes so far. Each method returns the name of the value that it makes.
@@ -18,12 +19,15 @@ pub struct Builder {
     /// Spatial lengths of each value so far.
     spatial: BTreeMap<String, Vec<i64>>,
     count: usize,
+    /// Weights still to be drawn, in order, and the deviation of each.
+    drawn: Vec<(String, Vec<i64>, f64)>,
+    seed: u64,
     failed: Option<OpError>,
 }
 
 impl Builder {
-    /// A graph with one input named `input`, of this shape without the batch.
-    pub fn new(name: &str, input: &[i64]) -> Self {
+    /// A graph with one input named `input`, of this shape without the batch; its weights are drawn from `seed`.
+    pub fn new(name: &str, input: &[i64], seed: u64) -> Self {
         let mut shape = vec![Dim::Free("batch".into())];
         shape.extend(input.iter().map(|&n| Dim::Fixed(n)));
         let info = ValueInfo { name: "input".into(), element: ElementType::Float, shape };
@@ -33,6 +37,8 @@ impl Builder {
             channels: BTreeMap::from([("input".into(), input[0])]),
             spatial: BTreeMap::from([("input".into(), input[1..].to_vec())]),
             count: 0,
+            drawn: vec![],
+            seed,
             failed: None,
         }
     }
@@ -85,8 +91,8 @@ impl Builder {
     fn random(&mut self, name: String, shape: &[i64]) -> String {
         let fan_in: i64 = shape[1..].iter().product();
         let deviation = (2.0 / fan_in.max(1) as f64).sqrt();
-        let value = Tensor::f_randn(shape, (Kind::Float, Device::Cpu)).and_then(|t| t.f_mul_scalar(deviation));
-        self.store(name, Role::Parameter, value)
+        self.drawn.push((name.clone(), shape.to_vec(), deviation));
+        name
     }
 
     fn filled(&mut self, name: String, role: Role, length: i64, value: f64) -> String {
@@ -200,6 +206,16 @@ impl Builder {
     pub fn finish(mut self, x: &str) -> OpResult<Model> {
         if let Some(error) = self.failed {
             return Err(error);
+        }
+        let drawn = &self.drawn;
+        let values = seeded(self.seed, |random| {
+            drawn
+                .iter()
+                .map(|(_, shape, deviation)| random.normal(shape)?.f_mul_scalar(*deviation))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        for ((name, ..), value) in self.drawn.into_iter().zip(values) {
+            self.model.weights.insert(name, Weight::new(Role::Parameter, value));
         }
         let shape = vec![Dim::Free("batch".into()), Dim::Fixed(self.channels.get(x).copied().unwrap_or(1))];
         // The output gets a name that says what it is.

@@ -70,9 +70,9 @@ impl ZooModel {
         }
     }
 
-    /// Builds the model for samples of the given shape, initialised from libtorch's generator (He et al., 2015). The graph ends
-    /// in logits. Errors when the shape does not fit the architecture.
-    pub fn build(self, input: &[i64], classes: i64) -> OpResult<Model> {
+    /// Builds the model for samples of the given shape, initialised from `seed` (He et al., 2015). The graph ends in
+    /// logits. Errors when the shape does not fit the architecture.
+    pub fn build(self, input: &[i64], classes: i64, seed: u64) -> OpResult<Model> {
         let rank = self.default_input().len();
         if input.iter().any(|&n| n < 1) || classes < 1 || (rank > 1 && input.len() != rank) {
             crate::error::invalid!(
@@ -81,7 +81,7 @@ impl ZooModel {
                 self.default_input()
             );
         }
-        let mut b = Builder::new(self.name(), input);
+        let mut b = Builder::new(self.name(), input, seed);
         match self {
             Self::Lenet300100 => {
                 let x = b.flatten("input");

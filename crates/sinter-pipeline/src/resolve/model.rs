@@ -33,13 +33,12 @@ pub(super) fn load(
     }
     match (zoo, onnx, huggingface) {
         (Some(zoo), None, None) => {
-            tch::manual_seed(config.seed as i64);
             let classes = match (classes, data.task, data.classes.len()) {
                 (Some(classes), ..) => *classes,
                 (None, Task::Classify(_), n) if n > 0 => n as i64,
                 _ => zoo.default_classes(),
             };
-            let built = zoo.build(&data.shape(), classes).map_err(|e| {
+            let built = zoo.build(&data.shape(), classes, config.seed).map_err(|e| {
                 let help = format!("data set `{}` gives samples of shape {:?}", data.name, data.shape());
                 source.error("model.zoo", e.to_string(), Some(help))
             });

@@ -237,9 +237,8 @@ mod tests {
     use sinter_report::StageRow;
     use sinter_task::{Measurement, Metric};
 
-    fn result(seed: i64) -> (Key, Model, Measured) {
-        tch::manual_seed(seed);
-        let model = ZooModel::Lenet300100.build(&[1, 4, 4], 4).unwrap();
+    fn result(seed: u64) -> (Key, Model, Measured) {
+        let model = ZooModel::Lenet300100.build(&[1, 4, 4], 4, seed).unwrap();
         let metric = Metric::share("accuracy");
         let quality = Measurement { metric, value: seed as f64 / 10.0, interval: None, samples: 7, top5: None, confusion: None };
         let footprint = Footprint { layers: vec![] };

@@ -182,14 +182,17 @@ fn upper_factor(hessian: &Tensor) -> OpResult<Tensor> {
 mod tests {
     use super::*;
 
+    fn normal<const N: usize>(seed: u64, shapes: [&[i64]; N]) -> [Tensor; N] {
+        sinter_model::seeded(seed, |random| shapes.map(|shape| random.normal(shape).unwrap()))
+    }
+
     /// Against the method as published: the inverse Hessian's factor, column by column, in double precision.
     #[test]
     fn it_rounds_as_gptq_does() {
-        tch::manual_seed(5);
         let opts = (Kind::Double, tch::Device::Cpu);
-        let x = Tensor::randn([400, 150], opts).matmul(&Tensor::randn([150, 150], opts));
+        let [x, mixing, w] = normal(5, [&[400, 150], &[150, 150], &[6, 150]]).map(|t| t.to_kind(Kind::Double));
+        let x = x.matmul(&mixing);
         let hessian = x.tr().matmul(&x);
-        let w = Tensor::randn([6, 150], opts);
         let order = hessian.diagonal(0, 0, 1).argsort(0, true);
         let damped =
             &hessian + Tensor::eye(150, opts) * (DAMPING * hessian.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]));
@@ -214,11 +217,9 @@ mod tests {
     /// Rows that errors have turned: the moved weight gives on them what the weight gave before, as far as they allow it.
     #[test]
     fn a_weight_moves_to_where_it_gives_the_same() {
-        tch::manual_seed(7);
         let opts = (Kind::Float, tch::Device::Cpu);
-        let float = Tensor::randn([500, 20], opts);
-        let turned = float.matmul(&(Tensor::eye(20, opts) + Tensor::randn([20, 20], opts) * 0.05));
-        let w = Tensor::randn([6, 20], opts);
+        let [float, turn, w] = normal(7, [&[500, 20], &[20, 20], &[6, 20]]);
+        let turned = float.matmul(&(Tensor::eye(20, opts) + turn * 0.05));
         let moved = toward(&w, &turned.tr().matmul(&turned), &turned.tr().matmul(&float)).unwrap();
         let off = |v: &Tensor| (turned.matmul(&v.tr()) - float.matmul(&w.tr())).square().mean(Kind::Double).double_value(&[]);
         assert!(off(&moved) < 0.01 * off(&w), "{} {}", off(&moved), off(&w));
@@ -234,14 +235,12 @@ mod tests {
 
     #[test]
     fn the_output_changes_less_than_by_rounding_to_nearest() {
-        tch::manual_seed(3);
         let opts = (Kind::Float, tch::Device::Cpu);
         // Inputs with strong correlations, and one that is never in use.
-        let mixing = Tensor::randn([300, 300], opts);
-        let x = Tensor::randn([1000, 300], opts).matmul(&mixing) * Tensor::randn([300], opts).exp();
+        let [mixing, x, loud, w] = normal(3, [&[300, 300], &[1000, 300], &[300], &[40, 300]]);
+        let x = x.matmul(&mixing) * loud.exp();
         let _ = x.narrow(1, 17, 1).zero_();
         let hessian = x.tr().matmul(&x);
-        let w = Tensor::randn([40, 300], opts);
         let scale = Tensor::full([40, 1], 0.4f64, opts);
         let nearest = (&w / 0.4f64).round().clamp(-7.0, 7.0) * 0.4f64;
         let found = round(&w, &hessian, &scale, (-7, 7)).unwrap();
@@ -255,7 +254,7 @@ mod tests {
     #[test]
     fn with_unrelated_inputs_it_is_rounding_to_nearest() {
         let opts = (Kind::Float, tch::Device::Cpu);
-        let w = Tensor::randn([5, 200], opts);
+        let [w] = normal(1, [&[5, 200]]);
         let found = round(&w, &Tensor::eye(200, opts), &Tensor::full([1], 0.3f64, opts), (-7, 7)).unwrap();
         let nearest = (&w / 0.3f64).round().clamp(-7.0, 7.0) * 0.3f64;
         assert!((found - nearest).abs().max().double_value(&[]) < 1e-5);

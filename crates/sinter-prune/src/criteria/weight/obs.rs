@@ -234,13 +234,14 @@ fn run_of(layer: &Layer, value: &Tensor, p: NmPattern) -> impl Fn(i64) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sinter_model::{Role, Weight, WeightSlot, to_f32s};
+    use sinter_model::{Role, Weight, WeightSlot, seeded, to_f32s};
 
-    fn setting(seed: i64) -> (Layer, Tensor, Tensor) {
-        tch::manual_seed(seed);
-        let mix = Tensor::randn([24, 24], (Kind::Double, tch::Device::Cpu));
-        let x = Tensor::randn([400, 24], (Kind::Double, tch::Device::Cpu)).matmul(&mix);
-        let w = Tensor::randn([10, 24], (Kind::Float, tch::Device::Cpu));
+    fn setting(seed: u64) -> (Layer, Tensor, Tensor) {
+        let (mix, x, w) = seeded(seed, |random| {
+            let mut normal = |shape: [i64; 2]| random.normal(&shape).unwrap();
+            (normal([24, 24]).to_kind(Kind::Double), normal([400, 24]).to_kind(Kind::Double), normal([10, 24]))
+        });
+        let x = x.matmul(&mix);
         let slot = WeightSlot { input: 1, bias: None, out_axis: 0, in_axis: 1 };
         (Layer { node: 0, name: "fc".into(), weight: "w".into(), bias: None, slot }, x, w)
     }
@@ -272,9 +273,8 @@ mod tests {
 
     #[test]
     fn a_convolution_keeps_its_pattern_along_the_input_channels() {
-        tch::manual_seed(1);
-        let w = Tensor::randn([6, 8, 3, 3], (Kind::Float, tch::Device::Cpu));
-        let x = Tensor::randn([200, 72], (Kind::Double, tch::Device::Cpu));
+        let (w, x) = seeded(1, |random| (random.normal(&[6, 8, 3, 3]).unwrap(), random.normal(&[200, 72]).unwrap()));
+        let x = x.to_kind(Kind::Double);
         let slot = WeightSlot { input: 1, bias: None, out_axis: 0, in_axis: 1 };
         let layer = Layer { node: 0, name: "conv".into(), weight: "w".into(), bias: None, slot };
         let p = NmPattern { n: 1, m: 4, axis: 1 };
