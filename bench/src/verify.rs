@@ -67,7 +67,7 @@ pub fn all(python: &Path, sinter: &Path, scratch: &Path, only: &[String]) -> Out
 
 /// Writes what the runtimes are given and what they should answer.
 fn reference(pipeline: &Path, folder: &Path, place: &Path, samples: usize) -> Outcome<()> {
-    let plan = Plan::read(pipeline, None)?;
+    let plan = Plan::read(pipeline, &Default::default())?;
     let model = unpack(&std::fs::read(folder.join("artifacts/model.sinter"))?)?;
     let program = lower(&model)?;
     let runner = Runner::new(&model)?;

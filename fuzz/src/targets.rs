@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use sinter_data::{DataConfig, Dataset, Order};
 use sinter_fixtures::{everything, fixture, normal, operators, parse, write_bars, write_language, write_npz};
 use sinter_model::Model;
-use sinter_pipeline::Plan;
+use sinter_pipeline::{Changes, Plan};
 
 /// A kind of file.
 pub struct Target {
@@ -52,6 +52,13 @@ pub const TARGETS: &[Target] = &[
         seeds: || vec![PIPELINE.into(), STAGES.into()],
         mutate: text,
         run: |bytes, at| plan(bytes, at, "p.yaml"),
+    },
+    Target { name: "extends", seeds: || vec![UPON.into()], mutate: text, run: |bytes, at| plan(bytes, at, "upon.yaml") },
+    Target {
+        name: "set",
+        seeds: || SETS.iter().map(|set| set.as_bytes().to_vec()).collect(),
+        mutate: plain,
+        run: |bytes, at| plan(bytes, at, "set"),
     },
     Target {
         name: "config",
@@ -264,6 +271,13 @@ fn idx(bytes: &[u8], at: &Path) {
 
 const PIPELINE: &str = "name: p\nseed: 3\nmodel: { zoo: lenet-300-100 }\ndata: bars.yaml\ntarget: target.yaml\nbudget: { accuracy_drop: 2%, flash: 64 KiB, ram: 8 KiB, latency: 1 s, energy: 1 mJ }\nstages:\n  - train: { epochs: 2, optimizer: { adam: { beta1: 0.9, beta2: 0.99 } }, lr: 1e-3, batch_size: 32 }\n  - prune: { structured: { ratio: 20%, criterion: taylor } }\n  - quantize: { weights: int8/channel, activations: uint8 }\nexport: [packed, onnx, tflite, c]\n";
 const STAGES: &str = "name: p\nmodel: { zoo: lenet-300-100 }\ndata: bars.yaml\nstages:\n  - prune: { unstructured: { sparsity: 80%, scope: global }, schedule: { cubic: { until: 70%, every: 10 } }, finetune: { epochs: 2 } }\n  - cluster: { centroids: 16, vector: 1, entropy: 0.1, finetune: { epochs: 1 } }\n  - quantize: { mode: qat, samples: 32, calibrate: { percentile: { outside: 0.1% } }, accuracy_drop: 1%, layers: [{ match: 'fc*', weights: int4 }], finetune: { epochs: 1, lr: 1e-4 } }\nexport: [packed]\n";
+const UPON: &str = "extends: p.yaml\nvars: { A: 30%, B: { env: HOME, default: 7 }, C: [packed] }\nname: p-${B}\nstages:\n  - prune: { structured: { ratio: \"${A}\" } }\n  - name: again\n    train: { epochs: 1 }\n    after: 2-prune\n  - quantize: ~\nexport: ${C}\n";
+const SETS: &[&str] = &[
+    "stages.2.prune.structured.ratio=60%",
+    "stages.quantize={ weights: int4/channel }\nseed=4\nbudget=~",
+    "stages.1-train.name=first\nstages.first.epochs=3\nexport.2=packed",
+    "stages.3=~\nname=${A}\nvars.A=x",
+];
 const DATA: &str = "name: bars\nsource: { idx: { folder: . } }\nnormalize: { mean: [0.3], std: [0.25] }\naugment: { shift: 2, flip: true, noise: 0.1 }\nsplit: { validation: 10%, test: 20%, seed: 3, limit_train: 50, limit_test: 20 }\nclasses: [a, b, c, d]\n";
 
 fn target_seeds() -> Vec<Vec<u8>> {
@@ -278,8 +292,16 @@ fn plan(bytes: &[u8], at: &Path, name: &str) {
     let target = sinter_fixtures::root().join("configs/targets/generic.yaml");
     write(at, "target.yaml", &std::fs::read(target).unwrap_or_default());
     write(at, "p.yaml", PIPELINE.as_bytes());
-    write(at, name, bytes);
-    if let Ok(plan) = Plan::read(&at.join("p.yaml"), None) {
+    let mut changes = Changes::default();
+    let mut pipeline = "p.yaml";
+    match name {
+        "set" => changes.set = String::from_utf8_lossy(bytes).lines().map(String::from).collect(),
+        _ => write(at, name, bytes),
+    }
+    if name == "upon.yaml" {
+        pipeline = name;
+    }
+    if let Ok(plan) = Plan::read(&at.join(pipeline), &changes) {
         let _outline = plan.outline();
     }
 }

@@ -57,6 +57,8 @@ replay! {
     weights: "safetensors", 150;
     tokenizers: "tokenizer", 40;
     pipelines: "pipeline", 60;
+    pipelines_upon_others: "extends", 60;
+    changes: "set", 60;
     data_files: "data", 60;
     targets: "target", 60;
 }

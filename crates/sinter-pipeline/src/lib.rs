@@ -27,11 +27,11 @@ mod snapshot;
 mod store;
 
 pub use artefacts::{ArtefactError, Unwritten};
-pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig};
+pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig, StageEntry};
 pub use execute::{RunError, RunOptions, RunOutcome};
 pub use files::ConfigError;
 pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use preview::{ChannelFacts, InputFacts, Preview, PreviewError, SplitFacts};
-pub use resolve::{Outline, Plan, StageOutline};
+pub use resolve::{Changes, Outline, Plan, StageOutline};
 pub use schema::{Schema, schema};
 pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError};

@@ -61,9 +61,19 @@ pub(crate) fn of_run(
         confusion: before.quality.confusion.clone().zip(last.quality.confusion.clone()).map(|(b, a)| [b, a]),
         quality: quality(plan, before, last),
         versions: versions(),
-        command: format!("sinter run {} --seed {}", plan.path.display(), plan.config.seed),
+        command: command(plan),
         ..RunRecord::default()
     })
+}
+
+/// What brings the same run about.
+fn command(plan: &Plan) -> String {
+    let quoted = |set: &String| match set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=%/:".contains(c)) {
+        true => format!(" --set {set}"),
+        false => format!(" --set '{}'", set.replace('\'', "'\\''")),
+    };
+    let set: String = plan.changes.set.iter().map(quoted).collect();
+    format!("sinter run {} --seed {}{set}", plan.path.display(), plan.config.seed)
 }
 
 /// Every metric as the simulation has it: of the float model, and of the result.

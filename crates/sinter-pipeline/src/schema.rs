@@ -37,5 +37,13 @@ pub fn schema(of: Schema) -> serde_json::Value {
         Schema::Data => schemars::schema_for!(DataConfig),
         Schema::Target => schemars::schema_for!(Target),
     };
-    schema.to_value()
+    let mut schema = schema.to_value();
+    if of == Schema::Pipeline
+        && let Some(required) = schema.as_object_mut().and_then(|s| s.remove("required"))
+    {
+        // What a file that extends another leaves out stands in the other.
+        schema["if"] = serde_json::json!({ "required": ["extends"] });
+        schema["else"] = serde_json::json!({ "required": required });
+    }
+    schema
 }

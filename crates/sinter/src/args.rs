@@ -33,25 +33,22 @@ pub enum Command {
     Run(RunArgs),
     /// Print what a pipeline comes to: every stage, pass and layer, and why one is left out. `run` does exactly that.
     Plan {
-        /// The pipeline file.
-        pipeline: PathBuf,
-        /// Another seed than the pipeline's.
-        #[arg(long)]
-        seed: Option<u64>,
+        #[command(flatten)]
+        pipeline: PipelineArgs,
         /// Print JSON instead of text.
         #[arg(long)]
         json: bool,
     },
     /// Check a pipeline and all that it names, without running it.
     Check {
-        /// The pipeline file.
-        pipeline: PathBuf,
+        #[command(flatten)]
+        pipeline: PipelineArgs,
     },
     /// Show a pipeline's data as its model sees it: how many of each class, how values lie in each channel, and some samples as a picture. The commonest error in
     /// this field is a wrong normalisation.
     Data {
-        /// The pipeline file.
-        pipeline: PathBuf,
+        #[command(flatten)]
+        pipeline: PipelineArgs,
         /// Where the picture goes.
         #[arg(short, long, default_value = "data.png")]
         output: PathBuf,
@@ -204,15 +201,25 @@ impl Command {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct RunArgs {
+pub struct PipelineArgs {
     /// The pipeline file.
     pub pipeline: PathBuf,
-    /// The folder of all runs; this run's is OUT/NAME/HASH.
-    #[arg(long, default_value = "reports")]
-    pub out: PathBuf,
     /// Another seed than the pipeline's.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Another value of a key, as often as need be: `stages.2.prune.structured.ratio=60%`. Stages go by number or name, items of lists by number, from 1; `~` takes
+    /// a key or a stage away.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// The folder of all runs; this run's is OUT/NAME/HASH.
+    #[arg(long, default_value = "reports")]
+    pub out: PathBuf,
     /// Do every stage anew, whatever the cache holds.
     #[arg(long)]
     pub fresh: bool,

@@ -7,11 +7,11 @@ use clap::CommandFactory;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_certify::Reference;
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{ConfigError, Plan, RunOptions, Store, inspect, read_target, schema};
+use sinter_pipeline::{Changes, ConfigError, Plan, RunOptions, Store, inspect, read_target, schema};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::answer::{Failure, failed, say, wrong};
-use crate::args::{Args, Command, RunArgs};
+use crate::args::{Args, Command, PipelineArgs, RunArgs};
 use crate::cache;
 use crate::signals;
 use crate::terminal::{Listener, is_rich};
@@ -27,20 +27,26 @@ fn config(error: ConfigError) -> Failure {
     Failure { text: format!("error: {text}"), code: 2 }
 }
 
+impl PipelineArgs {
+    fn read(&self) -> Result<Plan, Failure> {
+        Plan::read(&self.pipeline, &Changes { seed: self.seed, set: self.set.clone() }).map_err(config)
+    }
+}
+
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(args) => run_pipeline(&args),
-        Command::Plan { pipeline, seed, json } => {
-            let outline = Plan::read(&pipeline, seed).map_err(config)?.outline();
+        Command::Plan { pipeline, json } => {
+            let outline = pipeline.read()?.outline();
             say(&if json { serde_json::to_string_pretty(&outline).map_err(failed)? } else { outline.to_string() })
         }
         Command::Check { pipeline } => {
-            let plan = Plan::read(&pipeline, None).map_err(config)?;
+            let plan = pipeline.read()?;
             plan.notes.iter().try_for_each(|note| say(&format!("note: {note}")))?;
             let stages: Vec<String> = (1..=plan.config.stages.len()).map(|i| plan.stage_name(i)).collect();
             say(&format!(
                 "{} is fine: {} ({} parameters) on {} ({} / {} samples): {}",
-                pipeline.display(),
+                pipeline.pipeline.display(),
                 plan.model.name,
                 plan.model.parameters(),
                 plan.data.name,
@@ -50,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             ))
         }
         Command::Data { pipeline, output, samples, json } => {
-            let plan = Plan::read(&pipeline, None).map_err(config)?;
+            let plan = pipeline.read()?;
             let preview = plan.preview(&output, samples.clamp(1, 256)).map_err(failed)?;
             say(&if json { serde_json::to_string_pretty(&preview).map_err(failed)? } else { preview.to_string() })?;
             if json { Ok(()) } else { say(&output.display().to_string()) }
@@ -164,7 +170,7 @@ fn operators(json: bool) -> Result<(), Failure> {
 }
 
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
-    let plan = Plan::read(&args.pipeline, args.seed).map_err(config)?;
+    let plan = args.pipeline.read()?;
     let listener = Listener::new(args.quiet, args.json);
     signals::say_what_is_kept(args.out.clone());
     let options = RunOptions { out: args.out.clone(), fresh: args.fresh, measure: args.measure };

@@ -14,7 +14,7 @@ use sinter_train::Event;
 
 use super::agreement::{Agreement, first_that_differs};
 use super::{ArtefactError, Writer};
-use crate::config::StageConfig;
+use crate::config::{StageConfig, StageEntry};
 
 /// How often an inference is timed.
 const LATENCY_RUNS: usize = 200;
@@ -53,7 +53,7 @@ impl Writer<'_> {
     fn tell_if_slower(&self) {
         let [.., float, ours] = &self.done.measured[..] else { return };
         let (Some(before), Some(after)) = (float.latency_median, ours.latency_median) else { return };
-        let asked = |stage: &StageConfig| matches!(stage, StageConfig::Quantize(q) if q.latency);
+        let asked = |stage: &StageEntry| matches!(&stage.config, StageConfig::Quantize(q) if q.latency);
         let tflite = self.plan.target.quantization.as_ref().is_some_and(|q| q.rules == Rules::Tflite);
         let could = !self.result.model.activations.is_empty() && !tflite && !self.plan.config.stages.iter().any(asked);
         if after > before * SLOWER && could {

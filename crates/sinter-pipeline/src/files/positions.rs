@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, Span};
 
+use super::tree::join;
+
 /// Byte ranges by path, such as `stages[1].prune.layers[0].match`.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
@@ -76,10 +78,6 @@ impl Positions {
         let cut = path.rfind(['.', '['])?;
         self.find(&path[..cut])
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 
 /// The path of the value that begins here.

@@ -95,7 +95,7 @@ fn language(config: &PipelineConfig, folder: &Path, forecast: &Forecast, source:
             return refuse("export", message, "leave them out of `export`: `onnx` and `packed` hold any size");
         }
         for (stage, at) in config.stages.iter().zip(0..) {
-            if let StageConfig::Quantize(quantize) = stage
+            if let StageConfig::Quantize(quantize) = &stage.config
                 && quantize.activations != Some(Activations::None)
             {
                 let message = "`compressed-tensors` and `gguf` hold weights alone, and this stage quantizes what goes between layers too: the files would not be what \
@@ -130,7 +130,7 @@ pub(super) fn exports(
         return Ok(());
     }
     for (stage, at) in config.stages.iter().zip(0..) {
-        if let StageConfig::Quantize(quantize) = stage
+        if let StageConfig::Quantize(quantize) = &stage.config
             && quantize.latency
         {
             let reason = "`latency` leaves in float what ONNX Runtime computes slower in integers, and files for devices are in integers throughout";

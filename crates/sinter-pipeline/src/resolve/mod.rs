@@ -20,9 +20,18 @@ pub(crate) use key::Key;
 pub use outline::{Outline, StageOutline};
 pub(crate) use stages::{Planned, find};
 
-use crate::config::PipelineConfig;
+use crate::config::{PATHS, PipelineConfig};
 use crate::files::{ConfigError, Source};
 use key::Dependencies;
+
+/// What is to be other than the pipeline file says, for one run.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Another seed.
+    pub seed: Option<u64>,
+    /// Other values of keys: `stages.2.prune.structured.ratio=60%`. Lists count from one, stages go by number or name; `~` takes a key away.
+    pub set: Vec<String>,
+}
 
 /// A pipeline that was read, opened and resolved.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The pipeline file.
     pub path: PathBuf,
+    /// What was asked for beside it.
+    pub changes: Changes,
     /// The folder that paths of the pipeline are relative to.
     pub folder: PathBuf,
     pub(crate) stages: Vec<Planned>,
@@ -49,11 +60,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads, checks and resolves everything; nothing is written. A `seed` takes the place of the pipeline's own.
-    pub fn read(path: &Path, seed: Option<u64>) -> Result<Self, ConfigError> {
-        let source = Source::read(path)?;
+    /// Reads, checks and resolves everything; nothing is written.
+    pub fn read(path: &Path, changes: &Changes) -> Result<Self, ConfigError> {
+        let source = Source::layered(path, &changes.set, &PATHS)?;
         let mut config: PipelineConfig = source.parse()?;
-        config.seed = seed.unwrap_or(config.seed);
+        config.seed = changes.seed.unwrap_or(config.seed);
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         checks::name(&config, &source)?;
         config.metric.iter_mut().chain(&mut config.metrics).for_each(|metric| metric.run_in(&folder));
@@ -101,7 +112,19 @@ impl Plan {
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
         checks::exports(&config, &folder, &model, &forecast, &source)?;
         let keys = keys(&config, &data_config, &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
-        Ok(Self { config, data_config, target, data, model, notes, path: path.to_path_buf(), folder, stages, keys })
+        Ok(Self {
+            config,
+            data_config,
+            target,
+            data,
+            model,
+            notes,
+            path: path.to_path_buf(),
+            changes: changes.clone(),
+            folder,
+            stages,
+            keys,
+        })
     }
 
     /// The name of stage `index` (counted from 1): `1-train`.

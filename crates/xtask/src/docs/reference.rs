@@ -75,7 +75,8 @@ impl Page {
         if keys.is_empty() {
             return;
         }
-        let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required = schema["required"].as_array().or_else(|| schema["else"]["required"].as_array());
+        let required: Vec<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
         self.out += "\n| key | value | default | |\n|---|---|---|---|\n";
         for (key, value) in keys {
             let about = value["description"].as_str().or_else(|| schema_of_one(value)["description"].as_str()).unwrap_or("");
@@ -102,7 +103,9 @@ impl Page {
         for name in choice["enum"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let _ = write!(self.out, "\n**`{name}`**. {about}\n");
         }
-        for (name, options) in choice["properties"].as_object().into_iter().flatten() {
+        // What is merely let through (`true`) stands beside every choice, and is told once.
+        let told = choice["properties"].as_object().into_iter().flatten().filter(|(_, options)| !options.is_boolean());
+        for (name, options) in told {
             match options["properties"].as_object() {
                 Some(keys) => {
                     let _ = write!(self.out, "\nOptions of `{name}`:\n");

@@ -1,23 +1,32 @@
 //! A pipeline as YAML describes it.
 
+mod stage;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sinter_cluster::ClusterConfig;
-use sinter_distill::DistillConfig;
 use sinter_model::zoo::ZooModel;
 use sinter_model::{Bytes, Joules, Ratio, Seconds};
-use sinter_prune::PruneConfig;
-use sinter_quantize::QuantizeConfig;
 use sinter_task::MetricChoice;
-use sinter_train::{Stage, TrainConfig};
+
+use crate::files::Paths;
+pub use stage::{StageConfig, StageEntry};
 
 /// A pipeline file. Paths are relative to it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
+    /// A pipeline file that this one stands upon, relative to it: it says only what differs. Mappings are merged key by key, stages by their name or kind (new ones
+    /// come last, or where `after: NAME` or `before: NAME` says), all else is replaced; `~` takes a key or a stage away. Default: none.
+    // Taken in by `files`, as `vars` is: what is parsed holds neither.
+    #[serde(default, skip_serializing)]
+    pub extends: Option<PathBuf>,
+    /// What `${NAME}` stands for in any value of the file: `60%`, or `{ env: NAME, default: 60% }` for a variable of the environment, or `~` for the one of the same
+    /// name. Nothing else is taken from the environment. Within `{ }` it stands in quotes: `"${NAME}"`. Default: none.
+    #[serde(default, skip_serializing)]
+    pub vars: BTreeMap<String, serde_json::Value>,
     /// Names the folder of its runs: letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// Same seed, same machine: same result. Default: 0.
@@ -40,11 +49,15 @@ pub struct PipelineConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// In the order in which they run; any number.
-    pub stages: Vec<StageConfig>,
+    pub stages: Vec<StageEntry>,
     /// What to leave in `artifacts/`. Default: packed and onnx.
     #[serde(default = "exports")]
     pub export: Vec<Export>,
 }
+
+/// What of a pipeline file is a path.
+pub(crate) const PATHS: Paths =
+    Paths { at: &["data", "target", "model.onnx", "model.huggingface"], keys: &[("teacher", "onnx:")], commands: &["run"] };
 
 fn exports() -> Vec<Export> {
     vec![Export::Packed, Export::Onnx]
@@ -120,36 +133,6 @@ impl Numbers {
         match self {
             Self::One(number) => vec![*number],
             Self::Many(numbers) => numbers.clone(),
-        }
-    }
-}
-
-// Adding a stage is one crate and one line here (and one in the match below, which the compiler asks for).
-/// One stage.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StageConfig {
-    /// Trains the float model on the labels.
-    Train(TrainConfig),
-    /// Removes weights, channels or residual blocks.
-    Prune(PruneConfig),
-    /// Gives weights shared values.
-    Cluster(ClusterConfig),
-    /// Trains the model to answer as another does.
-    Distill(DistillConfig),
-    /// Puts weights, and values between layers, into few bits.
-    Quantize(QuantizeConfig),
-}
-
-impl StageConfig {
-    /// The stage itself.
-    pub fn stage(&self) -> &dyn Stage {
-        match self {
-            Self::Train(s) => s,
-            Self::Prune(s) => s,
-            Self::Cluster(s) => s,
-            Self::Distill(s) => s,
-            Self::Quantize(s) => s,
         }
     }
 }

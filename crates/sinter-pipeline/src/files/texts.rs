@@ -1,0 +1,50 @@
+//! The texts that a configuration comes from: files that stand upon one another, and arguments of the command line.
+
+use std::path::Path;
+
+use serde_yaml::Value;
+
+use super::error::ConfigError;
+use super::layer::Layer;
+use super::tree::Tree;
+use super::words::translate;
+
+/// All texts that a configuration comes from.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Vec<Layer>);
+
+impl Texts {
+    /// One alone.
+    pub fn of(layer: Layer) -> Self {
+        Self(vec![layer])
+    }
+
+    /// By its number.
+    pub fn layer(&self, number: usize) -> &Layer {
+        &self.0[number]
+    }
+
+    /// Reads a file; its values know that they are of it.
+    pub fn read(&mut self, path: &Path) -> Result<Tree, ConfigError> {
+        self.add(Layer::read(path)?)
+    }
+
+    /// Takes a text in, and gives what it says.
+    pub fn add(&mut self, layer: Layer) -> Result<Tree, ConfigError> {
+        let value: Value = serde_yaml::from_str(layer.yaml()).map_err(|e| translate(&e, "", &layer))?;
+        self.0.push(layer);
+        Ok(Tree::new(value, self.0.len() - 1, String::new()))
+    }
+
+    /// An error at a value.
+    pub fn error(&self, at: &Tree, message: impl Into<String>, help: Option<String>) -> ConfigError {
+        let layer = &self.0[at.origin.layer];
+        layer.error(layer.find(&at.origin.path), message, "here", help)
+    }
+
+    /// An error at the key of a value.
+    pub fn key_error(&self, at: &Tree, message: impl Into<String>, help: Option<String>) -> ConfigError {
+        let layer = &self.0[at.origin.layer];
+        layer.error(layer.key(&at.origin.path), message, "here", help)
+    }
+}
