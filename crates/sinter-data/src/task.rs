@@ -13,6 +13,8 @@ pub enum Labels {
     Class,
     /// Whole numbers of any shape.
     Whole,
+    /// Numbers from 0 to 1 of any shape: whether something holds, or how surely.
+    Marks,
     /// Numbers of any shape.
     Real,
 }
@@ -47,7 +49,7 @@ plain! {
     /// The label is a class; the output has a score for each class.
     Classify: Class;
     /// Labels are 0 or 1, one for each output: several may hold at once, or none (tags of a text, voice in each frame, a click).
-    MultiLabel: Real;
+    MultiLabel: Marks;
     /// Labels are numbers, as many as outputs.
     Regress: Real;
     /// The output should be the input; a label of 1 marks an anomaly (an autoencoder).

@@ -59,13 +59,18 @@ pub fn read(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
     guarded(|| read_file(path, options)).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)))
 }
 
-fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
+/// The bytes of a file, where the limit of memory lets it be read.
+pub(crate) fn bytes_of(path: &Path) -> Result<Vec<u8>, OnnxError> {
     let read = |source| OnnxError::Read { path: path.to_path_buf(), source };
     let (len, limit) = (std::fs::metadata(path).map_err(read)?.len(), memory_limit());
     if len > limit.0 {
         return Err(OnnxError::File { bytes: Bytes(len), limit });
     }
-    let bytes = std::fs::read(path).map_err(read)?;
+    std::fs::read(path).map_err(read)
+}
+
+fn read_file(path: &Path, options: &Options) -> Result<Loaded, OnnxError> {
+    let bytes = bytes_of(path)?;
     let (Loaded { mut model, mut notes }, chooses) = import_unguarded(&bytes, path.parent(), options)?;
     model.name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     if widen(&mut model).map_err(|e| OnnxError::Decode(e.to_string()))? {

@@ -1,11 +1,13 @@
 //! What comes into a graph and goes out of it: dimensions bound, constants stored, states told.
 
-use sinter_model::{Dim, ElementType, Role, ValueInfo, Weight, elements};
+use prost::Message;
+use sinter_model::{Dim, ElementType, Role, ValueInfo, Weight, elements, guarded};
+use std::path::Path;
 use tch::Tensor;
 
 use crate::error::OnnxError;
-use crate::import::Options;
-use crate::proto::{GraphProto, ValueInfoProto};
+use crate::import::{Options, bytes_of};
+use crate::proto::{GraphProto, ModelProto, ValueInfoProto};
 use crate::reader::Reader;
 
 impl Reader<'_> {
@@ -74,6 +76,27 @@ impl Reader<'_> {
         self.notes.push(format!("input `{}` is always {} and is no input of what is written", info.name, text.join(", ")));
         Ok(())
     }
+}
+
+/// What goes into a model, and what comes out of it.
+#[derive(Debug, Clone, Default)]
+pub struct Interface {
+    /// Inputs that are no initializers.
+    pub inputs: Vec<ValueInfo>,
+    /// Outputs.
+    pub outputs: Vec<ValueInfo>,
+}
+
+/// What a file says of its inputs and outputs; nothing else of it is looked at, and free dimensions stay free.
+pub fn interface(path: &Path) -> Result<Interface, OnnxError> {
+    let look = || {
+        let proto = ModelProto::decode(&bytes_of(path)?[..]).map_err(|e| OnnxError::Decode(e.to_string()))?;
+        let graph = proto.graph.ok_or(OnnxError::NoGraph)?;
+        let stored = |name: &str| graph.initializer.iter().any(|t| t.name == name);
+        let inputs = graph.input.iter().filter(|i| !stored(&i.name)).map(value_info).collect::<Result<_, _>>()?;
+        Ok(Interface { inputs, outputs: graph.output.iter().map(value_info).collect::<Result<_, _>>()? })
+    };
+    guarded(look).unwrap_or_else(|said| Err(OnnxError::Nonsense(said)))
 }
 
 /// Errors where `options` name an input or output that a graph has not, or leave nothing for data.

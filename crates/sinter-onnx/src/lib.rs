@@ -27,4 +27,5 @@ pub use error::{OnnxError, Unsupported};
 pub use export::{Storage, export, save, save_narrow};
 pub use fold::{drop_dead, fold};
 pub use import::{Loaded, Options, import, load, read};
+pub use inputs::{Interface, interface};
 pub use tensor::{tensor_from_proto, tensor_to_proto};

@@ -9,12 +9,15 @@
 //! 6. `artefacts`: files for real runtimes, and what those make of them.
 //! 7. `record` and `judge`: what there is to tell, and whether it keeps to the budget.
 //!
+//! `init` stands above them all: it thinks out a first pipeline by reading guesses as any pipeline is read.
+//!
 //! Events tell what happens; nobody here prints.
 
 mod artefacts;
 mod config;
 mod execute;
 mod files;
+mod init;
 mod inspect;
 mod judge;
 mod measure;
@@ -30,6 +33,7 @@ pub use artefacts::{ArtefactError, Unwritten};
 pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig, StageEntry};
 pub use execute::{RunError, RunOptions, RunOutcome};
 pub use files::ConfigError;
+pub use init::{Draft, Goal, InitError, Request, draft};
 pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use preview::{ChannelFacts, InputFacts, Preview, PreviewError, SplitFacts};
 pub use resolve::{Changes, Outline, Plan, StageOutline};

@@ -138,7 +138,7 @@ impl Plan {
     }
 
     /// How values lie, and how often a trained classifier is right.
-    fn values(&self, split: &Split) -> Result<(Vec<InputFacts>, Option<f64>), PreviewError> {
+    pub(crate) fn values(&self, split: &Split) -> Result<(Vec<InputFacts>, Option<f64>), PreviewError> {
         let runner = self.trained_classifier()?.filter(|_| split.is_labelled());
         let mut parts: Vec<Vec<Tensor>> = Vec::new();
         let mut hits = 0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use sinter_model::Bytes;
-use sinter_pipeline::Schema;
+use sinter_pipeline::{Goal, Schema};
 
 /// Presses trained neural networks into small ones.
 ///
@@ -29,6 +29,9 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a first pipeline for a model and its data: what the data is, what the model is asked to do, how values are scaled and which stages fit is found out by
+    /// trying; on a terminal the rest is asked.
+    Init(InitArgs),
     /// Run a pipeline; what an earlier run did is not done again.
     Run(RunArgs),
     /// Print what a pipeline comes to: every stage, pass and layer, and why one is left out. `run` does exactly that.
@@ -198,6 +201,36 @@ impl Command {
     pub fn computes(&self) -> bool {
         matches!(self, Self::Run(_))
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct InitArgs {
+    /// An ONNX file, a folder of a language model as Hugging Face has it, or a built-in architecture such as lenet5.
+    pub model: String,
+    /// What holds samples: an .npz, .npy, .csv or .tar file, a text, a folder of images or recordings in a folder a class, a folder with the idx files of MNIST, or a data
+    /// file (.yaml).
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// A target by name, such as cortex-m4, or its file. Default: no hardware in particular.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// What counts most. Default: smallest.
+    #[arg(long, value_parser = PossibleValuesParser::new(Goal::ALL.map(Goal::name)).map(goal))]
+    pub goal: Option<Goal>,
+    /// The file to write; the data file goes beside it. Default: the model's name with the ending .yaml, in the current folder.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Write over files that are there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// One of the names that the parser let through.
+fn goal(name: String) -> Goal {
+    Goal::ALL.into_iter().find(|g| g.name() == name).unwrap_or_default()
 }
 
 #[derive(Debug, ClapArgs)]

@@ -12,9 +12,9 @@ use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::answer::{Failure, failed, say, wrong};
 use crate::args::{Args, Command, PipelineArgs, RunArgs};
-use crate::cache;
 use crate::signals;
 use crate::terminal::{Listener, is_rich};
+use crate::{cache, init};
 
 fn config(error: ConfigError) -> Failure {
     let theme = if is_rich() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
@@ -35,6 +35,7 @@ impl PipelineArgs {
 
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
+        Command::Init(args) => init::run(&args),
         Command::Run(args) => run_pipeline(&args),
         Command::Plan { pipeline, json } => {
             let outline = pipeline.read()?.outline();

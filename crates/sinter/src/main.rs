@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod cache;
 mod commands;
+mod init;
 mod signals;
 mod terminal;
 mod threads;

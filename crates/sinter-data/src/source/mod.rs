@@ -21,6 +21,8 @@ use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
 use crate::task::{Labels, Task};
 
+pub use numpy::{ArrayFacts, arrays};
+
 pub(crate) use columns::{Column, Columns, Values};
 
 /// Samples that can be read by index, from several threads at once.
@@ -147,10 +149,18 @@ impl WithTargets {
         let ignored = |v: f64| asks.ignore().is_some_and(|i| v == i as f64);
         // What is below zero is a class of none, unless it says that it counts for nothing.
         let is_class = |v: f64| (v.fract() == 0.0 && (0.0..MOST_CLASSES).contains(&v)) || ignored(v);
-        let wrong = |v: &f64| if whole { !is_class(*v) } else { !(*v as f32).is_finite() };
+        let wrong = |v: &f64| match asks.labels() {
+            Labels::Class | Labels::Whole => !is_class(*v),
+            Labels::Marks => !(0.0..=1.0).contains(v),
+            Labels::Real => !(*v as f32).is_finite(),
+        };
         if let Some(at) = labels.iter().position(wrong) {
             let each = shape.iter().product::<i64>().max(1) as usize;
-            let what = if whole { "no whole number of a class (nor the `ignore` of the task)" } else { "not finite" };
+            let what = match asks.labels() {
+                Labels::Class | Labels::Whole => "no whole number of a class (nor the `ignore` of the task)",
+                Labels::Marks => "not from 0 to 1 (`task: regress` takes any number)",
+                Labels::Real => "not finite",
+            };
             return Err(DataError::format(path, format!("a label of sample {} is {}, {what}", at / each, labels[at])));
         }
         let most = labels.iter().filter(|v| whole && !ignored(**v)).map(|v| *v as i64).max();

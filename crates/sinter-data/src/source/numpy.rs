@@ -31,6 +31,24 @@ pub(super) fn find(config: &NumpyConfig, task: Task) -> Result<Found, DataError>
     Ok(Found { train, test, classes })
 }
 
+/// An array of an archive: its name, its shape, and whether its elements are whole numbers.
+pub type ArrayFacts = (String, Vec<i64>, bool);
+
+/// What arrays an .npz archive holds; their elements are not read.
+pub fn arrays(path: &Path) -> Result<Vec<ArrayFacts>, DataError> {
+    let file = File::open(path).map(BufReader::new).map_err(DataError::read(path))?;
+    let mut archive = NpzArchive::new(file).map_err(|e| DataError::format(path, e))?;
+    let names: Vec<String> = archive.array_names().map(String::from).collect();
+    let mut found = Vec::new();
+    for name in names {
+        if let Some(npy) = archive.by_name(&name).map_err(|e| unreadable(path, &e))? {
+            let whole = matches!(npy.dtype(), DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float));
+            found.push((name, npy.shape().iter().map(|&n| n as i64).collect(), whole));
+        }
+    }
+    Ok(found)
+}
+
 /// The arrays of one archive, one for each input of a model.
 fn load_columns(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataError> {
     if path.extension().is_none_or(|e| e != "npz") {

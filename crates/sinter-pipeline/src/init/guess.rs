@@ -1,0 +1,69 @@
+//! What a first pipeline and its data file say.
+
+use std::path::Path;
+
+use super::Desk;
+use super::scale::Scale;
+use super::source::Found;
+use super::text::{comment, escaped, quoted, relative};
+
+/// What goes into the two files.
+#[derive(Debug, Clone)]
+pub(super) struct Guess {
+    pub task: &'static str,
+    pub scale: Option<Scale>,
+    /// Whether samples are set aside to choose by.
+    pub validation: bool,
+    /// Keys beside the model's file.
+    pub beside: String,
+    pub stages: String,
+    pub export: &'static str,
+    /// Lines above `normalize` and `export`.
+    pub about_scale: Vec<String>,
+    pub about_export: Vec<String>,
+}
+
+impl Desk<'_> {
+    pub(super) fn data_text(&self, found: &Found, guess: &Guess) -> String {
+        let name = self.request.data.file_stem().and_then(|s| s.to_str()).unwrap_or("data");
+        let mut out =
+            comment(&format!("By `sinter init`: {}. `sinter data PIPELINE` shows it as the model sees it.", found.what));
+        out += &format!("name: {}\nsource: {{ {} }}\ntask: {}\n", quoted(name), found.yaml, guess.task);
+        out.extend(guess.about_scale.iter().map(|line| comment(line)));
+        if let Some(scale) = &guess.scale {
+            out += &format!("normalize: {}\n", scale.yaml);
+        }
+        if found.is_text() {
+            out +=
+                "# Windows of tokens; more to measure on make the figures surer.\nsplit: { limit_train: 128, limit_test: 40 }\n";
+        } else if guess.validation {
+            out += "# A tenth of the training samples to choose by, so that nothing is chosen on those of the test.\nsplit: { validation: 10% }\n";
+        }
+        out
+    }
+
+    pub(super) fn pipeline_text(&self, folder: Option<&Path>, data: Option<&str>, guess: &Guess) -> String {
+        let data = data.map_or_else(|| escaped(&relative(&self.request.data, folder)), escaped);
+        let goal = self.request.goal.name();
+        let mut out = comment(&format!(
+            "{}, {goal}. By `sinter init`: `sinter plan` says what it comes to, `sinter run` does it.",
+            self.request.model
+        ));
+        out += &format!("name: {}\nmodel: {}\ndata: {data}\n", quoted(&self.name), self.from.yaml(folder, &guess.beside));
+        if let (Some(path), Some(target)) = (&self.request.target, &self.target) {
+            out += &comment(&target.description);
+            out += &format!("target: {}\n", escaped(&relative(path, folder)));
+            let limits = [("flash", target.flash), ("ram", target.ram)];
+            let limits: Vec<String> = limits.iter().filter_map(|(key, most)| Some(format!("{key}: {}", (*most)?))).collect();
+            if !limits.is_empty() {
+                out += &format!(
+                    "# What the target has; exit code 3 where the result takes more.\nbudget: {{ {} }}\n",
+                    limits.join(", ")
+                );
+            }
+        }
+        out += &format!("stages:{}", guess.stages);
+        out.extend(guess.about_export.iter().map(|line| comment(line)));
+        out + &format!("export: [{}]\n", guess.export)
+    }
+}

@@ -1,0 +1,216 @@
+//! Which source reads what a path holds.
+
+use std::path::Path;
+
+use sinter_data::arrays;
+use sinter_model::ElementType;
+use sinter_onnx::Interface;
+
+use super::InitError;
+use super::origin::Apart;
+use super::text::{quoted, relative};
+
+/// Tokens of a window, where nobody says.
+const TOKENS: u64 = 512;
+/// Names by which labels go.
+const LABELS: [&str; 9] = ["y", "label", "labels", "target", "targets", "class", "classes", "category", "species"];
+/// Endings of images.
+const IMAGES: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "pgm", "ppm"];
+
+/// A source as YAML, what was found in words, and whether its samples are images.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub yaml: String,
+    pub what: String,
+    pub images: bool,
+    /// Inputs that the data does not give.
+    pub apart: Apart,
+    /// What a model may be asked to do with it, the likeliest first.
+    pub tasks: &'static [&'static str],
+}
+
+impl Found {
+    /// Whether it is running text.
+    pub fn is_text(&self) -> bool {
+        self.tasks == TEXT
+    }
+}
+
+const TEXT: &[&str] = &["language"];
+/// Samples without labels.
+const BARE: &[&str] = &["classify", "segment", "regress", "embed", "reconstruct"];
+/// One whole number to a sample, or one name.
+const CLASSES: &[&str] = &["classify", "embed", "regress", "reconstruct"];
+/// Several whole numbers to a sample.
+const POSITIONS: &[&str] = &["segment", "transcribe", "multi-label", "regress"];
+/// Other numbers.
+const REALS: &[&str] = &["multi-label", "regress"];
+
+/// What a path holds, written for a file in `folder` (paths are whole without one). The model's inputs, and of a language model the tokens that it
+/// takes at once, say what is wanted.
+pub(super) fn find(
+    path: &Path,
+    folder: Option<&Path>,
+    (interface, context): (&Interface, Option<u64>),
+) -> Result<Found, InitError> {
+    let at = quoted(&relative(path, folder));
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("").to_ascii_lowercase();
+    if path.is_dir() {
+        return folder_of(path, &at, interface);
+    }
+    if !path.is_file() {
+        return Err(InitError::new(format!("there is no {}", path.display()), "`--data` is a file or a folder"));
+    }
+    match ending.as_str() {
+        "npz" => archive(path, &at, interface),
+        "npy" => Ok(found(format!("numpy: {{ path: {at} }}"), "an array without labels", false, BARE)),
+        "csv" | "tsv" => table(path, &at),
+        "tar" => Ok(found(images(&at, interface), "a tar of images, a folder a class", true, CLASSES)),
+        "txt" => Ok(text(&at, context)),
+        "gz" if name.ends_with(".txt.gz") => Ok(text(&at, context)),
+        _ => Err(InitError::new(
+            format!("{} is none of the forms that data comes in", path.display()),
+            "give an .npz, .npy, .csv or .tar file, a text, a folder of images or recordings in a folder a class, a folder with the idx files of MNIST, or a \
+             data file (.yaml) of your own",
+        )),
+    }
+}
+
+fn found(yaml: String, what: &str, images: bool, tasks: &'static [&'static str]) -> Found {
+    Found { yaml, what: what.to_string(), images, apart: Apart::default(), tasks }
+}
+
+/// Windows of as many tokens as the model takes, where those are few.
+fn text(at: &str, context: Option<u64>) -> Found {
+    let tokens = context.filter(|&n| n < TOKENS).map(|n| format!(", tokens: {n}")).unwrap_or_default();
+    found(format!("text: {{ path: {at}{tokens} }}"), "running text", false, TEXT)
+}
+
+/// Images of the size and the channels that the model takes.
+fn images(at: &str, interface: &Interface) -> String {
+    let lengths: Vec<i64> = interface.inputs.first().map(|input| input.concrete(1)).unwrap_or_default();
+    match lengths[..] {
+        [_, channels @ (1 | 3), height, width] => {
+            format!("images: {{ path: {at}, size: [{height}, {width}], channels: {channels} }}")
+        }
+        _ => format!("images: {{ path: {at} }}"),
+    }
+}
+
+/// Whether a file of this ending lies in a folder, or at most three folders further down.
+fn holds(folder: &Path, endings: &[&str], depth: usize) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders = Vec::new();
+    for path in entries.take(1000).map(|e| e.path()) {
+        if path.is_dir() {
+            folders.push(path);
+        } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.contains(&e.to_ascii_lowercase().as_str())) {
+            return true;
+        }
+    }
+    depth > 0 && folders.iter().take(20).any(|inner| holds(inner, endings, depth - 1))
+}
+
+fn folder_of(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitError> {
+    let idx = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+    if idx.iter().all(|name| path.join(format!("{name}.gz")).is_file()) {
+        return Ok(found(format!("idx: {{ folder: {at} }}"), "the four idx files of MNIST and its kin", true, CLASSES));
+    }
+    if idx.iter().all(|name| path.join(name).is_file()) {
+        let keys = ["train_images", "train_labels", "test_images", "test_labels"];
+        let keys: Vec<String> = keys.iter().zip(idx).map(|(key, name)| format!("{key}: {name}")).collect();
+        let yaml = format!("idx: {{ folder: {at}, {} }}", keys.join(", "));
+        return Ok(found(yaml, "the four idx files of MNIST and its kin", true, CLASSES));
+    }
+    if holds(path, &IMAGES, 3) {
+        return Ok(found(images(at, interface), "images, a folder a class", true, CLASSES));
+    }
+    if holds(path, &["wav"], 3) {
+        return Ok(found(format!("wav: {{ path: {at} }}"), "recordings, a folder a class", false, CLASSES));
+    }
+    Err(InitError::new(
+        format!("{} holds neither images nor recordings nor the idx files of MNIST", path.display()),
+        "samples of a class lie in a folder of its name: `train/<class>/*` and `test/<class>/*`, or `<class>/*`",
+    ))
+}
+
+/// Arrays by the names of the inputs, else the one that is called `x`, else the largest.
+fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitError> {
+    let arrays =
+        arrays(path).map_err(|e| InitError::new(e.to_string(), "`--data` is to be an archive that numpy.savez wrote"))?;
+    let is = |name: &str| arrays.iter().any(|(n, ..)| n == name);
+    let apart = Apart::of(interface, &is);
+    let inputs: Vec<_> = interface.inputs.iter().filter(|i| !apart.holds(&i.name)).collect();
+    let floats = inputs.iter().all(|i| i.element == ElementType::Float);
+    let inputs: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    let mut taken: Vec<String> = Vec::new();
+    let mut keys = vec![format!("path: {at}")];
+    if !inputs.is_empty() && inputs.iter().all(|name| is(name)) && (inputs.len() > 1 || !floats) {
+        let pairs: Vec<String> = inputs.iter().map(|name| format!("{}: {}", quoted(name), quoted(name))).collect();
+        keys.push(format!("inputs: {{ {} }}", pairs.join(", ")));
+        taken.extend(inputs.iter().map(ToString::to_string));
+    } else {
+        let size = |shape: &Vec<i64>| shape.iter().product::<i64>();
+        let named = inputs.first().copied().filter(|name| is(name)).or_else(|| is("x").then_some("x"));
+        let largest =
+            arrays.iter().filter(|(_, shape, _)| !shape.is_empty()).max_by_key(|(_, shape, whole)| (!whole, size(shape)));
+        let Some(samples) = named.or(largest.map(|(name, ..)| name.as_str())) else {
+            return Err(InitError::new(
+                format!("{} holds no array of samples", path.display()),
+                "samples lie along an array's first axis",
+            ));
+        };
+        if samples != "x" {
+            keys.push(format!("samples: {}", quoted(samples)));
+        }
+        taken.push(samples.to_string());
+    }
+    let count = arrays.iter().find(|(name, ..)| *name == taken[0]).and_then(|(_, shape, _)| shape.first().copied());
+    let fits = |(name, shape, _): &&(String, Vec<i64>, bool)| shape.first().copied() == count && !taken.contains(name);
+    let labels = LABELS.iter().find_map(|label| arrays.iter().filter(fits).find(|(name, ..)| name.eq_ignore_ascii_case(label)));
+    let rest: Vec<_> = arrays.iter().filter(fits).collect();
+    let labels = labels.or(match rest[..] {
+        [only] => Some(only),
+        _ => None,
+    });
+    if let Some((name, ..)) = labels.filter(|(name, ..)| name != "y") {
+        keys.push(format!("labels: {}", quoted(name)));
+    }
+    let what = match labels {
+        Some((name, ..)) => format!("arrays: {} for samples, `{name}` for labels", taken.join(", ")),
+        None => format!("arrays: {} for samples, and none for labels", taken.join(", ")),
+    };
+    let yaml = format!("numpy: {{ {} }}", keys.join(", "));
+    let tasks = match labels {
+        None => BARE,
+        Some((_, shape, true)) if shape.len() == 1 => CLASSES,
+        Some((_, _, true)) => POSITIONS,
+        // Whole numbers are often kept as others.
+        Some((_, shape, false)) if shape.len() == 1 => &["classify", "regress", "embed"],
+        Some(_) => REALS,
+    };
+    Ok(Found { apart, ..found(yaml, &what, false, tasks) })
+}
+
+/// A table: the column of labels is the one that is called so, else the last.
+fn table(path: &Path, at: &str) -> Result<Found, InitError> {
+    let wrong = |what: &str| InitError::new(format!("{} {what}", path.display()), "a table has a header, and one sample a row");
+    let text = std::fs::read(path).map_err(|e| wrong(&format!("could not be read: {e}")))?;
+    let head = String::from_utf8_lossy(&text[..text.len().min(1 << 16)]).into_owned();
+    let header = head.lines().next().unwrap_or("").trim_start_matches('\u{feff}').to_string();
+    let delimiter = [',', ';', '\t'].into_iter().max_by_key(|d| header.matches(*d).count()).unwrap_or(',');
+    let columns: Vec<&str> = header.split(delimiter).map(|c| c.trim().trim_matches('"')).collect();
+    if columns.len() < 2 {
+        return Err(wrong("has one column"));
+    }
+    let named = columns.iter().find(|c| LABELS.iter().any(|label| c.eq_ignore_ascii_case(label)));
+    let label = named.or(columns.last()).copied().unwrap_or_default();
+    let delimiter = match delimiter {
+        ',' => String::new(),
+        '\t' => ", delimiter: \"\\t\"".into(),
+        other => format!(", delimiter: \"{other}\""),
+    };
+    let yaml = format!("csv: {{ path: {at}, label: {}{delimiter} }}", quoted(label));
+    Ok(found(yaml, &format!("a table, its column `{label}` for labels"), false, CLASSES))
+}
