@@ -137,6 +137,79 @@ fn variables_come_from_the_file_or_by_leave_of_it_from_the_environment() {
     assert!(error.message.contains("run-${N}"), "{}", error.message);
 }
 
+/// Names and numbers are those of the file below, whatever is put in or taken away; what is new stays as it was written.
+#[test]
+fn stages_are_those_of_the_file_below() {
+    let folder = folder();
+    let base = "name: base\nmodel: { zoo: lenet-300-100 }\ndata: bars.yaml\nstages:\n  - train: { epochs: 2 }\n  - prune: { unstructured: { sparsity: 30% } }\n  \
+                - prune: { unstructured: { sparsity: 50% } }\n";
+    write(folder.path(), "base.yaml", base);
+    let plan = |stages: &str| {
+        let path = write(folder.path(), "child.yaml", &format!("extends: base.yaml\nstages:\n{stages}"));
+        let plan = read(&path, &[]).unwrap_or_else(|e| panic!("{stages}: {} {:?}", e.message, e.help));
+        serde_json::to_string(&plan.config.stages.iter().map(|s| serde_json::to_value(s).unwrap()).collect::<Vec<_>>()).unwrap()
+    };
+    let [first, second] = [
+        "  - cluster: { centroids: 16 }\n    before: 2-prune\n",
+        "  - name: 3-prune\n    prune: { unstructured: { sparsity: 77% } }\n",
+    ];
+    let both = plan(&format!("{first}{second}"));
+    assert_eq!(both, plan(&format!("{second}{first}")));
+    let order = |text: &str, words: &[&str]| {
+        let at: Vec<usize> = words.iter().map(|w| text.find(w).unwrap_or_else(|| panic!("{w} in {text}"))).collect();
+        assert!(at.is_sorted(), "{words:?} in {text}");
+    };
+    order(&both, &["train", "cluster", "0.3", "0.77"]);
+    // Both can go, and what is new keeps its order behind another.
+    let text = plan(
+        "  - name: 2-prune\n    prune: ~\n  - name: 3-prune\n    prune: ~\n  - distill: { epochs: 1 }\n    after: train\n  - cluster: { centroids: 8 }\n    after: train\n",
+    );
+    order(&text, &["train", "distill", "cluster"]);
+    assert!(!text.contains("prune"), "{text}");
+    // Two new ones of a kind are two.
+    let text = plan(
+        "  - distill: { epochs: 1 }\n  - cluster: { centroids: 8 }\n  - name: again\n    distill: { epochs: 3 }\n    after: 2-prune\n  - quantize: {}\n    before: again\n",
+    );
+    order(&text, &["0.3", "quantize", "\"epochs\":3", "0.5", "\"epochs\":1", "cluster"]);
+    // Numbers on the command line stay those of the file, too.
+    let base = folder.path().join("base.yaml");
+    let left = read(&base, &["stages.2=~", "stages.3.unstructured.sparsity=60%"]).unwrap();
+    assert!(stages(&left) == ["1-train", "2-prune"] && serde_json::to_string(&left.config.stages).unwrap().contains("0.6"));
+}
+
+/// A value is read as in a file that stands alone, and a variable as it was written.
+#[test]
+fn values_stay_as_they_were_written() {
+    let folder = folder();
+    let numbers = write(folder.path(), "numbers.yaml", &BASE.replace("name: base", "name: 123"));
+    assert_eq!(read(&numbers, &["seed=1"]).unwrap().config.name, "123");
+    let text = format!("vars: {{ V: 1.10, W: \"a${{V}}\" }}\n{}", BASE.replace("name: base", "name: run-${V}-${W}"));
+    let versions = write(folder.path(), "versions.yaml", &text);
+    assert_eq!(read(&versions, &[]).unwrap().config.name, "run-1.10-a1.10");
+    assert_eq!(read(&versions, &["vars.V=2.0"]).unwrap().config.name, "run-2.0-a2.0");
+    // What came from the environment is told, so that the run can be repeated.
+    let text = format!(
+        "vars: {{ PLACE: {{ env: SINTER_TEST_PLACE }} }}\n{}",
+        BASE.replace("data: bars.yaml", "data: ${PLACE}/bars.yaml")
+    );
+    write(folder.path(), "deep/place.yaml", &text);
+    write(
+        folder.path(),
+        "above.yaml",
+        "extends: deep/place.yaml\nstages:\n  - train: { epochs: 1 }\n  - name: soft\n    train: ~\nexport: []\n",
+    );
+    let run = |place: &str| {
+        sinter_command(folder.path(), &["run", "above.yaml", "--quiet"]).env("SINTER_TEST_PLACE", place).output().unwrap()
+    };
+    let whole = folder.path().to_str().unwrap();
+    for place in ["..", whole] {
+        let output = run(place);
+        assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let command = sinter_fixtures::record(folder.path(), "base").command;
+    assert!(command.contains(&format!("--set vars.PLACE={whole}")) || command.contains("--set vars.PLACE=.."), "{command}");
+}
+
 /// Every fault with the file, line and column of what was written, whichever file that is.
 #[test]
 fn faults_have_their_places() {
@@ -161,6 +234,10 @@ fn faults_have_their_places() {
         ("stages.soft.name=1x", "--set:1:18", "a letter first"),
         ("stages.soft.name=train", "--set:1:18", "another stage is called"),
         ("data=none.yaml", "--set:1:6", "none.yaml"),
+        ("extends=other.yaml", "--set:1:1", "before anything is set"),
+        ("vars.X=1", "--set:1:1", "declares no variable `X`"),
+        (&format!("a{}=1", ".a".repeat(50_000)), "--set:1:1", "50001 deep"),
+        ("model.dims.\"ids.1\"=5", "--set:1:20", "`dims` goes with `onnx`"),
     ] {
         let (found, message) = place(&base, &[change]);
         assert!(found.starts_with(at) && message.contains(says), "{change}: {found}: {message}");
@@ -184,6 +261,27 @@ fn faults_have_their_places() {
         ("extends: ../base.yaml\nvars: { X: [1] }\nname: a${X}\n", "deep/child.yaml:3:7", "a list or a mapping"),
         ("extends: ../base.yaml\nname: a${X\n", "deep/child.yaml:2:7", "has no `}`"),
         ("vars: { X: 1 }\nmodel: { zoo: ${X} }\n", "deep/child.yaml:2:", "stands in quotes"),
+        (
+            "extends: ../base.yaml\nstages:\n  - cluster: ~\n",
+            "deep/child.yaml:3:5",
+            "no stage is called `cluster`, to be taken away",
+        ),
+        (
+            "extends: ../base.yaml\nstages:\n  - quantize: ~\n  - cluster: {}\n    after: quantize\n",
+            "deep/child.yaml:5:12",
+            "taken away",
+        ),
+        (
+            "extends: ../base.yaml\nstages:\n  - quantize: {}\n  - quantize: {}\n",
+            "deep/child.yaml:4:5",
+            "said of the stage `4-quantize` already",
+        ),
+        ("extends: ../${A}.yaml\n", "deep/child.yaml:1:10", "takes no variable"),
+        (
+            "name: a\nmodel: { zoo: lenet5 }\ndata: ../bars.yaml\nstages:\n  - train: { epochs: 1 }\n    after: x\n",
+            "deep/child.yaml:",
+            "places a new stage",
+        ),
         ("extends: ../base.yaml\n  bad\n", "deep/child.yaml:", ""),
     ] {
         let (found, message) = place(&child(text), &[]);

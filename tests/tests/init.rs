@@ -81,12 +81,13 @@ fn tasks_are_found() {
         let stored = vec![floats("w", &[6, outputs], &numbers(6 * outputs, 1.0))];
         model(at, "m.onnx", [&["n", "6"], &["n", &size]], vec![node("MatMul", &["x", "w"], "y", vec![])], stored);
     };
-    let cases: [(&str, i64, Tensor, &str); 5] = [
+    let cases: [(&str, i64, Tensor, &str); 6] = [
         ("classify", 3, Tensor::arange(120, (Kind::Int64, tch::Device::Cpu)).remainder(3), "labels"),
         ("embed", 16, Tensor::arange(120, (Kind::Int64, tch::Device::Cpu)).remainder(6), "y"),
         ("regress", 2, uniform(3, &[120, 2]) * 4.0, "target"),
         ("multi-label", 3, uniform(4, &[120, 3]).round(), "y"),
-        ("classify", 3, Tensor::arange(120, (Kind::Int64, tch::Device::Cpu)).remainder(3).to_kind(Kind::Float), "odd name"),
+        ("classify", 3, Tensor::arange(120, (Kind::Int64, tch::Device::Cpu)).remainder(3).to_kind(Kind::Float), "Label"),
+        ("multi-label", 1, Tensor::arange(120, (Kind::Int64, tch::Device::Cpu)).remainder(2), "y"),
     ];
     for (task, outputs, labels, name) in cases {
         dense(outputs);
@@ -96,6 +97,25 @@ fn tasks_are_found() {
         assert!(data.contains(&format!("task: {task}\n")), "{task}: {said}{data}");
         assert!(data.contains("samples: values") && (name == "y" || data.contains("labels: ")), "{data}");
     }
+    // An array that is called nothing of the kind is no label, and is told.
+    dense(3);
+    let number = Tensor::arange(120, (Kind::Int64, tch::Device::Cpu));
+    write_arrays(
+        &at.join("d.npz"),
+        &[
+            ("values", &(x.shallow_clone() * 255.0).to_kind(Kind::Uint8)),
+            ("sample_id", &number),
+            ("label", &number.remainder(3).to_kind(Kind::Float)),
+        ],
+    );
+    let said = begun(at, &["m.onnx", "--data", "d.npz", "--force"], "m.yaml");
+    let data = read(at, "m.data.yaml");
+    assert!(data.contains("samples: values, labels: label") && said.contains("nothing reads sample_id"), "{said}{data}");
+    // Axes are no labels.
+    let rows = (0..90).map(|i| format!("{i},1,2,3,4,5,{}", i % 3)).collect::<Vec<_>>().join("\n");
+    std::fs::write(at.join("axes.csv"), format!("x,y,z,a,b,c,label\n{rows}\n")).unwrap();
+    begun(at, &["m.onnx", "--data", "axes.csv", "--force"], "m.yaml");
+    assert!(read(at, "m.data.yaml").contains("label: label"));
     // Tables, whatever stands between their columns.
     dense(3);
     let rows = (0..90).map(|i| format!("{};1;2;3;4;5;{}", i % 7, ["a", "b", "c"][i % 3])).collect::<Vec<_>>().join("\n");

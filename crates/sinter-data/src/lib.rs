@@ -17,6 +17,6 @@ pub use config::{DataConfig, Normalize, SourceConfig, SplitConfig};
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use features::{Features, FrontEnd};
-pub use source::{ArrayFacts, arrays};
+pub use source::{ArrayFacts, arrays, header};
 pub use split::{Batch, Order, Split};
 pub use task::{Asks, Classify, Embed, Labels, Language, MultiLabel, NO_LABEL, Reconstruct, Regress, Segment, Task, Transcribe};

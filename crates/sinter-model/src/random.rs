@@ -10,8 +10,8 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 /// The generator while it is ours alone (see [`seeded`]). Shapes are as given, values float32.
 pub struct Random(());
 
-/// Draws from libtorch's generator, started from `seed`: the same values whatever else the process does. Drawing again inside of `draw`
-/// would wait for itself.
+/// Draws from libtorch's generator, started from `seed`: the same values whatever else is drawn by it elsewhere in the process (dropout
+/// draws without the lock, and never beside it in a run). Drawing again inside of `draw` would wait for itself.
 pub fn seeded<T>(seed: u64, draw: impl FnOnce(&mut Random) -> T) -> T {
     let _held = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     start_from(seed);

@@ -68,12 +68,20 @@ pub(crate) fn of_run(
 
 /// What brings the same run about.
 fn command(plan: &Plan) -> String {
-    let quoted = |set: &String| match set.chars().all(|c| c.is_ascii_alphanumeric() || "._-=%/:".contains(c)) {
-        true => format!(" --set {set}"),
-        false => format!(" --set '{}'", set.replace('\'', "'\\''")),
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-=%/:".contains(c);
+    let quoted = |text: &str| match text.chars().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     };
-    let set: String = plan.changes.set.iter().map(quoted).collect();
-    format!("sinter run {} --seed {}{set}", plan.path.display(), plan.config.seed)
+    let set = |name: &str| plan.changes.set.iter().any(|set| set.starts_with(&format!("vars.{name}=")));
+    let environment = plan.environment.iter().filter(|(name, _)| !set(name));
+    // What the environment gave is given again, as text in quotes where YAML would see something else in it.
+    let given = environment.map(|(name, text)| match serde_yaml::from_str::<serde_yaml::Value>(text) {
+        Ok(value) if value.is_number() || value.is_bool() || value.as_str() == Some(text) => format!("vars.{name}={text}"),
+        _ => format!("vars.{name}={}", serde_json::Value::from(text.as_str())),
+    });
+    let all: String = given.chain(plan.changes.set.iter().cloned()).map(|set| format!(" --set {}", quoted(&set))).collect();
+    format!("sinter run {} --seed {}{all}", quoted(&plan.path.display().to_string()), plan.config.seed)
 }
 
 /// Every metric as the simulation has it: of the float model, and of the result.

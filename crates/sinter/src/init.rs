@@ -82,7 +82,11 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
             }
         }
     };
-    let stem = Path::new(args.model.trim_end_matches('/')).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // Names of folders hold dots that begin no ending: Qwen2.5-0.5B.
+    let path = Path::new(&args.model);
+    let whole = if path.is_dir() { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) } else { path.to_path_buf() };
+    let stem = if path.is_file() { whole.file_stem() } else { whole.file_name() };
+    let stem = stem.unwrap_or(std::ffi::OsStr::new("pipeline")).to_string_lossy().into_owned();
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.yaml")));
     if output.exists() && !args.force {
         let help = "`--force` writes over it, `--output FILE` elsewhere";

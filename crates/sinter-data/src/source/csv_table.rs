@@ -72,6 +72,21 @@ fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
     Ok(Found { train, test, classes })
 }
 
+/// The columns of a table, and what stands between them: of the usual the one that makes most of them.
+pub fn header(path: &Path) -> Result<(Vec<String>, char), DataError> {
+    let mut best = (Vec::new(), ',');
+    for delimiter in [',', ';', '\t', '|'] {
+        let file = std::fs::File::open(path).map_err(DataError::read(path))?;
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter as u8).from_reader(std::io::BufReader::new(file));
+        let columns: Vec<String> =
+            reader.headers().map_err(|e| DataError::format(path, e))?.iter().map(|name| name.trim().to_string()).collect();
+        if columns.len() > best.0.len() {
+            best = (columns, delimiter);
+        }
+    }
+    Ok(best)
+}
+
 /// The samples of one table with their classes, and the columns of `targets`, row by row, where labels are those. New names of classes are put behind those that are known.
 fn load(
     path: &Path,

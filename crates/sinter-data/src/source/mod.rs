@@ -21,6 +21,7 @@ use crate::config::{DataConfig, SourceConfig};
 use crate::error::DataError;
 use crate::task::{Labels, Task};
 
+pub use csv_table::header;
 pub use numpy::{ArrayFacts, arrays};
 
 pub(crate) use columns::{Column, Columns, Values};

@@ -19,7 +19,8 @@ pub use stage::{StageConfig, StageEntry};
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
     /// A pipeline file that this one stands upon, relative to it: it says only what differs. Mappings are merged key by key, stages by their name or kind (new ones
-    /// come last, or where `after: NAME` or `before: NAME` says), all else is replaced; `~` takes a key or a stage away. Default: none.
+    /// come last, or where `after: NAME` or `before: NAME` says), all else is replaced; `~` takes a key or a
+    /// stage away, such as the one of two alternatives that stood there. Several of a kind go by `name: 2-prune`, their place in that file. Default: none.
     // Taken in by `files`, as `vars` is: what is parsed holds neither.
     #[serde(default, skip_serializing)]
     pub extends: Option<PathBuf>,

@@ -91,6 +91,10 @@ impl<'de> Deserialize<'de> for StageEntry {
                 while let Some(key) = map.next_key::<String>()? {
                     if key == NAME {
                         name = Some(map.next_value()?);
+                    } else if key == "after" || key == "before" {
+                        map.next_value::<IgnoredAny>()?;
+                        let what = "places a new stage in a file that `extends` one with stages";
+                        return Err(A::Error::custom(format!("`{key}` {what}, and nowhere else")));
                     } else if let Some(other) = &config {
                         map.next_value::<IgnoredAny>()?;
                         let kind = other.stage().name();

@@ -3,10 +3,12 @@
 mod error;
 mod extends;
 mod layer;
+mod merge;
 mod paths;
 mod positions;
 mod set;
 mod source;
+mod stages;
 mod texts;
 mod tree;
 mod variables;

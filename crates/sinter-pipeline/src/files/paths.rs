@@ -56,9 +56,11 @@ impl Paths {
 }
 
 fn rewrite(tree: &mut Tree, begins: &str, way: &Path) {
-    // What a variable stands for is its own business: it may be a whole path.
-    let path = tree.text().and_then(|text| text.strip_prefix(begins)).filter(|path| !path.starts_with("${"));
-    if let Some(path) = path {
+    let Some(path) = tree.text().and_then(|text| text.strip_prefix(begins)) else { return };
+    if path.starts_with("${") {
+        // A variable may stand for a whole path: that is seen once it is put in.
+        tree.way = Some(tree.way.as_ref().map_or_else(|| way.to_path_buf(), |inner| way.join(inner)));
+    } else {
         tree.node = Node::Leaf(Value::String(format!("{begins}{}", way.join(path).display())));
     }
 }

@@ -1,25 +1,67 @@
 //! `--set KEY=VALUE`: a change of one key for one run.
 
 use super::error::ConfigError;
-use super::extends::{kind, position, unknown};
 use super::layer::Layer;
+use super::merge::check_whole;
+use super::stages::{kind, position, unknown};
 use super::texts::Texts;
 use super::tree::{Node, Tree};
 
-/// Puts the value of an argument such as `stages.2.prune.structured.ratio=60%` into a tree. Lists count from one; stages go by number or name, and what kind a
-/// stage is may be left out.
-pub(super) fn set(tree: &mut Tree, argument: &str, texts: &mut Texts) -> Result<(), ConfigError> {
-    let Some((path, _)) = argument.split_once('=') else {
-        let help = "write `--set KEY=VALUE`, such as `--set stages.2.prune.structured.ratio=60%`";
-        return Err(ConfigError::plain(format!("`--set {argument}` gives no value"), Some(help.into())));
-    };
-    let value = texts.add(Layer::new("--set", argument.to_string(), path.len() + 1))?;
-    let keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    if keys.iter().any(|key| key.is_empty()) {
-        let here = texts.key_error(&value, "a key is empty", Some("write keys with a `.` between them".into()));
-        return Err(here);
+/// Keys within keys.
+const DEEPEST: usize = 32;
+
+/// Puts the values of arguments such as `stages.2.prune.structured.ratio=60%` into a tree, one after the other. Lists count from one; stages go by number or name
+/// (those of the file, whatever is taken away), and what kind a stage is may be left out. A key that holds a dot stands in quotes.
+pub(super) fn set(tree: &mut Tree, arguments: &[String], texts: &mut Texts) -> Result<(), ConfigError> {
+    for argument in arguments {
+        let Some((keys, begins)) = keys(argument) else {
+            let help = "write `--set KEY=VALUE`, such as `--set stages.2.prune.structured.ratio=60%`";
+            return Err(ConfigError::plain(format!("`--set {argument}` gives no value"), Some(help.into())));
+        };
+        let value = texts.add(Layer::new("--set", argument.to_string(), begins))?;
+        let refused = |message: String, help: &str, texts: &Texts| Err(texts.key_error(&value, message, Some(help.into())));
+        if keys.iter().any(String::is_empty) {
+            return refused("a key is empty".into(), "write keys with a `.` between them", texts);
+        }
+        if keys.len() > DEEPEST {
+            return refused(
+                format!("there are no keys {} deep", keys.len()),
+                "`sinter schema` and docs/reference.md list them",
+                texts,
+            );
+        }
+        if keys[0] == "extends" {
+            return refused("`extends` is read before anything is set".into(), "name another pipeline file", texts);
+        }
+        let known = |name: &str| tree.get("vars").is_some_and(|vars| vars.get(name).is_some());
+        if let [vars, name, ..] = &keys[..]
+            && vars == "vars"
+            && !known(name)
+        {
+            return refused(format!("the file declares no variable `{name}`"), "variables stand under `vars`", texts);
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        put(tree, &keys, value, texts, true)?;
     }
-    put(tree, &keys, value, texts, true)
+    // What was taken away kept its number until here.
+    if let Some(Tree { node: Node::List(stages), .. }) = tree.get_mut("stages") {
+        stages.retain(|stage| !stage.is_null());
+    }
+    Ok(())
+}
+
+/// The keys of an argument, and where its value begins.
+fn keys(argument: &str) -> Option<(Vec<String>, usize)> {
+    let (mut keys, mut quoted) = (vec![String::new()], false);
+    for (at, c) in argument.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            '=' if !quoted => return Some((keys, at + 1)),
+            '.' if !quoted => keys.push(String::new()),
+            other => keys.last_mut()?.push(other),
+        }
+    }
+    None
 }
 
 fn put(tree: &mut Tree, keys: &[&str], value: Tree, texts: &Texts, top: bool) -> Result<(), ConfigError> {
@@ -27,6 +69,7 @@ fn put(tree: &mut Tree, keys: &[&str], value: Tree, texts: &Texts, top: bool) ->
         *tree = value;
         return Ok(());
     };
+    check_whole(tree, &value, texts)?;
     if let Node::List(items) = &mut tree.node {
         let index = match key.parse::<usize>() {
             Ok(n) if (1..=items.len()).contains(&n) => n - 1,
@@ -52,8 +95,7 @@ fn put(tree: &mut Tree, keys: &[&str], value: Tree, texts: &Texts, top: bool) ->
         Some(inner) => put(inner, rest, value, texts, false),
         None => {
             // What the file leaves at its default: written down from here on.
-            let origin = value.origin.clone();
-            let mut inner = Tree { origin, node: Node::Map(vec![]) };
+            let mut inner = Tree { origin: value.origin.clone(), node: Node::Map(vec![]), way: None };
             put(&mut inner, rest, value, texts, false)?;
             tree.put(key, inner);
             Ok(())
@@ -61,18 +103,20 @@ fn put(tree: &mut Tree, keys: &[&str], value: Tree, texts: &Texts, top: bool) ->
     }
 }
 
-fn stage(items: &mut Vec<Tree>, keys: &[&str], value: Tree, texts: &Texts) -> Result<(), ConfigError> {
+fn stage(items: &mut [Tree], keys: &[&str], value: Tree, texts: &Texts) -> Result<(), ConfigError> {
     let [name, rest @ ..] = keys else { return Ok(()) };
     let by_number = name.parse::<usize>().ok().filter(|n| (1..=items.len()).contains(n)).map(|n| n - 1);
     let Some(at) = by_number.or_else(|| position(items, name)) else {
         let (message, help) = unknown(items, name);
         return Err(texts.key_error(&value, message, Some(help)));
     };
+    let Some(kind) = kind(&items[at]).map(String::from) else {
+        return Err(texts.key_error(&value, format!("the stage {name} was taken away"), Some("set what stays".into())));
+    };
     if rest.is_empty() && value.is_null() {
-        items.remove(at);
+        items[at] = value;
         return Ok(());
     }
-    let kind = kind(&items[at]).unwrap_or_default().to_string();
     match rest.first() {
         None => put(&mut items[at], &[&kind], value, texts, false),
         Some(first) if *first == kind || *first == "name" => put(&mut items[at], rest, value, texts, false),

@@ -20,12 +20,14 @@ pub(crate) struct Source {
     texts: Texts,
     /// What all texts say together; of a file that stands alone, the file itself is parsed.
     together: Option<Tree>,
+    /// Variables that came from the environment, and their texts.
+    pub taken: Vec<(String, String)>,
 }
 
 impl Source {
     /// Reads a file that stands alone. The error names it and says whether it is missing.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Ok(Self { texts: Texts::of(Layer::read(path)?), together: None })
+        Ok(Self { texts: Texts::of(Layer::read(path)?), together: None, taken: vec![] })
     }
 
     /// Reads a file that may extend others and hold variables, and changes it by arguments `KEY=VALUE`. `paths` says which values are paths relative to their file.
@@ -39,11 +41,9 @@ impl Source {
         }
         let mut texts = Texts::default();
         let mut tree = extends::load(path, &mut texts, paths)?;
-        for change in changes {
-            set::set(&mut tree, change, &mut texts)?;
-        }
-        variables::fill(&mut tree, &texts)?;
-        Ok(Self { texts, together: Some(tree) })
+        set::set(&mut tree, changes, &mut texts)?;
+        let taken = variables::fill(&mut tree, &texts)?;
+        Ok(Self { texts, together: Some(tree), taken })
     }
 
     /// Which text a path comes from, and its path there.
@@ -69,7 +69,14 @@ impl Source {
                 let yaml = serde_yaml::Deserializer::from_str(self.texts.layer(0).yaml());
                 deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
             }
-            Some(tree) => deserialize(serde_path_to_error::Deserializer::new(tree.value(), &mut track)),
+            Some(tree) => {
+                // Written out and read again: a value is read as in a file, where `name: 5` is a name.
+                let text = serde_yaml::to_string(&tree.value());
+                text.and_then(|text| {
+                    let yaml = serde_yaml::Deserializer::from_str(&text);
+                    deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
+                })
+            }
         };
         parsed.map_err(|e| translate(&e, &known_path(&track.path()), self))
     }
@@ -83,6 +90,11 @@ impl Places for Source {
     fn key(&self, path: &str) -> Option<Range<usize>> {
         let (layer, own) = self.place(path);
         layer.key(&own)
+    }
+
+    fn character(&self, line: usize, column: usize) -> Option<Range<usize>> {
+        // Of what was put together nobody has seen the lines.
+        self.together.is_none().then(|| self.texts.layer(0).character(line, column))
     }
 
     fn find(&self, path: &str) -> Option<Range<usize>> {

@@ -36,6 +36,13 @@ impl Texts {
         Ok(Tree::new(value, self.0.len() - 1, String::new()))
     }
 
+    /// A value as it was written, without quotes.
+    pub fn written(&self, tree: &Tree) -> String {
+        let layer = &self.0[tree.origin.layer];
+        let written = layer.find(&tree.origin.path).and_then(|range| layer.text.get(range)).unwrap_or_default().trim();
+        tree.text().unwrap_or(written).to_string()
+    }
+
     /// An error at a value.
     pub fn error(&self, at: &Tree, message: impl Into<String>, help: Option<String>) -> ConfigError {
         let layer = &self.0[at.origin.layer];

@@ -1,5 +1,7 @@
 //! Values of YAML that know where they come from, so that what several files say together still has its places.
 
+use std::path::PathBuf;
+
 use serde_yaml::Value;
 
 /// Where something was written: in which text, and at which path of that text.
@@ -14,6 +16,8 @@ pub(super) struct Origin {
 pub(super) struct Tree {
     pub origin: Origin,
     pub node: Node,
+    /// Of a path that a variable begins: the folder that it is relative to, seen from where it is read.
+    pub way: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +45,7 @@ impl Tree {
             }
             other => Node::Leaf(other),
         };
-        Self { origin: Origin { layer, path }, node }
+        Self { origin: Origin { layer, path }, node, way: None }
     }
 
     /// The value alone.

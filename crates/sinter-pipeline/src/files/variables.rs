@@ -7,9 +7,11 @@ use super::texts::Texts;
 use super::tree::{Node, Tree};
 
 /// Puts variables in for `${NAME}`. A variable that stands for a whole value brings its type along; `$${` is a plain `${`.
-pub(super) fn fill(tree: &mut Tree, texts: &Texts) -> Result<(), ConfigError> {
+/// A variable may hold those that are declared before it. Gives back which came from the environment, with their texts.
+pub(super) fn fill(tree: &mut Tree, texts: &Texts) -> Result<Vec<(String, String)>, ConfigError> {
     let declared = tree.take("vars");
-    let mut values: Vec<(String, Tree)> = Vec::new();
+    let mut values: Vec<Variable> = Vec::new();
+    let mut taken = Vec::new();
     match declared.as_ref().map(|d| &d.node) {
         None | Some(Node::Leaf(Value::Null)) => {}
         Some(Node::Map(entries)) => {
@@ -18,7 +20,16 @@ pub(super) fn fill(tree: &mut Tree, texts: &Texts) -> Result<(), ConfigError> {
                     let help = Some("names of variables are letters, digits and `_`".into());
                     return Err(texts.error(given, "this is no name of a variable", help));
                 };
-                values.push((name.to_string(), of(name, given, texts)?));
+                let (value, text, asked) = of(name, given, texts)?;
+                let mut variable = Variable { name: name.to_string(), value, text };
+                replace(&mut variable.value, &values, texts)?;
+                if variable.value.text().is_some() {
+                    variable.text = variable.value.text().unwrap_or_default().to_string();
+                }
+                if asked {
+                    taken.push((variable.name.clone(), variable.text.clone()));
+                }
+                values.push(variable);
             }
         }
         Some(_) => {
@@ -26,11 +37,19 @@ pub(super) fn fill(tree: &mut Tree, texts: &Texts) -> Result<(), ConfigError> {
             return Err(texts.error(declared.as_ref().unwrap_or(tree), "`vars` maps names to values", Some(help)));
         }
     }
-    replace(tree, &values, texts)
+    replace(tree, &values, texts)?;
+    Ok(taken)
+}
+
+struct Variable {
+    name: String,
+    value: Tree,
+    /// As it was written, for use within a text: 1.10 is not 1.1 there.
+    text: String,
 }
 
 /// The value of a variable: as written, or from the environment where it says so (`{ env: NAME }`, or nothing).
-fn of(name: &str, given: &Tree, texts: &Texts) -> Result<Tree, ConfigError> {
+fn of(name: &str, given: &Tree, texts: &Texts) -> Result<(Tree, String, bool), ConfigError> {
     let (asked, default) = match (&given.node, given.get("env")) {
         (Node::Leaf(Value::Null), _) => (name, None),
         (Node::Map(_), Some(env)) => {
@@ -39,15 +58,16 @@ fn of(name: &str, given: &Tree, texts: &Texts) -> Result<Tree, ConfigError> {
             };
             (asked, given.get("default"))
         }
-        _ => return Ok(given.clone()),
+        _ => return Ok((given.clone(), texts.written(given), false)),
     };
     match (std::env::var(asked), default) {
         (Ok(text), _) => {
-            // As if it were written here: a number is a number.
-            let value = serde_yaml::from_str(&text).ok().filter(|v: &Value| !v.is_null() && !v.is_mapping() && !v.is_sequence());
-            Ok(Tree { origin: given.origin.clone(), node: Node::Leaf(value.unwrap_or(Value::String(text))) })
+            // A number is a number; whatever else YAML might see in it, it is a text.
+            let typed = serde_yaml::from_str(&text).ok().filter(|v: &Value| v.is_number() || v.is_bool());
+            let value = typed.filter(|_| !text.contains(char::is_whitespace)).unwrap_or_else(|| Value::String(text.clone()));
+            Ok((Tree { origin: given.origin.clone(), node: Node::Leaf(value), way: None }, text, true))
         }
-        (Err(_), Some(default)) => Ok(default.clone()),
+        (Err(_), Some(default)) => Ok((default.clone(), texts.written(default), false)),
         (Err(_), None) => {
             let help = format!("run `{asked}=VALUE sinter …`, or `--set vars.{name}=VALUE`");
             Err(texts.error(given, format!("the variable `{name}` has no value: the environment has no `{asked}`"), Some(help)))
@@ -55,17 +75,17 @@ fn of(name: &str, given: &Tree, texts: &Texts) -> Result<Tree, ConfigError> {
     }
 }
 
-fn replace(tree: &mut Tree, values: &[(String, Tree)], texts: &Texts) -> Result<(), ConfigError> {
+fn replace(tree: &mut Tree, values: &[Variable], texts: &Texts) -> Result<(), ConfigError> {
     let text = match &mut tree.node {
         Node::Map(entries) => return entries.iter_mut().try_for_each(|(_, inner)| replace(inner, values, texts)),
         Node::List(items) => return items.iter_mut().try_for_each(|inner| replace(inner, values, texts)),
         Node::Leaf(Value::String(text)) if text.contains("${") => text.clone(),
         Node::Leaf(_) => return Ok(()),
     };
-    let find = |name: &str| match values.iter().find(|(n, _)| n == name) {
-        Some((_, value)) => Ok(value),
+    let find = |name: &str| match values.iter().find(|v| v.name == name) {
+        Some(variable) => Ok(variable),
         None => {
-            let names: Vec<&str> = values.iter().map(|(n, _)| n.as_str()).collect();
+            let names: Vec<&str> = values.iter().map(|v| v.name.as_str()).collect();
             let help = match names.is_empty() {
                 true => format!("declare it: `vars: {{ {name}: VALUE }}`; a plain `${{` is written `$${{`"),
                 false => format!("declared are {}; a plain `${{` is written `$${{`", names.join(", ")),
@@ -86,15 +106,15 @@ fn replace(tree: &mut Tree, values: &[(String, Tree)], texts: &Texts) -> Result<
         let Some((name, behind)) = behind.split_once('}') else {
             return Err(texts.error(tree, "`${` has no `}`", Some("write `${NAME}`; a plain `${` is written `$${`".into())));
         };
-        let value = find(name)?;
+        let variable = find(name)?;
         if before.is_empty() && out.is_empty() && behind.is_empty() {
-            tree.node = value.node.clone();
+            tree.node = variable.value.node.clone();
+            seen_from(tree);
             return Ok(());
         }
         out += before;
-        match &value.node {
-            Node::Leaf(Value::String(text)) => out += text,
-            Node::Leaf(other) => out += serde_yaml::to_string(other).unwrap_or_default().trim_end(),
+        match &variable.value.node {
+            Node::Leaf(_) => out += &variable.text,
             _ => {
                 return Err(texts.error(tree, format!("`{name}` is a list or a mapping, and stands within a text here"), None));
             }
@@ -103,7 +123,15 @@ fn replace(tree: &mut Tree, values: &[(String, Tree)], texts: &Texts) -> Result<
     }
     out += rest;
     tree.node = Node::Leaf(Value::String(out));
+    seen_from(tree);
     Ok(())
+}
+
+/// A path that a variable began, seen from where it is read.
+fn seen_from(tree: &mut Tree) {
+    if let (Some(way), Some(path)) = (tree.way.take(), tree.text()) {
+        tree.node = Node::Leaf(Value::String(way.join(path).display().to_string()));
+    }
 }
 
 fn is_name(name: &str) -> bool {

@@ -9,6 +9,8 @@ use super::layer::Layer;
 pub(super) trait Places {
     /// The text in which a path, or what encloses it, was written.
     fn layer(&self, path: &str) -> &Layer;
+    /// The character at a line and a column of what was parsed.
+    fn character(&self, line: usize, column: usize) -> Option<Range<usize>>;
     /// Where its key stands there.
     fn key(&self, path: &str) -> Option<Range<usize>>;
     /// Where its value stands there, or what encloses it.
@@ -24,6 +26,10 @@ impl Places for Layer {
         Layer::key(self, path)
     }
 
+    fn character(&self, line: usize, column: usize) -> Option<Range<usize>> {
+        Some(Layer::character(self, line, column))
+    }
+
     fn find(&self, path: &str) -> Option<Range<usize>> {
         Layer::find(self, path)
     }
@@ -34,7 +40,7 @@ pub(super) fn translate(error: &serde_yaml::Error, path: &str, places: &dyn Plac
     let full = error.to_string();
     let text = full.rsplit_once(" at line ").map_or(full.as_str(), |(head, _)| head);
     let text = without_path(text);
-    let here = error.location().map(|l| places.layer(path).character(l.line(), l.column()));
+    let here = error.location().and_then(|l| places.character(l.line(), l.column()));
     if let Some(rest) = text.strip_prefix("unknown field `").or_else(|| text.strip_prefix("unknown variant `")) {
         let (wrong, rest) = rest.split_once('`').unwrap_or((rest, ""));
         let valid = quoted(rest);
@@ -60,7 +66,8 @@ pub(super) fn translate(error: &serde_yaml::Error, path: &str, places: &dyn Plac
         return layer.error(range, format!("the key `{field}` is missing"), "in here", Some(format!("add `{field}: …`")));
     }
     // A brace ends a value that stands within braces.
-    let open = error.location().and_then(|l| layer.yaml().lines().nth(l.line().saturating_sub(1)));
+    let line = here.as_ref().and_then(|range| layer.text.get(..range.start)).map(|before| before.matches('\n').count());
+    let open = line.and_then(|line| layer.text.lines().nth(line));
     let help =
         open.filter(|line| line.contains("${")).map(|_| "within `{ }` a variable stands in quotes: `\"${NAME}\"`".to_string());
     let range = if path.is_empty() { here } else { places.find(path).or(here) };

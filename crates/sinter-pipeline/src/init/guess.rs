@@ -53,15 +53,18 @@ impl Desk<'_> {
         if let (Some(path), Some(target)) = (&self.request.target, &self.target) {
             out += &comment(&target.description);
             out += &format!("target: {}\n", escaped(&relative(path, folder)));
-            let limits = [("flash", target.flash), ("ram", target.ram)];
-            let limits: Vec<String> = limits.iter().filter_map(|(key, most)| Some(format!("{key}: {}", (*most)?))).collect();
-            if !limits.is_empty() {
-                out += &format!(
-                    "# What the target has; exit code 3 where the result takes more.\nbudget: {{ {} }}\n",
-                    limits.join(", ")
-                );
-            }
         }
+        let has = |most: Option<sinter_model::Bytes>, key: &str| {
+            most.map(|most| match most.to_string().parse() {
+                Ok(again) if most == again => format!("{key}: {most}"),
+                _ => format!("{key}: {} B", most.0),
+            })
+        };
+        let target = self.target.as_ref();
+        let limits = [has(target.and_then(|t| t.flash), "flash"), has(target.and_then(|t| t.ram), "ram")];
+        let limits =
+            std::iter::once("accuracy_drop: 1%".to_string()).chain(limits.into_iter().flatten()).collect::<Vec<_>>().join(", ");
+        out += &format!("# Limits to keep to; exit code 3 where the result does not.\nbudget: {{ {limits} }}\n");
         out += &format!("stages:{}", guess.stages);
         out.extend(guess.about_export.iter().map(|line| comment(line)));
         out + &format!("export: [{}]\n", guess.export)

@@ -121,6 +121,14 @@ pub fn draft(request: &Request, tell: &dyn Fn(&str)) -> Result<Draft, InitError>
             "`--data` is a data file, or what holds the samples",
         ));
     }
+    let same = |path: &Path| path.canonicalize().is_ok_and(|real| request.output.canonicalize().is_ok_and(|out| out == real));
+    if let Some(path) = [Path::new(&request.model), &request.data].into_iter().chain(request.target.as_deref()).find(|p| same(p))
+    {
+        return Err(InitError::new(
+            format!("{} would be written over by the pipeline", path.display()),
+            "write to another file: `--output FILE`",
+        ));
+    }
     let stem = request.output.file_stem().and_then(|s| s.to_str()).unwrap_or("pipeline");
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let interface = from.interface()?;
@@ -293,8 +301,8 @@ impl Desk<'_> {
         let best = (0..tried.len()).rev().max_by(|&a, &b| tried[a].0.score().total_cmp(&tried[b].0.score()));
         let Some(best) = best else { return Ok(()) };
         let figures: Vec<String> = tried.iter().map(|(m, scale)| format!("{} {}", m.metric.text(m.value), scale.what)).collect();
-        let line =
-            format!("{} on {} training samples, with values {}", tried[best].0.metric.name, split.len(), figures.join(", "));
+        let name = &tried[best].0.metric.name;
+        let line = format!("{name} by how values are scaled, on {} training samples: {}", split.len(), figures.join(", "));
         guess.about_scale.push(line.clone());
         said.push(line);
         if let Some(doubt) = tried[best].0.doubt() {

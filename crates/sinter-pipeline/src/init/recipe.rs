@@ -44,7 +44,7 @@ pub(super) struct Means {
 impl Means {
     /// Epochs that come to some two thousand steps of 64 samples.
     fn epochs(self) -> usize {
-        (128_000 / self.samples.max(1)).clamp(1, 20)
+        (128_000 / self.samples.max(1)).clamp(1, 40)
     }
 }
 
@@ -62,22 +62,30 @@ pub(super) fn recipes(goal: Goal, means: Means) -> Vec<String> {
     let train = match means.untrained {
         true => format!(
             "  # The model comes untrained.\n  - train: {{ epochs: {} }}\n",
-            if means.samples > 20_000 { 6 } else { (epochs * 2).max(10) }
+            if means.samples > 20_000 { 6 } else { epochs.max(10) }
         ),
         false => String::new(),
     };
-    let few = epochs.div_ceil(4);
+    let few = epochs.div_ceil(8);
     let unstructured = format!(
-        "  # The smallest weights go, step by step; what is left learns from labels and from the float model meanwhile.\n  - prune:\n      unstructured: {{ sparsity: \
-         60%, scope: global }}\n      schedule: {{ cubic: {{}} }}\n      finetune: {{ epochs: {epochs}, lr: 3e-4, distill: {{}} }}\n"
+        "  # The weights that matter least go, step by step; what is left learns from labels and from the float model meanwhile.
+  - prune:
+      unstructured: {{ sparsity: 50%, scope: global, criterion: lamp }}
+      schedule: {{ cubic: {{}} }}
+      finetune: {{ epochs: {epochs}, distill: {{}} }}
+"
     );
     let cluster = format!(
-        "  # Thirty-two values for the weights of a layer: the packed file holds five bits a weight, or fewer.\n  - cluster: {{ centroids: 32, finetune: {{ epochs: {few}, lr: \
-         1e-4, distill: {{}} }} }}\n"
+        "  # Thirty-two values for the weights of a layer: the packed file holds five bits a weight, or fewer.
+  - cluster: {{ centroids: 32, finetune: {{ epochs: {few}, lr: 1e-4, distill: {{}} }} }}
+"
     );
     let structured = format!(
-        "  # Whole channels leave the graph, so that every runtime computes less.\n  - prune:\n      structured: {{ ratio: 30%, criterion: taylor }}\n      finetune: {{ \
-         epochs: {epochs}, lr: 5e-4, distill: {{}} }}\n"
+        "  # Whole channels leave the graph, so that every runtime computes less.
+  - prune:
+      structured: {{ ratio: 30%, criterion: taylor }}
+      finetune: {{ epochs: {epochs}, distill: {{}} }}
+"
     );
     let plain = "  # As the target's kernels take it; 8 bits where they say nothing.\n  - quantize: {}\n".to_string();
     let guarded = |most: &str| {

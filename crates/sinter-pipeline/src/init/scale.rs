@@ -16,24 +16,28 @@ pub(super) struct Scale {
 /// The commonest ways for samples such as these, the plainest first. Samples without channels of images have one.
 pub(super) fn scales(plan: &Plan, split: &Split, images: bool) -> Result<Vec<Scale>, String> {
     let (facts, _) = plan.values(split).map_err(|e| e.to_string())?;
-    let Some(facts) = facts.first().filter(|f| matches!(f.shape[..], [1 | 3, _, _])) else { return Ok(vec![]) };
+    let Some(facts) = facts.first() else { return Ok(vec![]) };
     let channels = &facts.channels;
     let top = channels.iter().map(|c| c.high).fold(0.0, f64::max);
     let low = channels.iter().map(|c| c.low).fold(0.0, f64::min);
-    // Images come as 0 to 1 already unless told otherwise; arrays as they are.
-    let unit = if images || top > 2.0 { 255.0 } else { 1.0 };
     if !images && (low < 0.0 || top > 255.0) {
         return Ok(vec![plain("{ divide: 1 }", "as they are")]);
     }
+    // Images come as 0 to 1 already unless told otherwise; arrays as they are.
+    let unit = if images || top > 2.0 { 255.0 } else { 1.0 };
     let mut all = Vec::new();
     if unit > 1.0 {
         all.push(plain("{ divide: 1 }", "from 0 to 255"));
     }
     all.push(plain(&format!("{{ divide: {unit} }}"), "from 0 to 1"));
     all.push(plain(&format!("{{ divide: {unit}, mean: [0.5], std: [0.5] }}"), "from -1 to 1"));
-    if channels.len() == 3 {
+    let shaped = matches!(facts.shape[..], [1 | 3, _, _]);
+    if channels.len() == 3 && shaped {
         let yaml = format!("{{ divide: {unit}, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }}");
         all.push(plain(&yaml, "scaled as for ImageNet"));
+    }
+    if !shaped {
+        return Ok(all);
     }
     // What was seen is scaled to 0 to 1 of images, and not at all of arrays.
     let seen = if images { 1.0 } else { unit };

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sinter_data::arrays;
-use sinter_model::ElementType;
+use sinter_data::{ArrayFacts, arrays, header};
+use sinter_model::{Dim, ElementType, ValueInfo};
 use sinter_onnx::Interface;
 
 use super::InitError;
@@ -12,8 +12,8 @@ use super::text::{quoted, relative};
 
 /// Tokens of a window, where nobody says.
 const TOKENS: u64 = 512;
-/// Names by which labels go.
-const LABELS: [&str; 9] = ["y", "label", "labels", "target", "targets", "class", "classes", "category", "species"];
+/// Names by which labels go, the surest first.
+const LABELS: [&str; 9] = ["label", "labels", "target", "targets", "class", "classes", "category", "species", "y"];
 /// Endings of images.
 const IMAGES: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "pgm", "ppm"];
 
@@ -40,7 +40,7 @@ const TEXT: &[&str] = &["language"];
 /// Samples without labels.
 const BARE: &[&str] = &["classify", "segment", "regress", "embed", "reconstruct"];
 /// One whole number to a sample, or one name.
-const CLASSES: &[&str] = &["classify", "embed", "regress", "reconstruct"];
+const CLASSES: &[&str] = &["classify", "multi-label", "embed", "regress", "reconstruct"];
 /// Several whole numbers to a sample.
 const POSITIONS: &[&str] = &["segment", "transcribe", "multi-label", "regress"];
 /// Other numbers.
@@ -54,15 +54,15 @@ pub(super) fn find(
     (interface, context): (&Interface, Option<u64>),
 ) -> Result<Found, InitError> {
     let at = quoted(&relative(path, folder));
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("").to_ascii_lowercase();
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
     if path.is_dir() {
         return folder_of(path, &at, interface);
     }
     if !path.is_file() {
         return Err(InitError::new(format!("there is no {}", path.display()), "`--data` is a file or a folder"));
     }
-    match ending.as_str() {
+    match ending {
         "npz" => archive(path, &at, interface),
         "npy" => Ok(found(format!("numpy: {{ path: {at} }}"), "an array without labels", false, BARE)),
         "csv" | "tsv" => table(path, &at),
@@ -117,9 +117,10 @@ fn folder_of(path: &Path, at: &str, interface: &Interface) -> Result<Found, Init
     if idx.iter().all(|name| path.join(format!("{name}.gz")).is_file()) {
         return Ok(found(format!("idx: {{ folder: {at} }}"), "the four idx files of MNIST and its kin", true, CLASSES));
     }
-    if idx.iter().all(|name| path.join(name).is_file()) {
-        let keys = ["train_images", "train_labels", "test_images", "test_labels"];
-        let keys: Vec<String> = keys.iter().zip(idx).map(|(key, name)| format!("{key}: {name}")).collect();
+    if idx.iter().all(|name| path.join(name).is_file() || path.join(format!("{name}.gz")).is_file()) {
+        let keys = ["train_images", "train_labels", "test_images", "test_labels"].into_iter().zip(idx);
+        let plain = keys.filter(|(_, name)| path.join(name).is_file());
+        let keys: Vec<String> = plain.map(|(key, name)| format!("{key}: {name}")).collect();
         let yaml = format!("idx: {{ folder: {at}, {} }}", keys.join(", "));
         return Ok(found(yaml, "the four idx files of MNIST and its kin", true, CLASSES));
     }
@@ -152,14 +153,18 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
         taken.extend(inputs.iter().map(ToString::to_string));
     } else {
         let size = |shape: &Vec<i64>| shape.iter().product::<i64>();
-        let named = inputs.first().copied().filter(|name| is(name)).or_else(|| is("x").then_some("x"));
-        let largest =
-            arrays.iter().filter(|(_, shape, _)| !shape.is_empty()).max_by_key(|(_, shape, whole)| (!whole, size(shape)));
-        let Some(samples) = named.or(largest.map(|(name, ..)| name.as_str())) else {
-            return Err(InitError::new(
-                format!("{} holds no array of samples", path.display()),
-                "samples lie along an array's first axis",
-            ));
+        let is_label = |name: &str| LABELS.iter().any(|label| name.eq_ignore_ascii_case(label));
+        let wanted = interface.inputs.iter().find(|i| !apart.holds(&i.name));
+        let of_model = |shape: &Vec<i64>| wanted.is_some_and(|input| takes(input, shape));
+        // What the model takes, else what is called so, else the largest; never what is called a label, nor numbers alone.
+        let able = arrays.iter().filter(|(name, shape, _)| shape.len() > 1 && !is_label(name));
+        let rank = |(name, shape, whole): &&ArrayFacts| {
+            let named = inputs.first() == Some(&name.as_str());
+            (named, of_model(shape), name == "x", name.to_ascii_lowercase().contains("train"), !whole, size(shape))
+        };
+        let Some((samples, ..)) = able.max_by_key(rank) else {
+            let help = "samples lie along an array's first axis";
+            return Err(InitError::new(format!("{} holds no array of samples", path.display()), help));
         };
         if samples != "x" {
             keys.push(format!("samples: {}", quoted(samples)));
@@ -167,13 +172,12 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
         taken.push(samples.to_string());
     }
     let count = arrays.iter().find(|(name, ..)| *name == taken[0]).and_then(|(_, shape, _)| shape.first().copied());
-    let fits = |(name, shape, _): &&(String, Vec<i64>, bool)| shape.first().copied() == count && !taken.contains(name);
-    let labels = LABELS.iter().find_map(|label| arrays.iter().filter(fits).find(|(name, ..)| name.eq_ignore_ascii_case(label)));
-    let rest: Vec<_> = arrays.iter().filter(fits).collect();
-    let labels = labels.or(match rest[..] {
-        [only] => Some(only),
-        _ => None,
-    });
+    let fits = |(name, shape, _): &&ArrayFacts| shape.first().copied() == count && !taken.contains(name);
+    // `y_train` goes with `x_train`.
+    let kin: Vec<String> = taken.iter().map(|t| t.to_ascii_lowercase().replacen(['x', 'X'], "y", 1)).collect();
+    let is = |name: &str, label: &str| name.eq_ignore_ascii_case(label);
+    let named = LABELS.iter().find_map(|label| arrays.iter().filter(fits).find(|(name, ..)| is(name, label)));
+    let labels = named.or_else(|| arrays.iter().filter(fits).find(|(name, ..)| kin.iter().any(|k| is(name, k))));
     if let Some((name, ..)) = labels.filter(|(name, ..)| name != "y") {
         keys.push(format!("labels: {}", quoted(name)));
     }
@@ -181,13 +185,16 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
         Some((name, ..)) => format!("arrays: {} for samples, `{name}` for labels", taken.join(", ")),
         None => format!("arrays: {} for samples, and none for labels", taken.join(", ")),
     };
+    let used = |name: &String| taken.contains(name) || labels.is_some_and(|(label, ..)| label == name);
+    let rest: Vec<&str> = arrays.iter().map(|(name, ..)| name).filter(|name| !used(name)).map(String::as_str).collect();
+    let what = if rest.is_empty() { what } else { format!("{what}; nothing reads {}", rest.join(", ")) };
     let yaml = format!("numpy: {{ {} }}", keys.join(", "));
     let tasks = match labels {
         None => BARE,
         Some((_, shape, true)) if shape.len() == 1 => CLASSES,
         Some((_, _, true)) => POSITIONS,
         // Whole numbers are often kept as others.
-        Some((_, shape, false)) if shape.len() == 1 => &["classify", "regress", "embed"],
+        Some((_, shape, false)) if shape.len() == 1 => &["classify", "multi-label", "regress", "embed"],
         Some(_) => REALS,
     };
     Ok(Found { apart, ..found(yaml, &what, false, tasks) })
@@ -195,17 +202,18 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
 
 /// A table: the column of labels is the one that is called so, else the last.
 fn table(path: &Path, at: &str) -> Result<Found, InitError> {
-    let wrong = |what: &str| InitError::new(format!("{} {what}", path.display()), "a table has a header, and one sample a row");
-    let text = std::fs::read(path).map_err(|e| wrong(&format!("could not be read: {e}")))?;
-    let head = String::from_utf8_lossy(&text[..text.len().min(1 << 16)]).into_owned();
-    let header = head.lines().next().unwrap_or("").trim_start_matches('\u{feff}').to_string();
-    let delimiter = [',', ';', '\t'].into_iter().max_by_key(|d| header.matches(*d).count()).unwrap_or(',');
-    let columns: Vec<&str> = header.split(delimiter).map(|c| c.trim().trim_matches('"')).collect();
+    let help = "a table has a header, and one sample a row";
+    let (columns, delimiter) = header(path).map_err(|e| InitError::new(e.to_string(), help))?;
     if columns.len() < 2 {
-        return Err(wrong("has one column"));
+        return Err(InitError::new(format!("{} has one column", path.display()), help));
     }
-    let named = columns.iter().find(|c| LABELS.iter().any(|label| c.eq_ignore_ascii_case(label)));
-    let label = named.or(columns.last()).copied().unwrap_or_default();
+    // Three axes are no label.
+    let axes = ["x", "y", "z"].iter().all(|axis| columns.iter().any(|c| c.eq_ignore_ascii_case(axis)));
+    let named = LABELS
+        .iter()
+        .filter(|label| !(axes && **label == "y"))
+        .find_map(|label| columns.iter().rev().find(|c| c.eq_ignore_ascii_case(label)));
+    let label = named.or(columns.last()).map(String::as_str).unwrap_or_default();
     let delimiter = match delimiter {
         ',' => String::new(),
         '\t' => ", delimiter: \"\\t\"".into(),
@@ -213,4 +221,13 @@ fn table(path: &Path, at: &str) -> Result<Found, InitError> {
     };
     let yaml = format!("csv: {{ path: {at}, label: {}{delimiter} }}", quoted(label));
     Ok(found(yaml, &format!("a table, its column `{label}` for labels"), false, CLASSES))
+}
+
+/// Whether an array holds samples that an input takes.
+fn takes(input: &ValueInfo, shape: &[i64]) -> bool {
+    let same = |(dim, n): (&Dim, &i64)| match dim {
+        Dim::Fixed(m) => m == n,
+        Dim::Free(_) => true,
+    };
+    input.shape.len() == shape.len() && input.shape.iter().zip(shape).skip(1).all(same)
 }

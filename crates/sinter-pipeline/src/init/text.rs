@@ -36,7 +36,12 @@ pub(super) fn relative(path: &Path, folder: Option<&Path>) -> String {
         true => Path::new(".").canonicalize(),
         false => path.canonicalize(),
     };
-    let Ok(whole) = real(path) else { return path.display().to_string() };
+    // A link keeps its name: it may say what the file is, and what lies beside it.
+    let named = |path: &Path| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok(real(parent)?.join(name)),
+        _ => real(path),
+    };
+    let Ok(whole) = named(path) else { return path.display().to_string() };
     let Some(Ok(folder)) = folder.map(real) else { return whole.display().to_string() };
     let (to, from): (Vec<Component>, Vec<Component>) = (whole.components().collect(), folder.components().collect());
     let common = to.iter().zip(&from).take_while(|(a, b)| a == b).count();

@@ -52,6 +52,8 @@ pub struct Plan {
     pub path: PathBuf,
     /// What was asked for beside it.
     pub changes: Changes,
+    /// Variables of the file that came from the environment, and their texts.
+    pub environment: Vec<(String, String)>,
     /// The folder that paths of the pipeline are relative to.
     pub folder: PathBuf,
     pub(crate) stages: Vec<Planned>,
@@ -121,6 +123,7 @@ impl Plan {
             notes,
             path: path.to_path_buf(),
             changes: changes.clone(),
+            environment: source.taken.clone(),
             folder,
             stages,
             keys,
