@@ -134,6 +134,10 @@ impl JsonSchema for StageEntry {
         let kinds = schema.get_mut("oneOf").and_then(|kinds| kinds.as_array_mut());
         for kind in kinds.into_iter().flatten() {
             if let Some(properties) = kind.get_mut("properties").and_then(|p| p.as_object_mut()) {
+                // `~` takes a stage of the other file away.
+                for kind in properties.values_mut() {
+                    *kind = serde_json::json!({ "anyOf": [kind.take(), { "type": "null" }] });
+                }
                 properties.extend(beside.map(|(key, _)| (key.to_string(), true.into())));
             }
         }
