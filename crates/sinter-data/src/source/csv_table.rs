@@ -72,10 +72,13 @@ fn numbers(config: &CsvConfig, task: Task) -> Result<Found, DataError> {
     Ok(Found { train, test, classes })
 }
 
+/// What usually stands between columns.
+const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
+
 /// The columns of a table, and what stands between them: of the usual the one that makes most of them.
 pub fn header(path: &Path) -> Result<(Vec<String>, char), DataError> {
     let mut best = (Vec::new(), ',');
-    for delimiter in [',', ';', '\t', '|'] {
+    for delimiter in DELIMITERS {
         let file = std::fs::File::open(path).map_err(DataError::read(path))?;
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter as u8).from_reader(std::io::BufReader::new(file));
         let columns: Vec<String> =
@@ -103,7 +106,7 @@ fn load(
     let mut reader = builder.delimiter(byte).from_reader(std::io::BufReader::new(file));
     let header = reader.headers().map_err(|e| DataError::format(path, e))?.clone();
     if header.len() == 1
-        && let Some(other) = [';', '\t', '|', ','].into_iter().find(|d| *d != delimiter && header[0].contains(*d))
+        && let Some(other) = DELIMITERS.into_iter().find(|d| *d != delimiter && header[0].contains(*d))
     {
         let reason = format!(
             "one column only, `{}`: its delimiter seems to be {other:?}, not {delimiter:?}. Write `delimiter: {other:?}` beside `path`",

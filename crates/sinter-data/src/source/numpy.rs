@@ -34,15 +34,33 @@ pub(super) fn find(config: &NumpyConfig, task: Task) -> Result<Found, DataError>
 /// An array of an archive: its name, its shape, and whether its elements are whole numbers.
 pub type ArrayFacts = (String, Vec<i64>, bool);
 
+fn open(path: &Path) -> Result<BufReader<File>, DataError> {
+    File::open(path).map(BufReader::new).map_err(DataError::read(path))
+}
+
+fn archive(path: &Path) -> Result<Archive, DataError> {
+    NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))
+}
+
+/// In their order: the archive has them in one of chance.
+fn names(archive: &Archive) -> Vec<&str> {
+    let mut names: Vec<&str> = archive.array_names().collect();
+    names.sort_unstable();
+    names
+}
+
+fn is_whole(dtype: &DType) -> bool {
+    matches!(dtype, DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float))
+}
+
 /// What arrays an .npz archive holds; their elements are not read.
 pub fn arrays(path: &Path) -> Result<Vec<ArrayFacts>, DataError> {
-    let file = File::open(path).map(BufReader::new).map_err(DataError::read(path))?;
-    let mut archive = NpzArchive::new(file).map_err(|e| DataError::format(path, e))?;
-    let names: Vec<String> = archive.array_names().map(String::from).collect();
+    let mut archive = archive(path)?;
+    let names: Vec<String> = names(&archive).into_iter().map(String::from).collect();
     let mut found = Vec::new();
     for name in names {
         if let Some(npy) = archive.by_name(&name).map_err(|e| unreadable(path, &e))? {
-            let whole = matches!(npy.dtype(), DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float));
+            let whole = is_whole(&npy.dtype());
             found.push((name, npy.shape().iter().map(|&n| n as i64).collect(), whole));
         }
     }
@@ -54,14 +72,13 @@ fn load_columns(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded,
     if path.extension().is_none_or(|e| e != "npz") {
         return Err(DataError::format(path, "`inputs` names arrays of an .npz archive, and this is none"));
     }
-    let file = File::open(path).map(BufReader::new).map_err(DataError::read(path))?;
-    let mut archive = NpzArchive::new(file).map_err(|e| DataError::format(path, e))?;
+    let mut archive = archive(path)?;
     let mut columns: Vec<Column> = Vec::new();
     let mut count = None;
     for (input, name) in &config.inputs {
         let absent = missing(&archive, path, name);
         let npy = archive.by_name(name).map_err(|e| unreadable(path, &e))?.ok_or(absent)?;
-        let whole = matches!(npy.dtype(), DType::Plain(p) if !matches!(p.type_char(), TypeChar::Float));
+        let whole = is_whole(&npy.dtype());
         let (dims, values) = match whole {
             true => array(npy, path, |v| v as i64).map(|(dims, v)| (dims, Values::Whole(v)))?,
             false => array(npy, path, |v| v as f32).map(|(dims, v)| (dims, Values::Real(v)))?,
@@ -109,8 +126,7 @@ type Archive = NpzArchive<BufReader<File>>;
 type Marks = (Vec<i64>, Vec<f64>);
 
 fn missing(archive: &Archive, path: &Path, name: &str) -> DataError {
-    let names: Vec<&str> = archive.array_names().collect();
-    DataError::format(path, format!("no array `{name}`; it holds {}", names.join(", ")))
+    DataError::format(path, format!("no array `{name}`; it holds {}", names(archive).join(", ")))
 }
 
 /// The labels of an archive; `None` where it has none and nobody named them.
@@ -147,9 +163,8 @@ fn load(path: &Path, config: &NumpyConfig, task: Task) -> Result<Loaded, DataErr
     if !config.inputs.is_empty() {
         return load_columns(path, config, task);
     }
-    let open = |path: &Path| File::open(path).map(BufReader::new).map_err(DataError::read(path));
     let (x, y) = if path.extension().is_some_and(|e| e == "npz") {
-        let mut archive = NpzArchive::new(open(path)?).map_err(|e| DataError::format(path, e))?;
+        let mut archive = archive(path)?;
         let absent = missing(&archive, path, &config.samples);
         let x = match archive.by_name(&config.samples).map_err(|e| unreadable(path, &e))? {
             Some(npy) => Stored::read(npy, path)?,
