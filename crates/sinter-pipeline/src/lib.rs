@@ -33,7 +33,7 @@ pub use artefacts::{ArtefactError, Unwritten};
 pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig, StageEntry};
 pub use execute::{RunError, RunOptions, RunOutcome};
 pub use files::ConfigError;
-pub use init::{Draft, Goal, InitError, Request, draft};
+pub use init::{Draft, FORMS, Goal, InitError, Request, draft};
 pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use preview::{ChannelFacts, InputFacts, Preview, PreviewError, SplitFacts};
 pub use resolve::{Changes, Outline, Plan, StageOutline};

@@ -230,7 +230,7 @@ pub struct InitArgs {
 
 /// One of the names that the parser let through.
 fn goal(name: String) -> Goal {
-    Goal::ALL.into_iter().find(|g| g.name() == name).unwrap_or_default()
+    Goal::named(&name).unwrap_or_default()
 }
 
 #[derive(Debug, ClapArgs)]

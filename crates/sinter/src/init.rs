@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use sinter_pipeline::{Goal, InitError, Request, draft};
+use sinter_pipeline::{FORMS, Goal, InitError, Request, draft};
 
 use crate::answer::{Failure, say, wrong};
 use crate::args::InitArgs;
@@ -57,11 +57,9 @@ fn ask(question: &str) -> Option<String> {
 pub fn run(args: &InitArgs) -> Result<(), Failure> {
     let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let questions = |question: &str| if terminal { ask(question) } else { None };
-    let forms = "an .npz, .npy or .csv file, a text, a folder (or a .tar) of images or recordings in a folder a class, a folder with the idx files of MNIST, or a \
-                 data file";
-    let data = args.data.clone().or_else(|| questions(&format!("What holds samples for it ({forms})?")).map(PathBuf::from));
+    let data = args.data.clone().or_else(|| questions(&format!("What holds samples for it ({FORMS})?")).map(PathBuf::from));
     let Some(data) = data else {
-        return Err(wrong(format!("nobody says what holds samples for the model\n  help: `--data PATH`: {forms}")));
+        return Err(wrong(format!("nobody says what holds samples for the model\n  help: `--data PATH`: {FORMS}")));
     };
     let names: Vec<String> = targets().into_iter().map(|(name, _)| name).collect();
     let chosen = args
@@ -74,10 +72,7 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
         None => {
             let all: Vec<&str> = Goal::ALL.iter().map(|g| g.name()).collect();
             match questions(&format!("What counts most ({}; Enter for {})?", all.join(", "), Goal::default().name())) {
-                Some(said) => Goal::ALL
-                    .into_iter()
-                    .find(|g| g.name() == said)
-                    .ok_or_else(|| wrong(format!("`{said}` is none of {}", all.join(", "))))?,
+                Some(said) => Goal::named(&said).ok_or_else(|| wrong(format!("`{said}` is none of {}", all.join(", "))))?,
                 None => Goal::default(),
             }
         }
@@ -88,11 +83,7 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
     let stem = if path.is_file() { whole.file_stem() } else { whole.file_name() };
     let stem = stem.unwrap_or(std::ffi::OsStr::new("pipeline")).to_string_lossy().into_owned();
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.yaml")));
-    if output.exists() && !args.force {
-        let help = "`--force` writes over it, `--output FILE` elsewhere";
-        return Err(wrong(format!("{} is there already\n  help: {help}", output.display())));
-    }
-    let request = Request { model: args.model.clone(), data, target, goal, output: output.clone() };
+    let request = Request { model: args.model.clone(), data, target, goal, output: output.clone(), over: args.force };
     let told = |e: InitError| wrong(format!("{}\n  help: {}", e.message, e.help));
     let quiet = args.quiet;
     let draft = draft(&request, &|what| {
@@ -101,7 +92,7 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
         }
     })
     .map_err(told)?;
-    draft.write(args.force).map_err(told)?;
+    draft.write().map_err(told)?;
     if quiet {
         return Ok(());
     }

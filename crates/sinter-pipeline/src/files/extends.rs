@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
+use super::layer::Layer;
 use super::merge::merge;
 use super::paths::Paths;
 use super::stages;
@@ -12,13 +13,12 @@ use super::tree::{Node, Tree};
 /// Files that stand upon one another: more is a mistake.
 const DEEPEST: usize = 16;
 
-/// What a file says together with what it extends.
-pub(super) fn load(path: &Path, texts: &mut Texts, paths: &Paths) -> Result<Tree, ConfigError> {
-    read(path, texts, paths, &mut Vec::new())
+/// What a file says, which is `tree`, together with what it extends.
+pub(super) fn load(path: &Path, tree: Tree, texts: &mut Texts, paths: &Paths) -> Result<Tree, ConfigError> {
+    stand(path, tree, texts, paths, &mut Vec::new())
 }
 
-fn read(path: &Path, texts: &mut Texts, paths: &Paths, seen: &mut Vec<PathBuf>) -> Result<Tree, ConfigError> {
-    let mut tree = texts.read(path)?;
+fn stand(path: &Path, mut tree: Tree, texts: &mut Texts, paths: &Paths, seen: &mut Vec<PathBuf>) -> Result<Tree, ConfigError> {
     let Some(base) = tree.take("extends") else { return Ok(tree) };
     let wrong = |message: String, help: &str, texts: &Texts| texts.error(&base, message, Some(help.to_string()));
     let Some(name) = base.text() else {
@@ -39,7 +39,8 @@ fn read(path: &Path, texts: &mut Texts, paths: &Paths, seen: &mut Vec<PathBuf>) 
     if !from.is_file() {
         return Err(wrong(format!("there is no file {}", from.display()), "`extends` is relative to this file", texts));
     }
-    let mut below = read(&from, texts, paths, seen)?;
+    let below = texts.add(Layer::read(&from)?)?;
+    let mut below = stand(&from, below, texts, paths, seen)?;
     let way = Path::new(name).parent().unwrap_or(Path::new(""));
     paths.seen_from(&mut below, way, from.parent().unwrap_or(Path::new("")));
     for (key, over) in [("stages", stages::put_over as Over), ("vars", variables)] {

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
-use serde_yaml::Value;
 
 use super::error::ConfigError;
 use super::layer::Layer;
@@ -32,15 +31,13 @@ impl Source {
 
     /// Reads a file that may extend others and hold variables, and changes it by arguments `KEY=VALUE`. `paths` says which values are paths relative to their file.
     pub fn layered(path: &Path, changes: &[String], paths: &Paths) -> Result<Self, ConfigError> {
-        let alone = Self::read(path)?;
-        let text = alone.texts.layer(0).yaml();
-        let plain = |value: &Value| value.get("extends").is_none() && value.get("vars").is_none();
-        let stands_alone = changes.is_empty() && !text.contains("${") && serde_yaml::from_str(text).as_ref().map_or(true, plain);
-        if stands_alone {
-            return Ok(alone);
+        let Self { mut texts, together, taken } = Self::read(path)?;
+        let tree = texts.tree(0);
+        let plain = |tree: &Tree| tree.get("extends").is_none() && tree.get("vars").is_none();
+        if changes.is_empty() && !texts.layer(0).yaml().contains("${") && tree.as_ref().map_or(true, plain) {
+            return Ok(Self { texts, together, taken });
         }
-        let mut texts = Texts::default();
-        let mut tree = extends::load(path, &mut texts, paths)?;
+        let mut tree = extends::load(path, tree?, &mut texts, paths)?;
         set::set(&mut tree, changes, &mut texts)?;
         let taken = variables::fill(&mut tree, &texts)?;
         Ok(Self { texts, together: Some(tree), taken })

@@ -1,7 +1,5 @@
 //! The texts that a configuration comes from: files that stand upon one another, and arguments of the command line.
 
-use std::path::Path;
-
 use serde_yaml::Value;
 
 use super::error::ConfigError;
@@ -10,7 +8,7 @@ use super::tree::Tree;
 use super::words::translate;
 
 /// All texts that a configuration comes from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Texts(Vec<Layer>);
 
 impl Texts {
@@ -24,16 +22,17 @@ impl Texts {
         &self.0[number]
     }
 
-    /// Reads a file; its values know that they are of it.
-    pub fn read(&mut self, path: &Path) -> Result<Tree, ConfigError> {
-        self.add(Layer::read(path)?)
+    /// What a text says; its values know that they are of it.
+    pub fn tree(&self, number: usize) -> Result<Tree, ConfigError> {
+        let layer = &self.0[number];
+        let value: Value = serde_yaml::from_str(layer.yaml()).map_err(|e| translate(&e, "", layer))?;
+        Ok(Tree::new(value, number, String::new()))
     }
 
     /// Takes a text in, and gives what it says.
     pub fn add(&mut self, layer: Layer) -> Result<Tree, ConfigError> {
-        let value: Value = serde_yaml::from_str(layer.yaml()).map_err(|e| translate(&e, "", &layer))?;
         self.0.push(layer);
-        Ok(Tree::new(value, self.0.len() - 1, String::new()))
+        self.tree(self.0.len() - 1)
     }
 
     /// A value as it was written, without quotes.

@@ -132,7 +132,7 @@ impl Tree {
 }
 
 /// A key as paths have it.
-pub(super) fn key_text(key: &Value) -> String {
+fn key_text(key: &Value) -> String {
     match key {
         Value::String(text) => text.clone(),
         other => serde_yaml::to_string(other).unwrap_or_default().trim_end().to_string(),

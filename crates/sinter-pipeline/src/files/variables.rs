@@ -20,16 +20,12 @@ pub(super) fn fill(tree: &mut Tree, texts: &Texts) -> Result<Vec<(String, String
                     let help = Some("names of variables are letters, digits and `_`".into());
                     return Err(texts.error(given, "this is no name of a variable", help));
                 };
-                let (value, text, asked) = of(name, given, texts)?;
-                let mut variable = Variable { name: name.to_string(), value, text };
-                replace(&mut variable.value, &values, texts)?;
-                if variable.value.text().is_some() {
-                    variable.text = variable.value.text().unwrap_or_default().to_string();
-                }
-                if asked {
-                    taken.push((variable.name.clone(), variable.text.clone()));
-                }
-                values.push(variable);
+                let (mut value, environment) = of(name, given, texts)?;
+                let written = environment.clone().unwrap_or_else(|| texts.written(&value));
+                replace(&mut value, &values, texts)?;
+                let text = value.text().map_or(written, String::from);
+                taken.extend(environment.map(|text| (name.to_string(), text)));
+                values.push(Variable { name: name.to_string(), value, text });
             }
         }
         Some(_) => {
@@ -48,8 +44,8 @@ struct Variable {
     text: String,
 }
 
-/// The value of a variable: as written, or from the environment where it says so (`{ env: NAME }`, or nothing).
-fn of(name: &str, given: &Tree, texts: &Texts) -> Result<(Tree, String, bool), ConfigError> {
+/// The value of a variable: as written, or from the environment where it says so (`{ env: NAME }`, or nothing), with its text there.
+fn of(name: &str, given: &Tree, texts: &Texts) -> Result<(Tree, Option<String>), ConfigError> {
     let (asked, default) = match (&given.node, given.get("env")) {
         (Node::Leaf(Value::Null), _) => (name, None),
         (Node::Map(_), Some(env)) => {
@@ -58,16 +54,16 @@ fn of(name: &str, given: &Tree, texts: &Texts) -> Result<(Tree, String, bool), C
             };
             (asked, given.get("default"))
         }
-        _ => return Ok((given.clone(), texts.written(given), false)),
+        _ => return Ok((given.clone(), None)),
     };
     match (std::env::var(asked), default) {
         (Ok(text), _) => {
             // A number is a number; whatever else YAML might see in it, it is a text.
             let typed = serde_yaml::from_str(&text).ok().filter(|v: &Value| v.is_number() || v.is_bool());
             let value = typed.filter(|_| !text.contains(char::is_whitespace)).unwrap_or_else(|| Value::String(text.clone()));
-            Ok((Tree { origin: given.origin.clone(), node: Node::Leaf(value), way: None }, text, true))
+            Ok((Tree { origin: given.origin.clone(), node: Node::Leaf(value), way: None }, Some(text)))
         }
-        (Err(_), Some(default)) => Ok((default.clone(), texts.written(default), false)),
+        (Err(_), Some(default)) => Ok((default.clone(), None)),
         (Err(_), None) => {
             let help = format!("run `{asked}=VALUE sinter …`, or `--set vars.{name}=VALUE`");
             Err(texts.error(given, format!("the variable `{name}` has no value: the environment has no `{asked}`"), Some(help)))

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use sinter_estimate::Target;
 use sinter_model::write_whole;
 use sinter_model::zoo::ZooModel;
-use sinter_onnx::Interface;
-use sinter_task::Measurement;
+use sinter_task::{Measurement, TaskError};
+use tempfile::TempDir;
 
 use crate::files::ConfigError;
 use crate::inspect::read_target;
@@ -26,6 +26,7 @@ use origin::Origin;
 pub use recipe::Goal;
 use recipe::{Means, is_device, recipes};
 use scale::{Scale, scales};
+pub use source::FORMS;
 use source::Found;
 
 /// Training samples that a guess is measured on.
@@ -50,6 +51,8 @@ pub struct Request {
     pub goal: Goal,
     /// Where the pipeline goes; its data file goes beside it.
     pub output: PathBuf,
+    /// Whether files that are there already are written over.
+    pub over: bool,
 }
 
 /// Files that were thought out, and what was found on the way.
@@ -62,14 +65,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Writes the files; those that are there already stay unless `over`.
-    pub fn write(&self, over: bool) -> Result<(), InitError> {
-        if let Some((path, _)) = self.files.iter().find(|(path, _)| !over && path.exists()) {
-            return Err(InitError::new(
-                format!("{} is there already", path.display()),
-                "`--force` writes over it, `--output FILE` elsewhere",
-            ));
-        }
+    /// Writes the files.
+    pub fn write(&self) -> Result<(), InitError> {
         for (path, text) in &self.files {
             write_whole(path, text.as_bytes()).map_err(|e| InitError::new(e.to_string(), "write to a folder that lets you"))?;
         }
@@ -100,14 +97,15 @@ impl InitError {
     }
 }
 
+/// What is known from the start, for all guesses.
 struct Desk<'a> {
     request: &'a Request,
     from: Origin,
     target: Option<Target>,
-    interface: Interface,
-    /// Of the user's own data file there is nothing to find.
-    own: bool,
-    name: String,
+    /// What the data is; of the user's own data file there is nothing to find.
+    found: Option<Found>,
+    scratch: TempDir,
+    tell: &'a dyn Fn(&str),
 }
 
 /// Thinks out a first pipeline; `tell` hears what is being tried.
@@ -121,114 +119,107 @@ pub fn draft(request: &Request, tell: &dyn Fn(&str)) -> Result<Draft, InitError>
             "`--data` is a data file, or what holds the samples",
         ));
     }
-    let same = |path: &Path| path.canonicalize().is_ok_and(|real| request.output.canonicalize().is_ok_and(|out| out == real));
-    if let Some(path) = [Path::new(&request.model), &request.data].into_iter().chain(request.target.as_deref()).find(|p| same(p))
-    {
-        return Err(InitError::new(
-            format!("{} would be written over by the pipeline", path.display()),
-            "write to another file: `--output FILE`",
-        ));
-    }
-    let stem = request.output.file_stem().and_then(|s| s.to_str()).unwrap_or("pipeline");
-    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-    let interface = from.interface()?;
-    let desk = Desk { request, from, target, interface, own, name };
+    let found = match own {
+        true => None,
+        false => Some(source::find(&request.data, &from.interface()?, from.context())?),
+    };
     let scratch = tempfile::tempdir()
         .map_err(|e| InitError::new(format!("no scratch folder: {e}"), "make room in the folder for temporary files"))?;
-    desk.draft(scratch.path(), tell)
+    let desk = Desk { request, from, target, found, scratch, tell };
+    desk.free()?;
+    desk.draft()
 }
 
 impl Desk<'_> {
-    fn draft(&self, scratch: &Path, tell: &dyn Fn(&str)) -> Result<Draft, InitError> {
-        let mut said = Vec::new();
-        let found = match self.own {
-            true => None,
-            false => Some(source::find(&self.request.data, None, (&self.interface, self.from.context()))?),
-        };
-        if let Some(found) = &found {
-            said.push(format!("data: {}", found.what));
+    /// Nothing that is there is written over, unless the user says so; what the pipeline is made of, never.
+    fn free(&self) -> Result<(), InitError> {
+        let Request { model, data, target, output, over, .. } = self.request;
+        let same = |path: &Path| path.canonicalize().is_ok_and(|real| output.canonicalize().is_ok_and(|out| out == real));
+        let read = [Path::new(model), data].into_iter().chain(target.as_deref()).find(|path| same(path));
+        if let Some(path) = read {
+            return Err(InitError::new(
+                format!("{} would be written over by the pipeline", path.display()),
+                "write to another file: `--output FILE`",
+            ));
         }
-        let untrained = matches!(self.from, Origin::Zoo(_));
-        let mut guess = self.task(scratch, found.as_ref(), &mut said, tell)?;
-        let plan = self.read(scratch, found.as_ref(), &guess).map_err(InitError::of)?;
-        let learns = plan.data.train.is_labelled() && plan.model.parameters() <= FEW_PARAMETERS;
+        let data = self.found.is_some().then(|| self.data_file());
+        match data.iter().chain([output]).find(|path| !over && path.exists()) {
+            Some(path) => Err(InitError::new(
+                format!("{} is there already", path.display()),
+                "`--force` writes over it, `--output FILE` elsewhere",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The data file, beside the pipeline.
+    fn data_file(&self) -> PathBuf {
+        let stem = self.request.output.file_stem().and_then(|s| s.to_str()).unwrap_or("pipeline");
+        self.request.output.with_file_name(format!("{stem}.data.yaml"))
+    }
+
+    fn draft(&self) -> Result<Draft, InitError> {
+        let (mut guess, plan) = self.task()?;
         let samples = plan.data.train.len();
-        let language = matches!(self.from, Origin::Folder(_));
-        if found.as_ref().is_some_and(|f| !f.is_text()) {
-            self.scale(scratch, found.as_ref(), &plan, &mut guess, &mut said, tell)?;
+        let means = Means {
+            untrained: matches!(self.from, Origin::Zoo(_)),
+            learns: plan.data.train.is_labelled() && plan.model.parameters() <= FEW_PARAMETERS,
+            language: matches!(self.from, Origin::Folder(_)),
+            device: is_device(self.target.as_ref()),
+            samples,
+        };
+        if let Some(found) = self.found.as_ref().filter(|found| !found.is_text()) {
+            self.scale(found, &plan, &mut guess)?;
             guess.validation = samples >= ENOUGH;
         }
         drop(plan);
-        let means = Means { untrained, learns, language, device: is_device(self.target.as_ref()), samples };
-        self.recipe(scratch, found.as_ref(), means, &mut guess, &mut said, tell)?;
-        self.texts(found.is_some(), &guess, said)
+        self.recipe(means, &mut guess)?;
+        let (output, data) = (self.request.output.clone(), self.data_file());
+        let folder = output.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut files = Vec::new();
+        if let Some(found) = &self.found {
+            files.push((data.clone(), self.data_text(found, Some(&folder), &guess)));
+        }
+        files.push((output, self.pipeline_text(Some(&folder), &data, &guess)));
+        Ok(Draft { said: self.said(&guess), files })
     }
 
     /// What the model is asked to do: the first task that the model's output and the labels fit, and under which it is not at a loss.
-    fn task(
-        &self,
-        scratch: &Path,
-        found: Option<&Found>,
-        said: &mut Vec<String>,
-        tell: &dyn Fn(&str),
-    ) -> Result<Guess, InitError> {
-        let tasks: &[&'static str] = match (found, &self.from) {
+    fn task(&self) -> Result<(Guess, Plan), InitError> {
+        let tasks: &[&'static str] = match (&self.found, &self.from) {
             (None, _) => &[""],
             (_, Origin::Zoo(ZooModel::Autoencoder)) => &["reconstruct"],
             (Some(found), _) => found.tasks,
         };
-        tell("reading the data as the model's input");
+        (self.tell)("reading the data as the model's input");
         let mut errors: Vec<ConfigError> = Vec::new();
-        let mut fallback: Option<Guess> = None;
+        let mut fallback = None;
         for &task in tasks {
-            let guess = Guess {
-                task,
-                scale: None,
-                validation: false,
-                beside: String::new(),
-                stages: " []\n".into(),
-                export: "packed, onnx",
-                about_scale: vec![],
-                about_export: vec![],
-            };
-            match self.best_way(scratch, found, guess) {
-                Ok((guess, plan)) if task == "classify" && !self.is_classifier(&plan) => fallback = Some(guess),
-                Ok((guess, _)) => {
-                    if !task.is_empty() {
-                        said.push(format!("task: {task}"));
-                    }
-                    if !guess.beside.is_empty() {
-                        said.push(format!("of the model's inputs, not from the data: {}", guess.beside.trim_start_matches(", ")));
-                    }
-                    return Ok(guess);
-                }
+            match self.best_way(Guess::of(task)) {
+                Ok((guess, plan)) if task == "classify" && !self.is_classifier(&plan) => fallback = Some((guess, plan)),
+                Ok(found) => return Ok(found),
                 Err(error) => errors.push(error),
             }
-        }
-        if let Some(guess) = fallback {
-            said.push("task: classify".into());
-            return Ok(guess);
         }
         // Labels that a task does not take tell less than what comes after them.
         let of_model = |error: &ConfigError| error.place().is_some_and(|place| place.contains(TRIAL));
         let at = errors.iter().position(of_model).unwrap_or(0);
         let none = || InitError::new("the data has no task", "write a data file and give it as `--data`");
-        Err(errors.into_iter().nth(at).map_or_else(none, InitError::of))
+        fallback.ok_or_else(|| errors.into_iter().nth(at).map_or_else(none, InitError::of))
     }
 
     /// A guess with what stands beside the model's file: of several ways that can be read, the one under which the model is best.
-    fn best_way(&self, scratch: &Path, found: Option<&Found>, guess: Guess) -> Result<(Guess, Plan), ConfigError> {
-        let ways = found.map_or_else(|| vec![String::new()], |f| f.apart.ways());
+    fn best_way(&self, guess: Guess) -> Result<(Guess, Plan), ConfigError> {
+        let ways = self.found.as_ref().map_or_else(|| vec![String::new()], |f| f.apart.ways());
+        let several = ways.len() > 1;
         let mut best: Option<(f64, Guess, Plan)> = None;
         let mut first = None;
         for beside in ways {
             let guess = Guess { beside, ..guess.clone() };
-            match self.read(scratch, found, &guess) {
+            match self.read(&guess) {
                 Ok(plan) => {
-                    let split = plan.data.train.sample(SAMPLES, 0);
-                    let measured = || sinter_task::evaluate(&plan.model, &split, plan.data.task, None, None).ok();
-                    let score = if guess.beside.is_empty() || !split.is_labelled() { None } else { measured() };
-                    let score = score.map_or(f64::NEG_INFINITY, |m| m.score());
+                    let measured = (several && plan.data.train.is_labelled()).then(|| measure(&plan).ok()).flatten();
+                    let score = measured.map_or(f64::NEG_INFINITY, |m| m.score());
                     if best.as_ref().is_none_or(|(most, ..)| score > *most) {
                         best = Some((score, guess, plan));
                     }
@@ -236,11 +227,8 @@ impl Desk<'_> {
                 Err(error) => drop(first.get_or_insert(error)),
             }
         }
-        match (best, first) {
-            (Some((_, guess, plan)), _) => Ok((guess, plan)),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(ConfigError::plain("there is no way to read the model", None)),
-        }
+        let none = || first.unwrap_or_else(|| ConfigError::plain("there is no way to read the model", None));
+        best.map(|(_, guess, plan)| (guess, plan)).ok_or_else(none)
     }
 
     /// Whether the outputs are the classes: as many as there are, or often right. Vectors of an embedding have any length.
@@ -250,130 +238,91 @@ impl Desk<'_> {
             let name = plan.model.graph.outputs.first().map(|o| o.name.clone())?;
             shapes.get(&name).and_then(|shape| shape.last().copied())
         });
-        if classes == 0 || outputs == Some(classes) {
-            return true;
-        }
-        let split = plan.data.train.sample(SAMPLES, 0);
         // So many that chance has no part in it.
         let often = (5.0 / classes as f64).max(0.05);
-        sinter_task::evaluate(&plan.model, &split, plan.data.task, None, None)
-            .is_ok_and(|m| m.value >= often && m.doubt().is_none())
+        classes == 0
+            || outputs == Some(classes)
+            || measure(plan).is_ok_and(|measured| measured.value >= often && measured.doubt().is_none())
     }
 
     /// How values are scaled: of a trained model with labels the way under which it is most often right.
-    fn scale(
-        &self,
-        scratch: &Path,
-        found: Option<&Found>,
-        plan: &Plan,
-        guess: &mut Guess,
-        said: &mut Vec<String>,
-        tell: &dyn Fn(&str),
-    ) -> Result<(), InitError> {
+    fn scale(&self, found: &Found, plan: &Plan, guess: &mut Guess) -> Result<(), InitError> {
         let split = plan.data.train.sample(SAMPLES, 0);
-        let scales =
-            scales(plan, &split, found.is_some_and(|f| f.images)).map_err(|e| InitError::new(e, "look at the samples"))?;
+        let scales = scales(plan, &split, found.images).map_err(|e| InitError::new(e, "look at the samples"))?;
         if matches!(self.from, Origin::Zoo(_)) {
             // Nothing was learnt yet that a scale would have to fit.
             guess.scale = scales.into_iter().find(|s| s.is_own);
             return Ok(());
         }
-        if !split.is_labelled() || scales.len() < 2 {
-            if scales.len() > 1 {
-                let line = "how values are scaled can't be told without labels: it must be as it was in training".to_string();
-                guess.about_scale.push(line.clone());
-                said.push(line);
-            }
+        if scales.len() < 2 {
+            return Ok(());
+        }
+        if !split.is_labelled() {
+            let line = "how values are scaled can't be told without labels: it must be as it was in training";
+            guess.about_scale.push(line.to_string());
             return Ok(());
         }
         let mut tried: Vec<(Measurement, Scale)> = Vec::new();
         for scale in scales {
-            tell(&format!("measuring the model with values {}", scale.what));
-            let trial = Guess { scale: Some(scale.clone()), ..guess.clone() };
-            let plan = self.read(scratch, found, &trial).map_err(InitError::of)?;
-            let split = plan.data.train.sample(SAMPLES, 0);
-            match sinter_task::evaluate(&plan.model, &split, plan.data.task, plan.config.metric.as_ref(), None) {
-                Ok(measured) if measured.score().is_finite() => tried.push((measured, scale)),
-                _ => {}
+            (self.tell)(&format!("measuring the model with values {}", scale.what));
+            let plan = self.read(&Guess { scale: Some(scale.clone()), ..guess.clone() }).map_err(InitError::of)?;
+            if let Ok(measured) = measure(&plan)
+                && measured.score().is_finite()
+            {
+                tried.push((measured, scale));
             }
         }
         // The first of equals: it is the plainest.
         let best = (0..tried.len()).rev().max_by(|&a, &b| tried[a].0.score().total_cmp(&tried[b].0.score()));
         let Some(best) = best else { return Ok(()) };
         let figures: Vec<String> = tried.iter().map(|(m, scale)| format!("{} {}", m.metric.text(m.value), scale.what)).collect();
-        let name = &tried[best].0.metric.name;
-        let line = format!("{name} by how values are scaled, on {} training samples: {}", split.len(), figures.join(", "));
-        guess.about_scale.push(line.clone());
-        said.push(line);
-        if let Some(doubt) = tried[best].0.doubt() {
-            guess.about_scale.push(doubt.clone());
-            said.push(doubt);
-        }
-        guess.scale = Some(tried.swap_remove(best).1);
+        let (measured, scale) = tried.swap_remove(best);
+        let (name, count) = (&measured.metric.name, split.len());
+        guess.about_scale.push(format!("{name} by how values are scaled, on {count} training samples: {}", figures.join(", ")));
+        guess.about_scale.extend(measured.doubt());
+        guess.scale = Some(scale);
         Ok(())
     }
 
     /// The richest stages, and the most files, that the model and the target have a place for.
-    fn recipe(
-        &self,
-        scratch: &Path,
-        found: Option<&Found>,
-        means: Means,
-        guess: &mut Guess,
-        said: &mut Vec<String>,
-        tell: &dyn Fn(&str),
-    ) -> Result<(), InitError> {
+    fn recipe(&self, means: Means, guess: &mut Guess) -> Result<(), InitError> {
         let exports: &[&'static str] = match (means.language, means.device) {
             (true, _) => &["compressed-tensors, gguf", "compressed-tensors", "packed"],
             (_, true) => &["packed, onnx, tflite, c", "packed, onnx, tflite", "packed, onnx"],
             _ => &["packed, onnx"],
         };
-        tell("looking for the stages and files that the model has a place for");
+        (self.tell)("looking for the stages and files that the model has a place for");
+        let recipes = recipes(self.request.goal, means);
         let mut refused: Option<ConfigError> = None;
-        for &export in exports {
-            for stages in recipes(self.request.goal, means) {
-                let trial = Guess { stages: format!("\n{stages}"), export, ..guess.clone() };
-                match self.read(scratch, found, &trial) {
-                    Ok(_) => {
-                        *guess = trial;
-                        if let Some(error) = refused {
-                            let line = format!("more was tried: {}", error.message);
-                            guess.about_export.push(line.clone());
-                            said.push(line);
-                        }
-                        return Ok(());
-                    }
-                    Err(error) => drop(refused.get_or_insert(error)),
+        for (&export, stages) in exports.iter().flat_map(|export| recipes.iter().map(move |stages| (export, stages))) {
+            let trial = Guess { stages: format!("\n{stages}"), export, ..guess.clone() };
+            match self.read(&trial) {
+                Ok(_) => {
+                    *guess = trial;
+                    guess.about_export.extend(refused.map(|error| format!("more was tried: {}", error.message)));
+                    return Ok(());
                 }
+                Err(error) => drop(refused.get_or_insert(error)),
             }
         }
         Err(refused.map_or_else(|| InitError::new("no stage fits", "write the pipeline by hand"), InitError::of))
     }
 
     /// Reads a guess as any pipeline is read.
-    fn read(&self, scratch: &Path, found: Option<&Found>, guess: &Guess) -> Result<Plan, ConfigError> {
-        let put = |name: &str, text: &str| {
-            std::fs::write(scratch.join(name), text)
-                .map_err(|e| ConfigError::plain(format!("could not write a trial: {e}"), None))
+    fn read(&self, guess: &Guess) -> Result<Plan, ConfigError> {
+        let put = |path: &Path, text: &str| {
+            std::fs::write(path, text).map_err(|e| ConfigError::plain(format!("could not write a trial: {e}"), None))
         };
-        if let Some(found) = found {
-            put("guess.data.yaml", &self.data_text(found, guess))?;
+        let [pipeline, data] = [TRIAL, "guess.data.yaml"].map(|name| self.scratch.path().join(name));
+        if let Some(found) = &self.found {
+            put(&data, &self.data_text(found, None, guess))?;
         }
-        put(TRIAL, &self.pipeline_text(None, found.is_some().then_some("guess.data.yaml"), guess))?;
-        Plan::read(&scratch.join(TRIAL), &Changes::default())
+        put(&pipeline, &self.pipeline_text(None, &data, guess))?;
+        Plan::read(&pipeline, &Changes::default())
     }
+}
 
-    fn texts(&self, is_new: bool, guess: &Guess, said: Vec<String>) -> Result<Draft, InitError> {
-        let output = &self.request.output;
-        let folder = output.parent().unwrap_or(Path::new(""));
-        let stem = output.file_stem().and_then(|s| s.to_str()).unwrap_or("pipeline");
-        let data_name = format!("{stem}.data.yaml");
-        let mut files = Vec::new();
-        if is_new {
-            let found = source::find(&self.request.data, Some(folder), (&self.interface, self.from.context()))?;
-            files.push((folder.join(&data_name), self.data_text(&found, guess)));
-        }
-        files.push((output.clone(), self.pipeline_text(Some(folder), is_new.then_some(data_name.as_str()), guess)));
-        Ok(Draft { said, files })
-    }
+/// How good the model of a guess is on some training samples: nothing is chosen on those of the test.
+fn measure(plan: &Plan) -> Result<Measurement, TaskError> {
+    sinter_task::evaluate(&plan.model, &plan.data.train.sample(SAMPLES, 0), plan.data.task, None, None)
 }

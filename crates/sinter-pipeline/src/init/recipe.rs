@@ -18,6 +18,11 @@ impl Goal {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Smallest, Self::Fastest, Self::Accurate];
 
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|goal| goal.name() == name)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -56,7 +61,7 @@ pub(super) fn is_device(target: Option<&Target>) -> bool {
 /// Stages as YAML, the richest first: what a model has no place for gives way to the next.
 pub(super) fn recipes(goal: Goal, means: Means) -> Vec<String> {
     if means.language {
-        return language(goal);
+        return vec![language(goal)];
     }
     let epochs = means.epochs();
     let train = match means.untrained {
@@ -88,36 +93,35 @@ pub(super) fn recipes(goal: Goal, means: Means) -> Vec<String> {
 "
     );
     let plain = "  # As the target's kernels take it; 8 bits where they say nothing.\n  - quantize: {}\n".to_string();
-    let guarded = |most: &str| {
-        format!(
-            "  # Layers that cost too much are lifted to more bits, until no more than this is lost.\n  - quantize: {{ accuracy_drop: {most} }}\n"
-        )
-    };
+    let guarded = "  # Layers that cost too much are lifted to more bits, until no more than this is lost.\n  - quantize: { accuracy_drop: 0.5% }\n".to_string();
     let low = "  # Four bits a weight; layers that cost too much are lifted, until no more than this is lost.\n  - quantize: { weights: int4/channel, \
                accuracy_drop: 1% }\n"
         .to_string();
     let timed = "  # Every operator is timed in ONNX Runtime, and stays in float where integers make it slower.\n  - quantize: { latency: true, accuracy_drop: 1% }\n"
         .to_string();
     let learns = means.learns || means.untrained;
-    let all: Vec<Vec<String>> = match (goal, means.device, learns) {
-        (Goal::Smallest, false, true) => vec![vec![unstructured, cluster, plain.clone()]],
-        (Goal::Smallest, false, false) => vec![vec![low]],
-        (Goal::Smallest | Goal::Fastest, true, true) => vec![vec![structured, plain.clone()]],
-        (Goal::Fastest, false, _) => vec![vec![timed]],
-        (Goal::Accurate, false, _) => vec![vec![guarded("0.5%")]],
-        (_, true, _) => vec![],
+    let rich: Option<Vec<String>> = match (goal, means.device, learns) {
+        (Goal::Smallest, false, true) => Some(vec![unstructured, cluster, plain.clone()]),
+        (Goal::Smallest, false, false) => Some(vec![low]),
+        (Goal::Smallest | Goal::Fastest, true, true) => Some(vec![structured, plain.clone()]),
+        (Goal::Fastest, false, _) => Some(vec![timed]),
+        (Goal::Accurate, false, _) => Some(vec![guarded]),
+        (_, true, _) => None,
     };
-    let all = all.into_iter().chain([vec![plain]]);
-    all.map(|stages| train.clone() + &stages.concat()).collect()
+    rich.into_iter().chain([vec![plain]]).map(|stages| train.clone() + &stages.concat()).collect()
 }
 
-fn language(goal: Goal) -> Vec<String> {
-    let format = if goal == Goal::Accurate { "int8/group:32" } else { "int4/group:32" };
-    let what = "  # Weights alone, in groups with a scale each, as transformers, vLLM and llama.cpp read them; embeddings and head stay as they are.\n";
-    let recipe = |rounding: &str| {
-        format!(
-            "{what}  - quantize:\n      weights: {format}\n      activations: none\n{rounding}      layers: [{{ match: lm_head, weights: none }}]\n"
-        )
+fn language(goal: Goal) -> String {
+    let (format, rounding) = match goal {
+        Goal::Accurate => ("int8/group:32", ""),
+        _ => ("int4/group:32", "      rounding: gptq\n"),
     };
-    vec![recipe(if goal == Goal::Accurate { "" } else { "      rounding: gptq\n" })]
+    format!(
+        "  # Weights alone, in groups with a scale each, as transformers, vLLM and llama.cpp read them; embeddings and head stay as they are.
+  - quantize:
+      weights: {format}
+      activations: none
+{rounding}      layers: [{{ match: lm_head, weights: none }}]
+"
+    )
 }

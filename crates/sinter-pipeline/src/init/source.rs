@@ -8,8 +8,11 @@ use sinter_onnx::Interface;
 
 use super::InitError;
 use super::origin::Apart;
-use super::text::{quoted, relative};
+use super::text::quoted;
 
+/// The forms in which data comes, in words.
+pub const FORMS: &str = "an .npz, .npy, .csv or .tar file, a text, a folder of images or recordings in a folder a class, a folder with the idx files of MNIST, or a data \
+                         file (.yaml) of your own";
 /// Tokens of a window, where nobody says.
 const TOKENS: u64 = 512;
 /// Names by which labels go, the surest first.
@@ -17,10 +20,14 @@ const LABELS: [&str; 9] = ["label", "labels", "target", "targets", "class", "cla
 /// Endings of images.
 const IMAGES: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "pgm", "ppm"];
 
-/// A source as YAML, what was found in words, and whether its samples are images.
+/// A source, and what is known of its samples.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub yaml: String,
+    /// Its name in YAML, the key of its path, and what stands behind that.
+    source: &'static str,
+    key: &'static str,
+    more: String,
+    /// In words.
     pub what: String,
     pub images: bool,
     /// Inputs that the data does not give.
@@ -30,6 +37,22 @@ pub(super) struct Found {
 }
 
 impl Found {
+    fn new(source: &'static str, what: &str, tasks: &'static [&'static str]) -> Self {
+        let key = if source == "idx" { "folder" } else { "path" };
+        let images = ["idx", "images"].contains(&source);
+        Self { source, key, more: String::new(), what: what.to_string(), images, apart: Apart::default(), tasks }
+    }
+
+    /// With keys behind the path.
+    fn with(self, more: String) -> Self {
+        Self { more, ..self }
+    }
+
+    /// As YAML, with the path as it is written there.
+    pub fn yaml(&self, path: &str) -> String {
+        format!("{}: {{ {}: {path}{} }}", self.source, self.key, self.more)
+    }
+
     /// Whether it is running text.
     pub fn is_text(&self) -> bool {
         self.tasks == TEXT
@@ -46,56 +69,41 @@ const POSITIONS: &[&str] = &["segment", "transcribe", "multi-label", "regress"];
 /// Other numbers.
 const REALS: &[&str] = &["multi-label", "regress"];
 
-/// What a path holds, written for a file in `folder` (paths are whole without one). The model's inputs, and of a language model the tokens that it
-/// takes at once, say what is wanted.
-pub(super) fn find(
-    path: &Path,
-    folder: Option<&Path>,
-    (interface, context): (&Interface, Option<u64>),
-) -> Result<Found, InitError> {
-    let at = quoted(&relative(path, folder));
+/// What a path holds. The model's inputs, and of a language model the tokens that it takes at once, say what is wanted.
+pub(super) fn find(path: &Path, interface: &Interface, context: Option<u64>) -> Result<Found, InitError> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("");
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
     if path.is_dir() {
-        return folder_of(path, &at, interface);
+        return folder_of(path, interface);
     }
     if !path.is_file() {
         return Err(InitError::new(format!("there is no {}", path.display()), "`--data` is a file or a folder"));
     }
     match ending {
-        "npz" => archive(path, &at, interface),
-        "npy" => Ok(found(format!("numpy: {{ path: {at} }}"), "an array without labels", false, BARE)),
-        "csv" | "tsv" => table(path, &at),
-        "tar" => Ok(found(images(&at, interface), "a tar of images, a folder a class", true, CLASSES)),
-        "txt" => Ok(text(&at, context)),
-        "gz" if name.ends_with(".txt.gz") => Ok(text(&at, context)),
-        _ => Err(InitError::new(
-            format!("{} is none of the forms that data comes in", path.display()),
-            "give an .npz, .npy, .csv or .tar file, a text, a folder of images or recordings in a folder a class, a folder with the idx files of MNIST, or a \
-             data file (.yaml) of your own",
-        )),
+        "npz" => archive(path, interface),
+        "npy" => Ok(Found::new("numpy", "an array without labels", BARE)),
+        "csv" | "tsv" => table(path),
+        "tar" => Ok(images(interface, "a tar of images, a folder a class")),
+        "txt" => Ok(text(context)),
+        "gz" if name.ends_with(".txt.gz") => Ok(text(context)),
+        _ => Err(InitError::new(format!("{} is none of the forms that data comes in", path.display()), format!("give {FORMS}"))),
     }
-}
-
-fn found(yaml: String, what: &str, images: bool, tasks: &'static [&'static str]) -> Found {
-    Found { yaml, what: what.to_string(), images, apart: Apart::default(), tasks }
 }
 
 /// Windows of as many tokens as the model takes, where those are few.
-fn text(at: &str, context: Option<u64>) -> Found {
+fn text(context: Option<u64>) -> Found {
     let tokens = context.filter(|&n| n < TOKENS).map(|n| format!(", tokens: {n}")).unwrap_or_default();
-    found(format!("text: {{ path: {at}{tokens} }}"), "running text", false, TEXT)
+    Found::new("text", "running text", TEXT).with(tokens)
 }
 
 /// Images of the size and the channels that the model takes.
-fn images(at: &str, interface: &Interface) -> String {
+fn images(interface: &Interface, what: &str) -> Found {
     let lengths: Vec<i64> = interface.inputs.first().map(|input| input.concrete(1)).unwrap_or_default();
-    match lengths[..] {
-        [_, channels @ (1 | 3), height, width] => {
-            format!("images: {{ path: {at}, size: [{height}, {width}], channels: {channels} }}")
-        }
-        _ => format!("images: {{ path: {at} }}"),
-    }
+    let size = match lengths[..] {
+        [_, channels @ (1 | 3), height, width] => format!(", size: [{height}, {width}], channels: {channels}"),
+        _ => String::new(),
+    };
+    Found::new("images", what, CLASSES).with(size)
 }
 
 /// Whether a file of this ending lies in a folder, or at most three folders further down.
@@ -112,23 +120,20 @@ fn holds(folder: &Path, endings: &[&str], depth: usize) -> bool {
     depth > 0 && folders.iter().take(20).any(|inner| holds(inner, endings, depth - 1))
 }
 
-fn folder_of(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitError> {
+fn folder_of(path: &Path, interface: &Interface) -> Result<Found, InitError> {
+    let keys = ["train_images", "train_labels", "test_images", "test_labels"];
     let idx = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
-    if idx.iter().all(|name| path.join(format!("{name}.gz")).is_file()) {
-        return Ok(found(format!("idx: {{ folder: {at} }}"), "the four idx files of MNIST and its kin", true, CLASSES));
-    }
-    if idx.iter().all(|name| path.join(name).is_file() || path.join(format!("{name}.gz")).is_file()) {
-        let keys = ["train_images", "train_labels", "test_images", "test_labels"].into_iter().zip(idx);
-        let plain = keys.filter(|(_, name)| path.join(name).is_file());
-        let keys: Vec<String> = plain.map(|(key, name)| format!("{key}: {name}")).collect();
-        let yaml = format!("idx: {{ folder: {at}, {} }}", keys.join(", "));
-        return Ok(found(yaml, "the four idx files of MNIST and its kin", true, CLASSES));
+    let zipped = |name: &str| path.join(format!("{name}.gz")).is_file();
+    if idx.iter().all(|name| zipped(name) || path.join(name).is_file()) {
+        let plain = keys.iter().zip(idx).filter(|(_, name)| !zipped(name));
+        let plain: String = plain.map(|(key, name)| format!(", {key}: {name}")).collect();
+        return Ok(Found::new("idx", "the four idx files of MNIST and its kin", CLASSES).with(plain));
     }
     if holds(path, &IMAGES, 3) {
-        return Ok(found(images(at, interface), "images, a folder a class", true, CLASSES));
+        return Ok(images(interface, "images, a folder a class"));
     }
     if holds(path, &["wav"], 3) {
-        return Ok(found(format!("wav: {{ path: {at} }}"), "recordings, a folder a class", false, CLASSES));
+        return Ok(Found::new("wav", "recordings, a folder a class", CLASSES));
     }
     Err(InitError::new(
         format!("{} holds neither images nor recordings nor the idx files of MNIST", path.display()),
@@ -137,7 +142,7 @@ fn folder_of(path: &Path, at: &str, interface: &Interface) -> Result<Found, Init
 }
 
 /// Arrays by the names of the inputs, else the one that is called `x`, else the largest.
-fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitError> {
+fn archive(path: &Path, interface: &Interface) -> Result<Found, InitError> {
     let arrays =
         arrays(path).map_err(|e| InitError::new(e.to_string(), "`--data` is to be an archive that numpy.savez wrote"))?;
     let is = |name: &str| arrays.iter().any(|(n, ..)| n == name);
@@ -146,10 +151,10 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
     let floats = inputs.iter().all(|i| i.element == ElementType::Float);
     let inputs: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
     let mut taken: Vec<String> = Vec::new();
-    let mut keys = vec![format!("path: {at}")];
+    let mut keys = String::new();
     if !inputs.is_empty() && inputs.iter().all(|name| is(name)) && (inputs.len() > 1 || !floats) {
         let pairs: Vec<String> = inputs.iter().map(|name| format!("{}: {}", quoted(name), quoted(name))).collect();
-        keys.push(format!("inputs: {{ {} }}", pairs.join(", ")));
+        keys += &format!(", inputs: {{ {} }}", pairs.join(", "));
         taken.extend(inputs.iter().map(ToString::to_string));
     } else {
         let size = |shape: &Vec<i64>| shape.iter().product::<i64>();
@@ -167,7 +172,7 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
             return Err(InitError::new(format!("{} holds no array of samples", path.display()), help));
         };
         if samples != "x" {
-            keys.push(format!("samples: {}", quoted(samples)));
+            keys += &format!(", samples: {}", quoted(samples));
         }
         taken.push(samples.to_string());
     }
@@ -179,7 +184,7 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
     let named = LABELS.iter().find_map(|label| arrays.iter().filter(fits).find(|(name, ..)| is(name, label)));
     let labels = named.or_else(|| arrays.iter().filter(fits).find(|(name, ..)| kin.iter().any(|k| is(name, k))));
     if let Some((name, ..)) = labels.filter(|(name, ..)| name != "y") {
-        keys.push(format!("labels: {}", quoted(name)));
+        keys += &format!(", labels: {}", quoted(name));
     }
     let what = match labels {
         Some((name, ..)) => format!("arrays: {} for samples, `{name}` for labels", taken.join(", ")),
@@ -188,7 +193,6 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
     let used = |name: &String| taken.contains(name) || labels.is_some_and(|(label, ..)| label == name);
     let rest: Vec<&str> = arrays.iter().map(|(name, ..)| name).filter(|name| !used(name)).map(String::as_str).collect();
     let what = if rest.is_empty() { what } else { format!("{what}; nothing reads {}", rest.join(", ")) };
-    let yaml = format!("numpy: {{ {} }}", keys.join(", "));
     let tasks = match labels {
         None => BARE,
         Some((_, shape, true)) if shape.len() == 1 => CLASSES,
@@ -197,11 +201,11 @@ fn archive(path: &Path, at: &str, interface: &Interface) -> Result<Found, InitEr
         Some((_, shape, false)) if shape.len() == 1 => &["classify", "multi-label", "regress", "embed"],
         Some(_) => REALS,
     };
-    Ok(Found { apart, ..found(yaml, &what, false, tasks) })
+    Ok(Found { apart, ..Found::new("numpy", &what, tasks).with(keys) })
 }
 
 /// A table: the column of labels is the one that is called so, else the last.
-fn table(path: &Path, at: &str) -> Result<Found, InitError> {
+fn table(path: &Path) -> Result<Found, InitError> {
     let help = "a table has a header, and one sample a row";
     let (columns, delimiter) = header(path).map_err(|e| InitError::new(e.to_string(), help))?;
     if columns.len() < 2 {
@@ -219,8 +223,8 @@ fn table(path: &Path, at: &str) -> Result<Found, InitError> {
         '\t' => ", delimiter: \"\\t\"".into(),
         other => format!(", delimiter: \"{other}\""),
     };
-    let yaml = format!("csv: {{ path: {at}, label: {}{delimiter} }}", quoted(label));
-    Ok(found(yaml, &format!("a table, its column `{label}` for labels"), false, CLASSES))
+    let what = format!("a table, its column `{label}` for labels");
+    Ok(Found::new("csv", &what, CLASSES).with(format!(", label: {}{delimiter}", quoted(label))))
 }
 
 /// Whether an array holds samples that an input takes.
