@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sinter_model::{Assignment, Model};
-use sinter_train::{Callback, StageError};
+use sinter_train::{Callback, Moment, StageError};
 use tch::Tensor;
 
 /// From this share of training on assignments stay, and centroids settle.
@@ -17,7 +17,6 @@ pub(crate) struct Reassign {
     /// Steps between assignments.
     pub every: usize,
     pub layers: BTreeMap<String, Price>,
-    pub step: usize,
 }
 
 /// What a layer's errors and bits cost.
@@ -28,9 +27,8 @@ pub(crate) struct Price {
 }
 
 impl Callback for Reassign {
-    fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
-        self.step += 1;
-        if !self.step.is_multiple_of(self.every) || done >= FROZEN {
+    fn before_step(&mut self, model: &mut Model, Moment { step, done }: Moment) -> Result<(), StageError> {
+        if !(step + 1).is_multiple_of(self.every) || done >= FROZEN {
             return Ok(());
         }
         for (name, price) in &self.layers {

@@ -45,7 +45,7 @@ impl Step for Cluster {
             match config.reassign_every() {
                 Some(every) => {
                     let layers = config.prices(&model, &chosen, importance)?;
-                    fit_with(&mut model, finetune, context, &mut Reassign { every, layers, step: 0 })?;
+                    fit_with(&mut model, finetune, context, &mut Reassign { every, layers })?;
                 }
                 None => fit_with(&mut model, finetune, context, &mut NoCallback)?,
             }

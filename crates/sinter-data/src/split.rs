@@ -119,13 +119,18 @@ impl Split {
     /// The samples in batches of `size` (the last one may be smaller), each decoded in parallel when it is asked for. As they are stored they are no more than
     /// the model takes at once.
     pub fn batches(&self, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
+        self.batches_from(0, size, order)
+    }
+
+    /// The same from batch `first` on; those before it are not read.
+    pub fn batches_from(&self, first: usize, size: usize, order: Order) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
         let mut places: Vec<usize> = (0..self.len()).collect();
         if let Order::Shuffled(seed) = order {
             fastrand::Rng::with_seed(seed).shuffle(&mut places);
         }
         let size = if order == Order::Stored { size.min(self.at_once) } else { size }.max(1);
         let count = places.len().div_ceil(size);
-        (0..count).map(move |b| self.read(&places[b * size..((b + 1) * size).min(places.len())], order))
+        (first..count).map(move |b| self.read(&places[b * size..((b + 1) * size).min(places.len())], order))
     }
 
     /// Whether training batches differ from epoch to epoch.

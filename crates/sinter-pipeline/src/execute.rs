@@ -1,21 +1,22 @@
 //! The run: job after job, from the last result of the cache on.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::Duration;
 
 use sinter_model::{Model, ModelError, WriteError, write_whole};
 use sinter_report::{CurveRow, ReportError, RunRecord, SensitivityRow, write_report};
 use sinter_train::{Context, Event, Events, Probe, StageError, TeacherRef};
 
 use crate::artefacts::{self, Unwritten};
+use crate::interrupt::Interrupt;
+use crate::journal::Journal;
 use crate::judge;
 use crate::measure::{MeasureError, Measured, Said, estimated, measure};
 use crate::record;
 use crate::resolve::Plan;
 use crate::schedule::{Job, Teacher, jobs, teacher};
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::store::{StageMemory, Store, StoreError};
+use crate::store::{StageMemory, StageWork, Store, StoreError};
 
 /// Why a run did not end: where it was, and what stopped it.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,14 @@ pub enum RunError {
         stage: String,
         /// What went wrong; names the layer.
         source: StageError,
+    },
+    /// The user asked to stop.
+    #[error("stopped in stage {stage}, at {at}")]
+    Stopped {
+        /// `2-prune`.
+        stage: String,
+        /// How far it is.
+        at: String,
     },
     /// A stage did what no stage may.
     #[error("stage {stage} broke what an earlier stage had set: {source}")]
@@ -70,6 +79,10 @@ pub struct RunOptions {
     pub fresh: bool,
     /// Compile and run what was generated from a model that came from outside, to measure it.
     pub measure: bool,
+    /// How often a stage that trains keeps how far it is.
+    pub checkpoint_every: Duration,
+    /// Whether the user wants to stop.
+    pub interrupt: Interrupt,
 }
 
 /// What a run left.
@@ -103,7 +116,7 @@ struct Run<'a> {
     plan: &'a Plan,
     store: Store,
     folder: PathBuf,
-    fresh: bool,
+    options: &'a RunOptions,
     events: Events<'a>,
 }
 
@@ -111,9 +124,16 @@ impl Plan {
     /// Does the stages that the cache does not hold, leaves the artefacts, and writes the report.
     pub fn run(&self, options: &RunOptions, events: Events) -> Result<RunOutcome, RunError> {
         let folder = self.run_folder(&options.out);
-        let stages = self.stages.iter().map(|s| s.name.clone()).collect();
-        events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages });
-        let run = Run { plan: self, store: Store::of_runs(&options.out), folder, fresh: options.fresh, events };
+        let stages: Vec<String> = self.stages.iter().map(|s| s.name.clone()).collect();
+        events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages: stages.clone() });
+        let journal = Journal::open(&folder, &self.config.name, stages, events);
+        let ended = self.follow(options, folder, &|event| journal.hear(event));
+        journal.close(&ended);
+        ended
+    }
+
+    fn follow(&self, options: &RunOptions, folder: PathBuf, events: Events) -> Result<RunOutcome, RunError> {
+        let run = Run { plan: self, store: Store::of_runs(&options.out), folder, options, events };
         // What a killed run left half written.
         run.store.sweep();
         sinter_model::sweep(&run.folder);
@@ -136,9 +156,12 @@ impl Run<'_> {
         let mut float: Option<Model> = None;
         let mut all = Vec::new();
         for job in jobs(self.plan) {
+            if self.options.interrupt.wanted() {
+                return Err(RunError::Stopped { stage: job.name.clone(), at: "its beginning".into() });
+            }
             let wait = || (self.events)(Event::Note { text: format!("another run is at {}; waiting for its result", job.name) });
             let lock = self.store.lock(&job.key.name, wait)?;
-            let cached = if self.fresh { None } else { self.store.measured(&job.key.name) };
+            let cached = if self.options.fresh { None } else { self.store.measured(&job.key.name) };
             let (next, measured) = match cached {
                 Some(measured) => (Current::Stored(job.key.name.clone()), self.cached(&job, measured)),
                 None => {
@@ -175,11 +198,9 @@ impl Run<'_> {
 
     /// One job: done, checked, measured and stored.
     fn step(&self, job: &Job, model: Model, float: Option<&Model>) -> Result<(Model, Measured), RunError> {
-        let started = Instant::now();
-        let (model, said) = if job.index == 0 { (model, Said::default()) } else { self.stage(job, model, float)? };
+        let (model, said, seconds) = if job.index == 0 { (model, Said::default(), 0.0) } else { self.stage(job, model, float)? };
         let stage = || job.name.clone();
         model.check().map_err(|source| RunError::Invariant { stage: stage(), source })?;
-        let seconds = started.elapsed().as_secs_f64();
         let measured = measure(self.plan, &Snapshot::new(&model), job.index, float, said, self.events);
         let mut measured = measured.map_err(|source| RunError::Measure { stage: stage(), source })?;
         measured.row.seconds = seconds;
@@ -191,6 +212,7 @@ impl Run<'_> {
             (self.events)(event);
         }
         self.store.save(job.key, &job.name, &model, &measured)?;
+        self.store.forget_work(job.key);
         if job.index > 0 {
             let (size, value) = (measured.row.packed_bytes, measured.quality.value);
             let (index, metric) = (job.index, measured.quality.metric.name.to_string());
@@ -199,17 +221,16 @@ impl Run<'_> {
         Ok((model, measured))
     }
 
-    fn stage(&self, job: &Job, model: Model, float: Option<&Model>) -> Result<(Model, Said), RunError> {
-        let (plan, stage) = (self.plan, job.name.as_str());
+    /// The stage's model, what it said, and the seconds that it took.
+    fn stage(&self, job: &Job, model: Model, float: Option<&Model>) -> Result<(Model, Said, f64), RunError> {
+        let (plan, stage, options) = (self.plan, job.name.as_str(), self.options);
         (self.events)(Event::StageStarted { stage: stage.to_string(), index: job.index, stages: job.of });
-        let said = RefCell::new(Said::default());
-        let listen = |event: Event| {
-            note(&mut said.borrow_mut(), stage, &event);
-            (self.events)(event);
-        };
+        let times = (options.fresh, options.checkpoint_every);
+        let work = StageWork::new(&self.store, (job.key, stage), times, &options.interrupt, self.events);
+        let listen = |event: Event| work.hear(event);
         sinter_model::start_from(job.seed);
         let find = |wanted: &TeacherRef| self.teacher(job, wanted, float);
-        let memory = StageMemory { store: &self.store, key: &job.input.name, seed: job.seed, fresh: self.fresh };
+        let memory = StageMemory { store: &self.store, key: &job.input.name, seed: job.seed, fresh: options.fresh };
         let context = Context {
             data: &plan.data,
             metric: plan.config.metric.as_ref(),
@@ -218,10 +239,17 @@ impl Run<'_> {
             events: &listen,
             teacher: &find,
             memory: &memory,
+            checkpoints: &work,
         };
-        let done = plan.stages[job.index - 1].step.run(model, &context);
-        let model = done.map_err(|source| RunError::Stage { stage: stage.to_string(), source })?;
-        Ok((model, said.into_inner()))
+        let stage = || job.name.clone();
+        let model = plan.stages[job.index - 1].step.run(model, &context).map_err(|source| match source {
+            StageError::Stopped { at } => RunError::Stopped { stage: stage(), at },
+            source => RunError::Stage { stage: stage(), source },
+        })?;
+        let (told, seconds) = work.end();
+        let mut said = Said::default();
+        told.iter().for_each(|event| note(&mut said, &job.name, event));
+        Ok((model, said, seconds))
     }
 
     fn teacher(&self, job: &Job, wanted: &TeacherRef, float: Option<&Model>) -> Result<Model, StageError> {

@@ -4,7 +4,8 @@
 //! 2. `resolve`: [`Plan::read`] opens data and model and resolves every stage against them; all that can be refused is refused here, and
 //!    nothing is written before the plan stands.
 //! 3. `schedule`: in which order stages are done, with which seed and key, and what each needs of others.
-//! 4. `execute`: [`Plan::run`] does what the cache (`store`) does not hold.
+//! 4. `execute`: [`Plan::run`] does what the cache (`store`) does not hold, from where an earlier run was stopped; `journal` writes down where it stands, an
+//!    `interrupt` asks it to stop, [`status`] reads the journals of all runs.
 //! 5. `measure`: what each stage left, looked at once through a `snapshot`.
 //! 6. `artefacts`: files for real runtimes, and what those make of them.
 //! 7. `record` and `judge`: what there is to tell, and whether it keeps to the budget.
@@ -19,6 +20,8 @@ mod execute;
 mod files;
 mod init;
 mod inspect;
+mod interrupt;
+mod journal;
 mod judge;
 mod measure;
 mod preview;
@@ -27,6 +30,7 @@ mod resolve;
 mod schedule;
 mod schema;
 mod snapshot;
+mod status;
 mod store;
 
 pub use artefacts::{ArtefactError, Unwritten};
@@ -35,7 +39,10 @@ pub use execute::{RunError, RunOptions, RunOutcome};
 pub use files::ConfigError;
 pub use init::{Draft, FORMS, Goal, InitError, Request, draft};
 pub use inspect::{InspectError, Inspection, inspect, read_target};
+pub use interrupt::Interrupt;
+pub use journal::{Progress, State};
 pub use preview::{ChannelFacts, InputFacts, Preview, PreviewError, SplitFacts};
 pub use resolve::{Changes, Outline, Plan, StageOutline};
 pub use schema::{Schema, schema};
+pub use status::{Standing, status};
 pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError};

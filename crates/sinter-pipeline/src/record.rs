@@ -219,7 +219,7 @@ pub(crate) fn summary(record: &RunRecord) -> String {
 }
 
 /// Now, UTC, RFC 3339.
-fn now() -> String {
+pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

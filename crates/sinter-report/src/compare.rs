@@ -20,8 +20,7 @@ const DEPTH: usize = 3;
 pub fn find_runs(folders: &[PathBuf]) -> Result<Vec<RunRecord>, ReportError> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in folders {
-        let mut paths = Vec::new();
-        collect(folder, DEPTH, &mut paths);
+        let paths: Vec<PathBuf> = run_folders(folder).into_iter().filter(|path| path.join("run.json").is_file()).collect();
         if paths.is_empty() {
             // Says what is wrong with the folder itself.
             found.push(RunRecord::read(folder)?);
@@ -35,8 +34,15 @@ pub fn find_runs(folders: &[PathBuf]) -> Result<Vec<RunRecord>, ReportError> {
     Ok(found)
 }
 
+/// The folders of runs in a folder, sorted, whether they are done or not.
+pub fn run_folders(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect(folder, DEPTH, &mut found);
+    found
+}
+
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if folder.join("run.json").is_file() {
+    if ["run.json", "progress.json"].iter().any(|file| folder.join(file).is_file()) {
         return found.push(folder.to_path_buf());
     }
     let Ok(entries) = std::fs::read_dir(folder) else { return };

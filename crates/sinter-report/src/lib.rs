@@ -22,7 +22,7 @@ mod tiles;
 
 pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
-pub use compare::{find_runs, write_comparison};
+pub use compare::{find_runs, run_folders, write_comparison};
 pub use error::ReportError;
 pub use quality::{Figure, LostRow, MeasuredRow, QualityRow};
 pub use record::{

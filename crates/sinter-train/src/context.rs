@@ -5,6 +5,7 @@ use sinter_estimate::Target;
 use sinter_model::Model;
 use sinter_task::{Measurement, MetricChoice, evaluate};
 
+use crate::checkpoint::{Checkpoints, NoCheckpoints};
 use crate::error::StageError;
 use crate::event::{Event, Events, Probe};
 use crate::teacher_ref::TeacherRef;
@@ -49,12 +50,15 @@ pub struct Context<'a> {
     pub teacher: &'a dyn Fn(&TeacherRef) -> Result<Model, StageError>,
     /// What is remembered of the incoming model.
     pub memory: &'a dyn Memory,
+    /// Where work that is under way is kept.
+    pub checkpoints: &'a dyn Checkpoints,
 }
 
 impl<'a> Context<'a> {
-    /// A context of a stage by itself: seed 1, nobody listens, nobody teaches, nothing is remembered.
+    /// A context of a stage by itself: seed 1, nobody listens, nobody teaches, nothing is remembered or kept.
     pub fn alone(data: &'a Dataset, target: &'a Target) -> Self {
-        Self { data, metric: None, target, seed: 1, events: &|_| {}, teacher: &no_teacher, memory: &NoMemory }
+        let (teacher, memory, checkpoints) = (&no_teacher, &NoMemory, &NoCheckpoints);
+        Self { data, metric: None, target, seed: 1, events: &|_| {}, teacher, memory, checkpoints }
     }
 
     /// Measures a model on some samples by the pipeline's metric, or by what fits the samples where that does not: training samples may have no

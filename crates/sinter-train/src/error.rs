@@ -55,6 +55,12 @@ pub enum StageError {
         /// The learning rate.
         lr: f64,
     },
+    /// The user asked to stop; what was done so far is kept.
+    #[error("stopped at {at}")]
+    Stopped {
+        /// How far the work is.
+        at: String,
+    },
 }
 
 impl From<tch::TchError> for StageError {

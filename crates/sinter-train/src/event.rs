@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A run began.
@@ -34,6 +34,16 @@ pub enum Event {
         index: usize,
         /// Of how many.
         stages: usize,
+    },
+    /// A stage goes on where an earlier run was stopped or killed.
+    StageResumed {
+        /// How far it was: `epoch 3 of 8, step 120 of 469`.
+        at: String,
+    },
+    /// How far a stage is was kept; a run that is stopped goes on there.
+    StageKept {
+        /// How far it is.
+        at: String,
     },
     /// An epoch of training ended.
     Epoch {

@@ -2,8 +2,10 @@
 //! optimizers and schedules, and the choice of layers.
 
 mod callback;
+mod checkpoint;
 mod config;
 mod context;
+mod course;
 mod error;
 mod event;
 mod fit;
@@ -18,7 +20,8 @@ mod teacher;
 mod teacher_ref;
 mod train;
 
-pub use callback::{Callback, NoCallback};
+pub use callback::{Callback, Moment, NoCallback};
+pub use checkpoint::{Checkpoint, Checkpoints, NoCheckpoints};
 pub use config::{DistillFrom, FitConfig};
 pub use context::{Context, Memory, NoMemory};
 pub use error::StageError;

@@ -17,7 +17,8 @@ use sinter_pipeline::{Goal, Schema};
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written), 3 done, but the budget is missed."
+    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong input (nothing was written), 3 done, but the budget is missed, 130 and 143 stopped by Ctrl-C \
+                  and by SIGTERM (the same command goes on)."
 )]
 pub struct Args {
     /// The most that one tensor, sample or file may take: `16 GiB`. What would take more is refused before memory is taken.
@@ -58,6 +59,15 @@ pub enum Command {
         /// How many samples it shows.
         #[arg(long, default_value_t = 16)]
         samples: usize,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say where runs stand: done, running, or stopped, at which stage and how far in it.
+    Status {
+        /// Folders of runs, or folders that hold such.
+        #[arg(default_value = "reports")]
+        runs: Vec<PathBuf>,
         /// Print JSON instead of text.
         #[arg(long)]
         json: bool,
@@ -183,7 +193,7 @@ pub enum CacheAction {
 
 /// A time with its unit.
 fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time such as 30d, 12h or 90m");
+    let wrong = || format!("`{text}` is not a time such as 30d, 12h, 90m or 30s");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         'd' => 86_400,
@@ -259,6 +269,9 @@ pub struct RunArgs {
     /// Compile and run the C source of a model that came from outside, to measure its size and its answers.
     #[arg(long)]
     pub measure: bool,
+    /// How often a stage that trains keeps how far it is, so that a run that is killed loses no more: 30s, 5m, 1h. `0s` keeps every step.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = age)]
+    pub checkpoint_every: Duration,
     /// Print nothing but errors.
     #[arg(short, long)]
     pub quiet: bool,

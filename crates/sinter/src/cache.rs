@@ -26,6 +26,7 @@ fn list(store: &Store) -> Result<(), Failure> {
         let kind = match e.kind {
             Some(Kind::Stage) => "stage",
             Some(Kind::Memory) => "memory",
+            Some(Kind::Work) => "work",
             None => "damaged",
         };
         lines.push(format!(

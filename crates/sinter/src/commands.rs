@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_certify::Reference;
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{Changes, ConfigError, Plan, RunOptions, Store, inspect, read_target, schema};
+use sinter_pipeline::{Changes, ConfigError, Interrupt, Plan, RunError, RunOptions, Store, inspect, read_target, schema, status};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
 use crate::answer::{Failure, failed, say, wrong};
@@ -61,6 +61,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let preview = plan.preview(&output, samples.clamp(1, 256)).map_err(failed)?;
             say(&if json { serde_json::to_string_pretty(&preview).map_err(failed)? } else { preview.to_string() })?;
             if json { Ok(()) } else { say(&output.display().to_string()) }
+        }
+        Command::Status { runs, json } => {
+            let all = status(&runs);
+            if json {
+                return say(&serde_json::to_string_pretty(&all).map_err(failed)?);
+            }
+            let folders: Vec<String> = runs.iter().map(|r| r.display().to_string()).collect();
+            match all.is_empty() {
+                true => say(&format!("no run in {}", folders.join(", "))),
+                false => all.iter().try_for_each(|standing| say(&standing.to_string())),
+            }
         }
         Command::Compare { runs, out } => {
             let records = find_runs(&runs).map_err(wrong)?;
@@ -173,9 +184,19 @@ fn operators(json: bool) -> Result<(), Failure> {
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
     let plan = args.pipeline.read()?;
     let listener = Listener::new(args.quiet, args.json);
-    signals::say_what_is_kept(args.out.clone());
-    let options = RunOptions { out: args.out.clone(), fresh: args.fresh, measure: args.measure };
-    let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(failed)?;
+    let interrupt = Interrupt::default();
+    signals::end_well(args.out.clone(), interrupt.clone());
+    let options = RunOptions {
+        out: args.out.clone(),
+        fresh: args.fresh,
+        measure: args.measure,
+        checkpoint_every: args.checkpoint_every,
+        interrupt,
+    };
+    let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(|error| match error {
+        RunError::Stopped { .. } => Failure { text: format!("{error}: {}", signals::kept(&args.out)), code: signals::code() },
+        error => failed(error),
+    })?;
     let missed: Vec<&str> = outcome.record.budget.iter().filter(|b| !b.met).map(|b| b.what.as_str()).collect();
     if missed.is_empty() {
         return Ok(());

@@ -98,7 +98,7 @@ impl Listener {
             state.said = Instant::now();
         }
         if let Mode::Json = self.mode {
-            print(&serde_json::to_string(event).unwrap_or_default());
+            print(&json(event));
         } else {
             self.tell(event);
         }
@@ -115,6 +115,8 @@ impl Listener {
                 self.line(&format!("▸ {stage}"));
             }
             Event::StageCached { stage, .. } => self.line(&format!("✓ {stage} (from the cache)")),
+            Event::StageResumed { at } => self.line(&format!("  goes on at {at}")),
+            Event::StageKept { .. } => {}
             Event::Epoch { epoch, epochs, loss, metric, value, seconds } => {
                 let value = value.map_or_else(String::new, |v| format!(", validation {metric} {v:.4}"));
                 self.line(&format!("  epoch {epoch}/{epochs}: loss {loss:.4}{value} ({seconds:.1} s)"));
@@ -171,7 +173,7 @@ fn remind(mode: Mode, state: Arc<Mutex<State>>) -> (Sender<()>, JoinHandle<()>) 
             state.said = Instant::now();
             let (what, done, total) = state.work.clone().unwrap_or_else(|| (state.stage.clone(), 0, 0));
             if matches!(mode, Mode::Json) {
-                print(&serde_json::to_string(&Event::Progress { what, done, total }).unwrap_or_default());
+                print(&json(&Event::Progress { what, done, total }));
             } else {
                 let part = if total > 0 { format!(", {what} {done} of {total}") } else { String::new() };
                 print(&format!("  … {}{part} ({} s)", state.stage, state.since.elapsed().as_secs()));
@@ -179,6 +181,19 @@ fn remind(mode: Mode, state: Arc<Mutex<State>>) -> (Sender<()>, JoinHandle<()>) 
         }
     });
     (stop, thread)
+}
+
+/// Of the lines that `--json` prints. Raised when what they hold changes its meaning or its name.
+const VERSION: u32 = 1;
+
+/// An event as a line: what it holds, when it was, and the version of the form.
+fn json(event: &Event) -> String {
+    let mut line = serde_json::to_value(event).unwrap_or_default();
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("time".into(), jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into());
+        fields.insert("version".into(), VERSION.into());
+    }
+    line.to_string()
 }
 
 /// A line on standard output. A reader that has gone away is no reason to stop a run.

@@ -27,6 +27,8 @@ pub enum Kind {
     Stage,
     /// What a stage remembers of the model that came into it.
     Memory,
+    /// A stage that is under way, or that was stopped.
+    Work,
 }
 
 /// What an entry says of itself.

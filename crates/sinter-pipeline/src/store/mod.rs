@@ -3,10 +3,11 @@
 //! An entry is written beside its place and renamed, under a lock of its own, so runs side by side never see half of one nor share a
 //! scratch file. What is read is checked byte by byte; an entry that is damaged is named, set aside, and made again.
 
-mod checkpoint;
 mod entry;
 mod memory;
+mod model;
 mod upkeep;
+mod work;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -14,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 use sinter_model::{Model, WriteError};
 
-pub use checkpoint::CheckpointError;
 pub use entry::Kind;
 pub(crate) use memory::StageMemory;
+pub use model::CheckpointError;
 pub use upkeep::{Entry, Finding, Prune};
+pub(crate) use work::StageWork;
 
 use crate::measure::Measured;
 use crate::resolve::Key;
@@ -144,7 +146,7 @@ impl Store {
     /// A stage's model.
     pub(crate) fn model(&self, key: &str) -> Option<Model> {
         let folder = self.folder(key);
-        self.checked(key, |manifest| checkpoint::decode(&manifest.file(&folder, MODEL)?).map_err(|e| e.to_string()))
+        self.checked(key, |manifest| model::decode(&manifest.file(&folder, MODEL)?).map_err(|e| e.to_string()))
     }
 
     /// Reads from an entry; one that is damaged is set aside.
@@ -185,7 +187,7 @@ impl Store {
     /// Keeps a stage's result. The caller holds the entry's lock.
     pub(crate) fn save(&self, key: &Key, stage: &str, model: &Model, measured: &Measured) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(measured).map_err(|e| StoreError::io(&self.root)(e.into()))?;
-        self.write((Kind::Stage, &key.name, stage), &key.depends, &[(MODEL, checkpoint::encode(model)?), (MEASURED, bytes)])
+        self.write((Kind::Stage, &key.name, stage), &key.depends, &[(MODEL, model::encode(model)?), (MEASURED, bytes)])
     }
 
     fn write(

@@ -7,7 +7,8 @@ use sinter_calibrate::extremes;
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
 use sinter_model::{Mode, Model, QuantParams, Quantizer, with_f32s};
-use sinter_train::{Callback, StageError};
+use sinter_train::{Callback, Moment, StageError};
+use tch::Tensor;
 
 use crate::activations::ActivationQuantizers;
 
@@ -25,18 +26,17 @@ pub(crate) struct Ranges<'a> {
     quantizers: &'a ActivationQuantizers,
     samples: &'a Split,
     seed: u64,
-    steps: usize,
     averages: BTreeMap<String, (f32, f32)>,
 }
 
 impl<'a> Ranges<'a> {
     pub fn new(quantizers: &'a ActivationQuantizers, samples: &'a Split, seed: u64) -> Self {
-        Self { quantizers, samples, seed, steps: 0, averages: BTreeMap::new() }
+        Self { quantizers, samples, seed, averages: BTreeMap::new() }
     }
 
     /// What the weights give now, before any range clips it: the model has no quantizers on values.
-    fn look(&mut self, model: &Model) -> Result<(), StageError> {
-        let seed = self.seed.wrapping_add(self.steps as u64);
+    fn look(&mut self, model: &Model, step: usize) -> Result<(), StageError> {
+        let seed = self.seed.wrapping_add(step as u64 + 1);
         let batch = self.samples.sample(BATCH, seed).batches(BATCH, Order::Stored).next();
         let Some(batch) = batch.transpose()? else { return Ok(()) };
         tch::no_grad(|| {
@@ -59,14 +59,12 @@ impl<'a> Ranges<'a> {
 }
 
 impl Callback for Ranges<'_> {
-    fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
-        let due = self.steps.is_multiple_of(EVERY) && done < FREEZE;
-        self.steps += 1;
-        if !due {
+    fn before_step(&mut self, model: &mut Model, Moment { step, done }: Moment) -> Result<(), StageError> {
+        if !step.is_multiple_of(EVERY) || done >= FREEZE {
             return Ok(());
         }
         let held = std::mem::take(&mut model.activations);
-        let looked = self.look(model);
+        let looked = self.look(model, step);
         model.activations = held;
         looked?;
         for (name, (low, high)) in &self.averages {
@@ -78,6 +76,15 @@ impl Callback for Ranges<'_> {
         }
         self.quantizers.share(model);
         Ok(())
+    }
+
+    fn remembered(&self) -> BTreeMap<String, Tensor> {
+        self.averages.iter().map(|(value, &(low, high))| (value.clone(), Tensor::from_slice(&[low, high]))).collect()
+    }
+
+    fn recall(&mut self, remembered: BTreeMap<String, Tensor>) {
+        let ends = |t: &Tensor| Vec::<f32>::try_from(t).ok().and_then(|ends| Some((*ends.first()?, *ends.get(1)?)));
+        self.averages = remembered.iter().filter_map(|(value, t)| Some((value.clone(), ends(t)?))).collect();
     }
 
     fn settled(&self, done: f64) -> bool {

@@ -2,12 +2,15 @@
 //! behind it, the layers after it see the same range all along (Ioffe and Szegedy, 2015). In the end each is folded: into the bias, and
 //! into the scale of each channel, which leaves integers as they are.
 
+use std::collections::BTreeMap;
+
 use sinter_calibrate::{Moments, moments};
 use sinter_data::Split;
 use sinter_model::{
     Attributes, IntegerKernel, Layer, Mode, Model, Node, OpResult, Weight, fold_batch_norm, insert_batch_norm, takes_batch_norm,
 };
-use sinter_train::{Callback, StageError};
+use sinter_train::{Callback, Moment, StageError};
+use tch::Tensor;
 
 /// Samples whose mean and variance are taken.
 pub(crate) const SAMPLES: usize = 2048;
@@ -101,9 +104,9 @@ impl Positive<'_> {
 }
 
 impl Callback for Positive<'_> {
-    fn before_step(&mut self, model: &mut Model, done: f64) -> Result<(), StageError> {
+    fn before_step(&mut self, model: &mut Model, moment: Moment) -> Result<(), StageError> {
         self.clamp(model)?;
-        self.other.before_step(model, done)
+        self.other.before_step(model, moment)
     }
 
     fn after_backward(&mut self, model: &Model) -> Result<(), StageError> {
@@ -112,6 +115,14 @@ impl Callback for Positive<'_> {
 
     fn settled(&self, done: f64) -> bool {
         self.other.settled(done)
+    }
+
+    fn remembered(&self) -> BTreeMap<String, Tensor> {
+        self.other.remembered()
+    }
+
+    fn recall(&mut self, remembered: BTreeMap<String, Tensor>) {
+        self.other.recall(remembered);
     }
 
     fn finish(&mut self, model: &mut Model) -> Result<(), StageError> {

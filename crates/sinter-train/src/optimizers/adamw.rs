@@ -2,9 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::nn::{self, OptimizerConfig};
+use tch::{TchError, Tensor};
 
-use super::{Shared, UpdateRule};
+use super::adam::Adam;
+use super::{Past, Shared, UpdateRule};
 
 /// Adam whose weight decay does not pass through the gradient's mean (AdamW; Loshchilov and Hutter, 2019). For trainings with `weight_decay`.
 /// Two numbers a weight.
@@ -26,8 +27,10 @@ impl Default for Adamw {
 }
 
 impl UpdateRule for Adamw {
-    fn build(&self, store: &nn::VarStore, shared: &Shared) -> Result<nn::Optimizer, tch::TchError> {
-        nn::AdamW { beta1: self.beta1, beta2: self.beta2, wd: shared.weight_decay, ..nn::AdamW::default() }
-            .build(store, shared.lr)
+    fn step(&self, parameter: &mut Tensor, gradient: &Tensor, past: &mut Past, shared: &Shared) -> Result<(), TchError> {
+        if shared.weight_decay != 0.0 {
+            let _same = parameter.f_mul_scalar_(1.0 - shared.lr * shared.weight_decay)?;
+        }
+        Adam { beta1: self.beta1, beta2: self.beta2 }.walk(parameter, gradient, past, shared.lr)
     }
 }

@@ -28,6 +28,9 @@ struct Meta {
     graph: Graph,
     weights: Vec<WeightMeta>,
     activations: Vec<(String, QuantParams)>,
+    /// Values whose quantizers' scales gradients are training.
+    #[serde(default)]
+    learned: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +43,9 @@ struct WeightMeta {
     codebook: Option<CodebookMeta>,
     half: Option<Half>,
     quantizer: Option<QuantParams>,
+    /// Whether gradients are training the quantizer's scales.
+    #[serde(default)]
+    learned: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,7 +58,7 @@ struct CodebookMeta {
     shared: Option<String>,
 }
 
-/// The bytes of a checkpoint, from which reading gives back latent tensors, chains and quantizers exactly.
+/// The bytes of a model, from which reading gives back latent tensors, chains and quantizers exactly.
 pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut weights = Vec::new();
@@ -71,6 +77,9 @@ pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
             parts.push((format!("{i}.centroids"), to_bytes(codebook.centroids())?));
             parts.push((format!("{i}.indices"), to_bytes(codebook.indices())?));
         }
+        if let Some(leaf) = weight.quantizer().and_then(Quantizer::leaf) {
+            parts.push((format!("{i}.scale"), to_bytes(leaf)?));
+        }
         parts.push((format!("{i}.shape"), latent.size().iter().flat_map(|n| n.to_le_bytes()).collect()));
         weights.push(WeightMeta {
             name: name.clone(),
@@ -87,10 +96,18 @@ pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
             }),
             half: weight.half(),
             quantizer: weight.quantizer().map(Quantizer::params).transpose()?,
+            learned: weight.quantizer().is_some_and(|q| q.leaf().is_some()),
         });
     }
+    let mut learned = Vec::new();
+    for (name, quantizer) in &model.activations {
+        if let Some(leaf) = quantizer.leaf() {
+            parts.push((format!("{name}.value.scale"), to_bytes(leaf)?));
+            learned.push(name.clone());
+        }
+    }
     let activations = model.activations.iter().map(|(n, g)| Ok((n.clone(), g.params()?))).collect::<Result<_, OpError>>()?;
-    let meta = Meta { name: model.name.clone(), graph: model.graph.clone(), weights, activations };
+    let meta = Meta { name: model.name.clone(), graph: model.graph.clone(), weights, activations, learned };
     let fail = CheckpointError::Damaged;
     let text = serde_json::to_string(&meta).map_err(|e| fail(e.to_string()))?;
     let views = parts.iter().map(|(name, bytes)| Ok((name.clone(), TensorView::new(Dtype::U8, vec![bytes.len()], bytes)?)));
@@ -98,7 +115,7 @@ pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
     safetensors::serialize(views, Some(HashMap::from([("sinter".to_string(), text)]))).map_err(|e| fail(e.to_string()))
 }
 
-/// A model from the bytes of a checkpoint.
+/// A model from its bytes.
 pub(super) fn decode(all: &[u8]) -> Result<Model, CheckpointError> {
     let fail = CheckpointError::Damaged;
     let (_, metadata) = SafeTensors::read_metadata(all).map_err(|e| fail(e.to_string()))?;
@@ -139,10 +156,24 @@ pub(super) fn decode(all: &[u8]) -> Result<Model, CheckpointError> {
             }
             None => None,
         };
-        let quantizer = w.quantizer.as_ref().map(Quantizer::new).transpose()?;
+        let mut quantizer = w.quantizer.as_ref().map(Quantizer::new).transpose()?;
+        if let (Some(quantizer), true) = (&mut quantizer, w.learned) {
+            learn(quantizer, &part(format!("{i}.scale"))?)?;
+        }
         weights.insert(w.name.clone(), Weight::from_parts(w.role, latent, Chain { mask, codebook, half: w.half, quantizer }));
     }
-    let activations =
-        meta.activations.iter().map(|(n, g)| Ok((n.clone(), Quantizer::new(g)?))).collect::<Result<_, OpError>>()?;
+    let activations = meta.activations.iter().map(|(n, g)| Ok((n.clone(), Quantizer::new(g)?)));
+    let mut activations = activations.collect::<Result<BTreeMap<_, _>, OpError>>()?;
+    for name in &meta.learned {
+        let quantizer = activations.get_mut(name).ok_or_else(|| fail(format!("`{name}` has no quantizer")))?;
+        learn(quantizer, &part(format!("{name}.value.scale"))?)?;
+    }
     Ok(Model { name: meta.name, graph: meta.graph, weights, activations })
+}
+
+/// Takes up the training of scales where it was: their logarithms are kept beside the parameters, which would round them.
+fn learn(quantizer: &mut Quantizer, leaf: &[u8]) -> Result<(), CheckpointError> {
+    let leaf = Tensor::f_from_data_size(leaf, &[leaf.len() as i64 / 4], Kind::Float).map_err(OpError::from)?;
+    quantizer.learn()?;
+    Ok(quantizer.set_leaf(leaf)?)
 }
