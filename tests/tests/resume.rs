@@ -32,7 +32,7 @@ stages:
 /// What dropout draws depends on the step alone.
 const DROPOUT: &str = "model: { onnx: dropout.onnx }
 stages:
-  - train: { epochs: 6 }
+  - train: { epochs: 12 }
 ";
 
 fn prepare(folder: &Path, trainings: &str) {
@@ -134,5 +134,103 @@ fn a_run_killed_inside_of_its_stages_ends_as_one_that_was_not() {
             assert!(!work.contains("  work "), "{when}: work was left behind: {work}");
             std::fs::remove_dir_all(folder.join("rough")).unwrap();
         }
+    }
+}
+
+/// Slow enough to be met in the middle of its first stage.
+const LONG: &str = "stages:\n  - train: { epochs: 400 }\n";
+
+/// Waits until a run tells something.
+fn heard(lines: &mut impl Iterator<Item = std::io::Result<String>>, what: &str) -> String {
+    lines.map_while(Result::ok).find(|line| line.contains(what)).unwrap_or_else(|| panic!("the run never told of {what}"))
+}
+
+fn standing(folder: &Path, out: &str) -> String {
+    said(&sinter(folder, &["status", out]))
+}
+
+#[test]
+fn the_first_ctrl_c_keeps_the_step_and_status_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, LONG);
+    assert!(standing(folder, "runs").contains("no run in runs"));
+    let mut child = start(folder, "runs", &["--checkpoint-every", "1h"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    heard(&mut lines, "\"event\":\"epoch\"");
+    let running = standing(folder, "runs");
+    assert!(running.starts_with("running ") && running.contains("1-train (1 of 1)"), "{running}");
+    let signal = |name: &str| {
+        let killed = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    };
+    signal("-INT");
+    heard(&mut lines, KEPT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    let text = said(&output);
+    assert!(text.contains("stopping after this step") && text.contains("stopped in stage 1-train, at epoch "), "{text}");
+    let stopped = standing(folder, "runs");
+    assert!(stopped.starts_with("interrupted ") && stopped.contains("the same command goes on at epoch "), "{stopped}");
+    let json = said(&sinter(folder, &["status", "runs", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["state"], &json[0]["stage"]), (&"interrupted".into(), &"1-train".into()), "{json}");
+
+    // The rest of it is left to the other tests: shorter, and of the same seed.
+    std::fs::write(folder.join("p.yaml"), std::fs::read_to_string(folder.join("p.yaml")).unwrap().replace("400", "2")).unwrap();
+    let done = run(folder, "other", &[]);
+    assert!(done.status.success(), "{}", said(&done));
+    let all = said(&sinter(folder, &["status", "runs", "other"]));
+    assert!(all.contains("\ndone ") && all.contains("lenet-300-100 trained"), "{all}");
+    write_pipeline(folder, "p", "stages:\n  - train: { epochs: 1, optimizer: sgd, lr: 1e30 }\n");
+    let failed = run(folder, "bad", &[]);
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    let bad = standing(folder, "bad");
+    assert!(bad.starts_with("failed ") && bad.contains("diverged"), "{bad}");
+}
+
+#[test]
+fn the_second_signal_stops_at_once_and_a_killed_run_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, LONG);
+    let mut child = start(folder, "runs", &STEPS);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    heard(&mut lines, KEPT);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let killed = standing(folder, "runs");
+    assert!(killed.starts_with("interrupted ") && killed.contains("1-train"), "{killed}");
+    // Whatever becomes of the first signal, the second one ends the run.
+    let mut child = start(folder, "runs", &["--checkpoint-every", "1h"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    heard(&mut lines, RESUMED);
+    for _ in 0..2 {
+        let _gone_already = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+/// What is kept is checked byte by byte; where it is damaged the stage begins anew, and comes to the same.
+#[test]
+fn damaged_work_is_not_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, DROPOUT);
+    assert!(run(folder, "calm", &[]).status.success());
+    let wanted = left(&folder.join("calm"));
+    for file in ["tensors.safetensors", "work.json", "model.model.safetensors"] {
+        assert!(killed_after(folder, "rough", 9).is_some());
+        let entries = std::fs::read_dir(folder.join("rough/.cache")).unwrap().map(|e| e.unwrap().path());
+        let work = entries.into_iter().find(|e| e.join("work.json").is_file()).expect("kept work");
+        let mut bytes = std::fs::read(work.join(file)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        std::fs::write(work.join(file), bytes).unwrap();
+        let last = run(folder, "rough", &["--json"]);
+        let text = said(&last);
+        assert!(last.status.success() && text.contains("is damaged") && !text.contains(RESUMED), "{file}: {text}");
+        assert_eq!(left(&folder.join("rough")).0, wanted.0, "{file}");
+        std::fs::remove_dir_all(folder.join("rough")).unwrap();
     }
 }

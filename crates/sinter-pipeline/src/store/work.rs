@@ -18,7 +18,7 @@ use crate::resolve::Key;
 const WORK: &str = "work.json";
 const TENSORS: &str = "tensors.safetensors";
 const ENDING: &str = ".model.safetensors";
-/// Keeping takes at most one part in so many of the time.
+/// Keeping takes at most one part in so many of the time, unless every step is to be kept.
 const SHARE: u32 = 20;
 
 /// What is kept beside tensors.
@@ -177,7 +177,7 @@ impl Checkpoints for StageWork<'_> {
     }
 
     fn due(&self) -> bool {
-        self.last.get().elapsed() >= self.every.max(self.cost.get() * SHARE)
+        self.every.is_zero() || self.last.get().elapsed() >= self.every.max(self.cost.get() * SHARE)
     }
 
     fn keep(&self, piece: usize, checkpoint: &Checkpoint) {
