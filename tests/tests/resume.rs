@@ -35,6 +35,19 @@ stages:
   - train: { epochs: 12 }
 ";
 
+/// Rounding that trains layer by layer, and rounding of each layer on what the rounded layers before it give.
+const ROUNDING: &str = "model: { zoo: lenet-300-100 }
+stages:
+  - train: { epochs: 2 }
+  - name: learned
+    quantize: { weights: int4, rounding: { learned: { steps: 60 } } }
+";
+const SEQUENTIAL: &str = "model: { zoo: lenet-300-100 }
+stages:
+  - train: { epochs: 2 }
+  - quantize: { weights: int4/group:32, activations: none, rounding: { gptq: { float_target: true } } }
+";
+
 fn prepare(folder: &Path, trainings: &str) {
     write_bars(folder, 600, 200);
     let data = std::fs::read_to_string(folder.join("bars.yaml")).unwrap();
@@ -102,7 +115,7 @@ fn killed_after(folder: &Path, out: &str, steps: usize) -> Option<String> {
 fn a_run_killed_inside_of_its_stages_ends_as_one_that_was_not() {
     let rounds = std::env::var("SINTER_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut random = fastrand::Rng::with_seed(5);
-    for (name, trainings) in [("all", TRAININGS), ("following", FOLLOWING), ("dropout", DROPOUT)] {
+    for (name, trainings) in [("all", TRAININGS), ("following", FOLLOWING), ("dropout", DROPOUT), ("rounding", ROUNDING), ("sequential", SEQUENTIAL)] {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         prepare(folder, trainings);

@@ -23,7 +23,7 @@ pub use histogram::{Focused, Histogram};
 pub use moments::{Moments, moments};
 pub use not_finite::NotFinite;
 pub use observer::{Observer, Watch};
-pub use parts::{Compress, Multiplied, has_parts, part_by_part};
+pub use parts::{Compress, Multiplied, Wants, has_parts, part_by_part};
 pub use relevant::Relevant;
 
 /// Where progress goes: what is done, how much of it, and of how much.

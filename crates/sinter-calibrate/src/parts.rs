@@ -84,14 +84,24 @@ pub struct Multiplied {
 /// The values that go from one part to the next, by name.
 type Values = HashMap<String, Tensor>;
 
-/// Changes the weights of one part in a model; told, by weight, what they multiply.
-pub type Compress<'a, E> = &'a mut dyn FnMut(&mut Model, &BTreeMap<String, Multiplied>) -> Result<(), E>;
+/// What is to be gathered part by part.
+#[derive(Debug, Clone, Copy)]
+pub struct Wants<'a> {
+    /// Of which weights.
+    pub weights: &'a BTreeSet<String>,
+    /// Whether beside what the unchanged model gives, which costs a run more.
+    pub across: bool,
+    /// Weights whose change is known already: nothing is gathered in parts where no other is wanted.
+    pub known: &'a BTreeSet<String>,
+}
 
-/// Goes through a model part by part: gathers what these weights multiply, has `compress` change them in the model, and goes on with what the changed part gives;
-/// with `across` beside what the unchanged model gives, which costs a run more.
+/// Changes the weights of one part in a model; told, by weight, what they multiply (`None` in a part where nothing was gathered).
+pub type Compress<'a, E> = &'a mut dyn FnMut(&mut Model, &BTreeMap<String, Option<Multiplied>>) -> Result<(), E>;
+
+/// Goes through a model part by part: gathers what weights multiply, has `compress` change them in the model, and goes on with what the changed part gives.
 pub fn part_by_part<E: From<CalibrateError>>(
     model: &mut Model,
-    (weights, across): (&BTreeSet<String>, bool),
+    &Wants { weights, across, known }: &Wants,
     samples: &Split,
     progress: Progress,
     compress: Compress<E>,
@@ -108,7 +118,13 @@ pub fn part_by_part<E: From<CalibrateError>>(
         let readers = readers(model, part, weights)?;
         let read: BTreeSet<String> = readers.iter().map(|r| r.reads.clone()).collect();
         let read: Vec<String> = read.into_iter().collect();
-        let found = with_part(model, part, &read, |probe| look(probe, &readers, &held, before.as_deref()))?;
+        let found = match readers.iter().all(|r| known.contains(&r.weight)) {
+            true => readers.iter().map(|r| (r.weight.clone(), None)).collect(),
+            false => {
+                let found = with_part(model, part, &read, |probe| look(probe, &readers, &held, before.as_deref()))?;
+                found.into_iter().map(|(weight, found)| (weight, Some(found))).collect()
+            }
+        };
         let more = at + 1 < all.len();
         if across && more {
             let unchanged = before.as_deref().unwrap_or(&held);

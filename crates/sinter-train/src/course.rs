@@ -60,35 +60,34 @@ impl Course {
         self.loss = no_loss();
     }
 
-    /// A checkpoint of a training that is done: the model alone.
-    pub fn finished(mut self, model: &Model) -> Checkpoint {
-        self.facts.finished = true;
-        let at = "the end of a training".to_string();
-        Checkpoint {
-            at,
-            models: BTreeMap::from([(MODEL.to_string(), model.copy())]),
-            facts: self.text(),
-            ..Checkpoint::default()
-        }
-    }
-
-    /// A checkpoint of a training on its way.
-    pub fn checkpoint(
-        &self,
+    /// Shows a checkpoint of a training on its way. Models are lent, not copied.
+    pub fn lend(
+        &mut self,
         at: String,
-        model: &Model,
-        moved: &[Moved],
-        updates: &Updates,
-        callback: &dyn Callback,
-    ) -> Checkpoint {
-        let mut models = BTreeMap::from([(MODEL.to_string(), model.copy())]);
-        models.extend(self.best.as_ref().map(|best| (BEST.to_string(), best.copy())));
+        model: &mut Model,
+        (moved, updates, callback): (&[Moved], &Updates, &dyn Callback),
+        show: impl FnOnce(&Checkpoint),
+    ) {
         let longest: Vec<f64> = moved.iter().map(|m| m.longest).collect();
         let mut tensors =
             BTreeMap::from([(LOSS.to_string(), self.loss.shallow_clone()), (LONGEST.to_string(), Tensor::from_slice(&longest))]);
         tensors.extend(updates.remembered().into_iter().map(|(name, t)| (format!("{RULE}{name}"), t)));
         tensors.extend(callback.remembered().into_iter().map(|(name, t)| (format!("{CALLBACK}{name}"), t)));
-        Checkpoint { at, models, tensors, facts: self.text() }
+        let mut models = BTreeMap::from([(MODEL.to_string(), std::mem::take(model))]);
+        models.extend(self.best.take().map(|best| (BEST.to_string(), best)));
+        let mut checkpoint = Checkpoint { at, models, tensors, facts: self.text() };
+        show(&checkpoint);
+        *model = checkpoint.models.remove(MODEL).unwrap_or_default();
+        self.best = checkpoint.models.remove(BEST);
+    }
+
+    /// Shows a checkpoint of a training that is done: the model alone.
+    pub fn finish(mut self, model: &mut Model, show: impl FnOnce(&Checkpoint)) {
+        self.facts.finished = true;
+        let (at, models) = ("the end of a training".to_string(), BTreeMap::from([(MODEL.to_string(), std::mem::take(model))]));
+        let mut checkpoint = Checkpoint { at, models, facts: self.text(), ..Checkpoint::default() };
+        show(&checkpoint);
+        *model = checkpoint.models.remove(MODEL).unwrap_or_default();
     }
 
     fn text(&self) -> String {

@@ -8,6 +8,7 @@ use sinter_model::{Mode, Model};
 use sinter_task::{Objective, expose_logits};
 
 use crate::callback::{Callback, Moment, NoCallback};
+use crate::checkpoint::Checkpoint;
 use crate::config::FitConfig;
 use crate::context::Context;
 use crate::course::{Course, Kept};
@@ -55,7 +56,7 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
     if let (Some(name), Some(output)) = (hidden, model.graph.outputs.first_mut()) {
         output.name = name;
     }
-    context.checkpoints.end(piece, &course.finished(model));
+    course.finish(model, |checkpoint| context.checkpoints.end(piece, checkpoint));
     Ok(())
 }
 
@@ -147,7 +148,8 @@ impl Fit<'_> {
             if stopping || context.checkpoints.due() {
                 course.facts.seconds = earlier + started.elapsed().as_secs_f64();
                 let at = format!("epoch {} of {}, step {batches} of {steps}", epoch + 1, config.epochs);
-                context.checkpoints.keep(self.piece, &course.checkpoint(at.clone(), model, moved, updates, callback));
+                let keep = |checkpoint: &Checkpoint| context.checkpoints.keep(self.piece, checkpoint);
+                course.lend(at.clone(), model, (moved, updates, callback), keep);
                 if stopping {
                     return Err(StageError::Stopped { at });
                 }

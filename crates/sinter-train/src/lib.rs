@@ -19,6 +19,7 @@ mod stage;
 mod teacher;
 mod teacher_ref;
 mod train;
+mod weight_by_weight;
 
 pub use callback::{Callback, Moment, NoCallback};
 pub use checkpoint::{Checkpoint, Checkpoints, NoCheckpoints};
@@ -35,3 +36,4 @@ pub use schedules::Schedule;
 pub use stage::{Setting, Stage, Step, apply};
 pub use teacher_ref::TeacherRef;
 pub use train::{FitStep, TrainConfig};
+pub use weight_by_weight::WeightByWeight;

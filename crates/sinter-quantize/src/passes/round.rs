@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sinter_calibrate::{Wanted, has_parts, part_by_part};
+use sinter_calibrate::{Wanted, Wants, has_parts, part_by_part};
 use sinter_model::{Layer, Model, Node, OpResult, Quantizer};
-use sinter_train::StageError;
+use sinter_train::{StageError, WeightByWeight};
 use tch::{Kind, Tensor};
 
 use super::{Needs, Pass};
@@ -55,7 +55,8 @@ impl Pass for Round {
         for layer in state.context.each("quantization", &now) {
             let Some(how) = how(state, layer) else { continue };
             let hessian = state.statistics.columns.get(&layer.weight).map(|columns| &columns.product);
-            round(&mut state.model, layer, &how, (hessian, None), &mut told)?;
+            told.count(&state.model, layer, &how)?;
+            round(&mut state.model, layer, &how, (hessian, None))?;
         }
         if !later.is_empty() {
             let each: BTreeMap<String, (Layer, How)> =
@@ -63,19 +64,26 @@ impl Pass for Round {
             let samples = state.samples.sample(MOST, state.context.seed);
             let weights = each.keys().cloned().collect();
             let across = each.values().any(|(_, how)| how.rounding.kind().wants_float());
-            part_by_part(&mut state.model, (&weights, across), &samples, &state.context.reporter(), &mut |model, found| {
-                found.iter().try_for_each(|(weight, found)| match each.get(weight) {
-                    Some((layer, how)) => {
-                        let moments = (Some(&found.product), found.across.as_ref());
-                        round(model, layer, how, moments, &mut told)
+            let mut work = WeightByWeight::begin(state.context, each.len());
+            let wanted = Wants { weights: &weights, across, known: &work.known() };
+            part_by_part(&mut state.model, &wanted, &samples, &state.context.reporter(), &mut |model, part| {
+                part.iter().try_for_each(|(weight, found)| {
+                    let Some((layer, how)) = each.get(weight) else { return Ok(()) };
+                    told.count(model, layer, how)?;
+                    if work.restore(model, weight) {
+                        return Ok(());
                     }
-                    None => Ok(()),
+                    let moments = found.as_ref().map_or((None, None), |f| (Some(&f.product), f.across.as_ref()));
+                    round(model, layer, how, moments)?;
+                    work.did(state.context, model, weight)
                 })
             })?;
+            work.end(state.context, &mut state.model);
             // Weights that are no matrix, or that nothing reached, have no moments.
             for (layer, how) in each.values() {
                 if state.model.weight(&layer.weight)?.quantizer().is_none() {
-                    round(&mut state.model, layer, how, (None, None), &mut told)?;
+                    told.count(&state.model, layer, how)?;
+                    round(&mut state.model, layer, how, (None, None))?;
                 }
             }
         }
@@ -119,6 +127,16 @@ struct Told {
 }
 
 impl Told {
+    /// Counts a weight that is about to be rounded.
+    fn count(&mut self, model: &Model, layer: &Layer, how: &How) -> Result<(), StageError> {
+        let each = how.format.per != Per::Tensor;
+        let integers = !matches!(how.format.number, Number::Half(_));
+        let clustered = model.weight(&layer.weight)?.codebook().is_some();
+        self.tied += usize::from(how.turned && each);
+        self.clustered += usize::from(clustered && each && integers);
+        Ok(())
+    }
+
     fn notes(&self, state: &State) {
         let Self { clustered, tied } = self;
         if *clustered > 0 {
@@ -139,7 +157,6 @@ fn round(
     layer: &Layer,
     how: &How,
     (hessian, across): (Option<&Tensor>, Option<&Tensor>),
-    told: &mut Told,
 ) -> Result<(), StageError> {
     let at = StageError::weight(&layer.weight);
     let hessian = hessian.filter(|_| how.rounding.kind().wants_columns());
@@ -153,7 +170,6 @@ fn round(
         weight.set_latent(value.shallow_clone()).map_err(&at)?;
     }
     let shared = weight.codebook().is_some();
-    told.tied += usize::from(how.turned && how.format.per != Per::Tensor);
     let importance = hessian.map(|h| spread_diagonal(layer, h, &value)).transpose().map_err(&at)?;
     let Some(params) = weight_params(layer.slot, &value, how.format, shared || how.turned, importance.as_ref()).map_err(&at)?
     else {
@@ -162,7 +178,6 @@ fn round(
         }
         return Ok(());
     };
-    told.clustered += usize::from(shared && how.format.per != Per::Tensor);
     let quantizer = Quantizer::new(&params).map_err(&at)?;
     if let Some(hessian) = hessian
         && let Some(rounded) = how.rounding.kind().round(layer, &value, &quantizer, hessian).map_err(&at)?

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sinter_data::{Order, Split};
 use sinter_exec::Runner;
 use sinter_model::{Inputs, Layer, Mode, Model, OpError, OpResult, Weight};
-use sinter_train::{Context, StageError};
+use sinter_train::{Context, StageError, WeightByWeight};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -70,8 +70,12 @@ fn round(
     steps: usize,
     context: &Context,
 ) -> Result<(), StageError> {
+    let mut work = WeightByWeight::begin(context, layers.len());
     for layer in context.each("learned rounding", layers) {
         let at = StageError::weight(&layer.weight);
+        if work.restore(model, &layer.weight) {
+            continue;
+        }
         let rounded = match moments(model, float, layer, samples)? {
             Some(moments) => by_moments(model, float, layer, &moments, steps).map_err(&at)?,
             None => {
@@ -85,7 +89,9 @@ fn round(
         if let Some(rounded) = rounded {
             model.weight_mut(&layer.weight)?.set_latent(rounded).map_err(&at)?;
         }
+        work.did(context, model, &layer.weight)?;
     }
+    work.end(context, model);
     Ok(())
 }
 
