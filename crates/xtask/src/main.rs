@@ -129,7 +129,7 @@ fn test(rest: &[String]) -> Result<(), String> {
     let mut args = vec!["test", "--workspace", "--exclude", "xtask", "--no-fail-fast"];
     args.extend(rest.iter().map(String::as_str));
     // Tests run side by side; threads that spin while they wait would starve each other.
-    shell::run_with(&cargo(), &args, &repository::root(), &[("OMP_NUM_THREADS", "1"), SPIN])
+    shell::run_with(&cargo(), &args, &repository::root(), &[("OMP_NUM_THREADS", "1"), SPIN, shell::EXACTLY])
 }
 
 /// Threads that wait sleep soon; what tests and benchmarks start inherits it, as the program sets it for itself.
