@@ -115,7 +115,9 @@ fn killed_after(folder: &Path, out: &str, steps: usize) -> Option<String> {
 fn a_run_killed_inside_of_its_stages_ends_as_one_that_was_not() {
     let rounds = std::env::var("SINTER_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut random = fastrand::Rng::with_seed(5);
-    for (name, trainings) in [("all", TRAININGS), ("following", FOLLOWING), ("dropout", DROPOUT), ("rounding", ROUNDING), ("sequential", SEQUENTIAL)] {
+    for (name, trainings) in
+        [("all", TRAININGS), ("following", FOLLOWING), ("dropout", DROPOUT), ("rounding", ROUNDING), ("sequential", SEQUENTIAL)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         prepare(folder, trainings);

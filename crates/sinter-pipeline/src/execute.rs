@@ -112,10 +112,11 @@ impl Current {
 }
 
 /// All that the jobs of one run share.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     plan: &'a Plan,
-    store: Store,
-    folder: PathBuf,
+    pub store: Store,
+    /// Where the run's files go; a trial leaves none, and tells the epochs of cached stages too.
+    folder: Option<PathBuf>,
     options: &'a RunOptions,
     events: Events<'a>,
 }
@@ -133,10 +134,10 @@ impl Plan {
     }
 
     fn follow(&self, options: &RunOptions, folder: PathBuf, events: Events) -> Result<RunOutcome, RunError> {
-        let run = Run { plan: self, store: Store::of_runs(&options.out), folder, options, events };
+        let run = Run { plan: self, store: Store::of_runs(&options.out), folder: Some(folder.clone()), options, events };
         // What a killed run left half written.
         run.store.sweep();
-        sinter_model::sweep(&run.folder);
+        sinter_model::sweep(&folder);
         let old = run.store.discard_old();
         if old > 0 {
             events(Event::Note {
@@ -145,13 +146,18 @@ impl Plan {
         }
         self.notes.iter().for_each(|text| events(Event::Note { text: text.clone() }));
         let (float, result, measured) = run.stages()?;
-        run.finish(options, (&float, &result), &measured)
+        run.finish(&folder, (&float, &result), &measured)
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// The stages alone.
+    pub fn trial(plan: &'a Plan, options: &'a RunOptions, events: Events<'a>) -> Self {
+        Self { plan, store: Store::of_runs(&options.out), folder: None, options, events }
+    }
+
     /// Does all jobs. Gives the float model, the result, and what was measured after each.
-    fn stages(&self) -> Result<(Model, Model, Vec<Measured>), RunError> {
+    pub fn stages(&self) -> Result<(Model, Model, Vec<Measured>), RunError> {
         let mut current = Current::AtHand(self.plan.model.copy());
         let mut float: Option<Model> = None;
         let mut all = Vec::new();
@@ -170,7 +176,9 @@ impl Run<'_> {
                     (Current::AtHand(model), measured)
                 }
             };
-            self.store.link(&job.key.name, &self.folder.join(format!("checkpoints/{}.safetensors", job.name)))?;
+            if let Some(folder) = &self.folder {
+                self.store.link(&job.key.name, &folder.join(format!("checkpoints/{}.safetensors", job.name)))?;
+            }
             drop(lock);
             current = next;
             if job.leaves_float {
@@ -188,6 +196,13 @@ impl Run<'_> {
     fn cached(&self, job: &Job, measured: Measured) -> Measured {
         if job.index > 0 {
             (self.events)(Event::StageCached { stage: job.name.clone(), index: job.index, stages: job.of });
+        }
+        if self.folder.is_none() {
+            let curve = &measured.said.curves;
+            let metric = || measured.quality.metric.name.to_string();
+            curve.iter().for_each(|&CurveRow { epoch, loss, value, seconds, .. }| {
+                (self.events)(Event::Epoch { epoch, epochs: curve.len(), loss, metric: metric(), value, seconds });
+            });
         }
         // Estimates depend on the target, which is no part of the key; so does what the stage is called in words.
         let mut row = estimated(measured.row, &measured.footprint, &self.plan.target);
@@ -276,11 +291,11 @@ impl Run<'_> {
     }
 
     /// Artefacts, verdicts and the report. `report.html` comes before `run.json`: where that is, all is.
-    fn finish(&self, options: &RunOptions, models: (&Model, &Model), measured: &[Measured]) -> Result<RunOutcome, RunError> {
-        let (plan, folder) = (self.plan, self.folder.as_path());
+    fn finish(&self, folder: &Path, models: (&Model, &Model), measured: &[Measured]) -> Result<RunOutcome, RunError> {
+        let plan = self.plan;
         let (float, result) = (Snapshot::new(models.0), Snapshot::new(models.1));
         let before = || self.before_integers();
-        let artefacts = artefacts::write(plan, (&float, &result), &before, measured, folder, options.measure, self.events)?;
+        let artefacts = artefacts::write(plan, (&float, &result), &before, measured, folder, self.options.measure, self.events)?;
         let mut record = record::of_run(plan, measured, (&float, &result), folder)?;
         record.artifacts = artefacts.files;
         record.measured = artefacts.measured;

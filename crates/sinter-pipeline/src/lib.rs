@@ -10,7 +10,7 @@
 //! 6. `artefacts`: files for real runtimes, and what those make of them.
 //! 7. `record` and `judge`: what there is to tell, and whether it keeps to the budget.
 //!
-//! `init` stands above them all: it thinks out a first pipeline by reading guesses as any pipeline is read.
+//! `trial` does the stages alone, for sweeps. `init` stands above them all: it thinks out a first pipeline by reading guesses as any pipeline is read.
 //!
 //! Events tell what happens; nobody here prints.
 
@@ -32,11 +32,12 @@ mod schema;
 mod snapshot;
 mod status;
 mod store;
+mod trial;
 
 pub use artefacts::{ArtefactError, Unwritten};
 pub use config::{Budget, Export, ModelConfig, PipelineConfig, StageConfig, StageEntry};
 pub use execute::{RunError, RunOptions, RunOutcome};
-pub use files::ConfigError;
+pub use files::{ConfigError, Source};
 pub use init::{Draft, FORMS, Goal, InitError, Request, draft};
 pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use interrupt::Interrupt;
@@ -46,3 +47,4 @@ pub use resolve::{Changes, Outline, Plan, StageOutline};
 pub use schema::{Schema, schema};
 pub use status::{Standing, status};
 pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError};
+pub use trial::Trial;

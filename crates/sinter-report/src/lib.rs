@@ -28,7 +28,7 @@ pub use quality::{Figure, LostRow, MeasuredRow, QualityRow};
 pub use record::{
     ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
 };
-pub use tables::write_tables;
+pub use tables::{Cells, write_table, write_tables};
 pub use tiles::{Tile, draw_tiles};
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use polars::prelude::{CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter, df};
+use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter, df};
 use sinter_model::write_whole;
 
 use crate::error::ReportError;
@@ -39,6 +39,33 @@ fn write(table: &'static str, frame: Result<DataFrame, PolarsError>, folder: &Pa
     let mut parquet = Cursor::new(Vec::new());
     ParquetWriter::new(&mut parquet).finish(&mut frame).map_err(fail)?;
     write_whole(&folder.join(format!("{table}.parquet")), parquet.get_ref())?;
+    Ok(())
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cells {
+    /// Numbers, some of which may be missing.
+    Numbers(Vec<Option<f64>>),
+    /// Texts.
+    Texts(Vec<String>),
+}
+
+/// Writes a table of named columns of one length, as Parquet where the file's name ends so, else as CSV.
+pub fn write_table(columns: Vec<(String, Cells)>, to: &Path) -> Result<(), ReportError> {
+    let fail = |source| ReportError::Table { table: "trials", source };
+    let columns = columns.into_iter().map(|(name, cells)| match cells {
+        Cells::Numbers(numbers) => Column::new(name.into(), numbers),
+        Cells::Texts(texts) => Column::new(name.into(), texts),
+    });
+    let columns: Vec<Column> = columns.collect();
+    let mut frame = DataFrame::new(columns.first().map_or(0, Column::len), columns).map_err(fail)?;
+    let mut bytes = Cursor::new(Vec::new());
+    match to.extension().is_some_and(|e| e == "parquet") {
+        true => ParquetWriter::new(&mut bytes).finish(&mut frame).map(drop).map_err(fail)?,
+        false => CsvWriter::new(&mut bytes).finish(&mut frame).map_err(fail)?,
+    }
+    write_whole(to, bytes.get_ref())?;
     Ok(())
 }
 

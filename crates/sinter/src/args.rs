@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try many recipes of one pipeline, and compare the best. What was tried is not tried again: the same command goes on.
+    Sweep(SweepArgs),
     /// Say where runs stand: done, running, or stopped, at which stage and how far in it.
     Status {
         /// Folders of runs, or folders that hold such.
@@ -209,7 +212,7 @@ fn age(text: &str) -> Result<Duration, String> {
 impl Command {
     /// Whether it keeps all cores busy for a while.
     pub fn computes(&self) -> bool {
-        matches!(self, Self::Run(_))
+        matches!(self, Self::Run(_) | Self::Sweep(SweepArgs { action: None, .. }))
     }
 }
 
@@ -278,6 +281,80 @@ pub struct RunArgs {
     /// Print every event as one line of JSON.
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct SweepArgs {
+    #[command(subcommand)]
+    pub action: Option<SweepAction>,
+    /// The sweep file.
+    #[arg(required = true)]
+    pub file: Option<PathBuf>,
+    /// The folder of all runs; the sweep's own is OUT/sweeps/NAME.
+    #[arg(long, default_value = "reports")]
+    pub out: PathBuf,
+    /// Processes that try recipes side by side; they share the cores.
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    pub workers: NonZeroUsize,
+    /// How often a trial that trains keeps how far it is.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = age)]
+    pub checkpoint_every: Duration,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print every event as one line of JSON.
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Be one of several workers, of this name.
+    #[arg(long, hide = true)]
+    pub worker: Option<String>,
+}
+
+/// Which sweep a question is about.
+#[derive(Debug, ClapArgs)]
+pub struct SweepOf {
+    /// The sweep file.
+    pub file: PathBuf,
+    /// The folder of all runs.
+    #[arg(long, default_value = "reports")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SweepAction {
+    /// Say how many recipes were tried, and how.
+    Status {
+        #[command(flatten)]
+        of: SweepOf,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the best recipes so far, and which of them truly differ where the finalists were run.
+    Best {
+        #[command(flatten)]
+        of: SweepOf,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write all trials as a table.
+    Export {
+        #[command(flatten)]
+        of: SweepOf,
+        /// The file to write: .csv or .parquet.
+        #[arg(short, long, default_value = "trials.csv")]
+        output: PathBuf,
+    },
+    /// Have a recipe of one's own tried next.
+    Add {
+        #[command(flatten)]
+        of: SweepOf,
+        /// A value of every key of the space that is there: `stages.prune.unstructured.sparsity=80%`.
+        #[arg(long, value_name = "KEY=VALUE", required = true)]
+        set: Vec<String>,
+    },
 }
 
 /// A dimension and its length.

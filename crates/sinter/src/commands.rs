@@ -14,9 +14,9 @@ use crate::answer::{Failure, failed, say, wrong};
 use crate::args::{Args, Command, PipelineArgs, RunArgs};
 use crate::signals;
 use crate::terminal::{Listener, is_rich};
-use crate::{cache, init};
+use crate::{cache, init, sweep};
 
-fn config(error: ConfigError) -> Failure {
+pub fn config(error: ConfigError) -> Failure {
     let theme = if is_rich() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1);
@@ -62,6 +62,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             say(&if json { serde_json::to_string_pretty(&preview).map_err(failed)? } else { preview.to_string() })?;
             if json { Ok(()) } else { say(&output.display().to_string()) }
         }
+        Command::Sweep(args) => sweep::run(&args),
         Command::Status { runs, json } => {
             let all = status(&runs);
             if json {

@@ -6,6 +6,7 @@ mod cache;
 mod commands;
 mod init;
 mod signals;
+mod sweep;
 mod terminal;
 mod threads;
 

@@ -98,7 +98,7 @@ impl Listener {
             state.said = Instant::now();
         }
         if let Mode::Json = self.mode {
-            print(&json(event));
+            print(&json_line(event));
         } else {
             self.tell(event);
         }
@@ -173,7 +173,7 @@ fn remind(mode: Mode, state: Arc<Mutex<State>>) -> (Sender<()>, JoinHandle<()>) 
             state.said = Instant::now();
             let (what, done, total) = state.work.clone().unwrap_or_else(|| (state.stage.clone(), 0, 0));
             if matches!(mode, Mode::Json) {
-                print(&json(&Event::Progress { what, done, total }));
+                print(&json_line(&Event::Progress { what, done, total }));
             } else {
                 let part = if total > 0 { format!(", {what} {done} of {total}") } else { String::new() };
                 print(&format!("  … {}{part} ({} s)", state.stage, state.since.elapsed().as_secs()));
@@ -187,7 +187,7 @@ fn remind(mode: Mode, state: Arc<Mutex<State>>) -> (Sender<()>, JoinHandle<()>) 
 const VERSION: u32 = 1;
 
 /// An event as a line: what it holds, when it was, and the version of the form.
-fn json(event: &Event) -> String {
+pub fn json_line(event: &impl serde::Serialize) -> String {
     let mut line = serde_json::to_value(event).unwrap_or_default();
     if let Some(fields) = line.as_object_mut() {
         fields.insert("time".into(), jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into());

@@ -16,4 +16,4 @@ mod words;
 
 pub use error::ConfigError;
 pub(crate) use paths::Paths;
-pub(crate) use source::Source;
+pub use source::Source;

@@ -15,12 +15,12 @@ use super::{extends, set, variables};
 
 /// A configuration file, with what it stands upon and what was changed of it: its text, and where everything in it stands.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     texts: Texts,
     /// What all texts say together; of a file that stands alone, the file itself is parsed.
     together: Option<Tree>,
     /// Variables that came from the environment, and their texts.
-    pub taken: Vec<(String, String)>,
+    pub(crate) taken: Vec<(String, String)>,
 }
 
 impl Source {
@@ -30,7 +30,7 @@ impl Source {
     }
 
     /// Reads a file that may extend others and hold variables, and changes it by arguments `KEY=VALUE`. `paths` says which values are paths relative to their file.
-    pub fn layered(path: &Path, changes: &[String], paths: &Paths) -> Result<Self, ConfigError> {
+    pub(crate) fn layered(path: &Path, changes: &[String], paths: &Paths) -> Result<Self, ConfigError> {
         let Self { mut texts, together, taken } = Self::read(path)?;
         let tree = texts.tree(0);
         let plain = |tree: &Tree| tree.get("extends").is_none() && tree.get("vars").is_none();

@@ -135,6 +135,11 @@ impl Plan {
         self.stages.get(index.wrapping_sub(1)).map_or_else(|| "0-input".to_string(), |s| s.name.clone())
     }
 
+    /// The name of the result: the hash of all that it depends on.
+    pub fn key(&self) -> &str {
+        self.keys.last().map_or("", |key| key.name.as_str())
+    }
+
     /// What quality is measured by: as the pipeline says, else what fits the task.
     pub fn metric(&self) -> MetricChoice {
         let fitting = || MetricChoice::fitting(self.data.task, self.data.test.is_labelled());

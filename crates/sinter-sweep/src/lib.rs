@@ -1,0 +1,33 @@
+//! Many recipes of one pipeline, tried one after the other or side by side:
+//!
+//! 1. `config` and `space`: what the user wrote, and what is varied.
+//! 2. `samplers`: which recipe is tried next, by what `pareto` says is better; `stopping`: which trials end early.
+//! 3. `store`: what was tried, is, and will be; several processes share it.
+//! 4. `work`: takes a trial, runs the pipeline's stages, writes down what came of it. `drive` starts several of these.
+//! 5. `finals`: the best recipes in full, with other seeds, compared on the test split.
+//! 6. `table`: all trials as a table.
+//!
+//! Recipes are chosen on the validation split alone. Stages that recipes share are done once: the pipeline's cache sees to it.
+
+mod config;
+mod drive;
+mod finals;
+pub mod pareto;
+mod samplers;
+mod space;
+mod stopping;
+mod store;
+mod sweep;
+mod table;
+mod work;
+
+pub use config::{Figure, Finalists, LOST, Limits, SweepConfig};
+pub use drive::drive;
+pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};
+pub use samplers::{Asked, Sample, Sampler, next};
+pub use space::{Axis, Choices, Domain, Parameter, Point, Range, Space, SpaceError, Values};
+pub use stopping::{Stop, Stopping};
+pub use store::{State, Store, StoreError, TRIES, Trial};
+pub use sweep::Sweep;
+pub use table::table;
+pub use work::{Said, SweepError, Tell, Working, work};

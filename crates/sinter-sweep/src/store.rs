@@ -1,0 +1,441 @@
+//! The sweep's store: every trial with its recipe, state, figures and curve, in one SQLite file that several processes share.
+//!
+//! SQLite's write-ahead log makes a change whole or not at all, whatever kills the process. It needs a file system whose locks hold, which those of
+//! networks do not promise, so such places are refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+
+/// Of the tables below.
+const VERSION: i64 = 1;
+/// How long a busy store is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a trial may be begun.
+pub const TRIES: i64 = 3;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS trial (
+    id INTEGER PRIMARY KEY,
+    state TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    recipe TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    heartbeat REAL,
+    started REAL,
+    seconds REAL,
+    figures TEXT,
+    text TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS step (trial INTEGER NOT NULL REFERENCES trial, step INTEGER NOT NULL, value REAL NOT NULL,
+    PRIMARY KEY (trial, step)) STRICT;
+";
+
+/// Why the store did not take or give something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: rusqlite::Error,
+    },
+    /// The folder could not be made or looked at.
+    #[error("{path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Locks can't be trusted there.
+    #[error(
+        "{path} lies on a network file system ({kind}), where the locks of SQLite can't be trusted and a store can be ruined; put it on a disk of this machine \
+         (--out), or share one store over the network by a PostgreSQL server, which this version can't do yet"
+    )]
+    Network {
+        /// The folder.
+        path: PathBuf,
+        /// `NFS`.
+        kind: &'static str,
+    },
+    /// Another Sinter wrote it.
+    #[error(
+        "{path}: this store has version {found}, this Sinter knows {VERSION}; go on with the Sinter that wrote it, or take another --out"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// Something in it can't be read.
+    #[error("{path}: trial {trial}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The trial.
+        trial: i64,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// How a trial stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nobody is at it.
+    Waiting,
+    /// Somebody is.
+    Running,
+    /// It came to its end.
+    Done,
+    /// It was stopped early: others were better at the same step.
+    Stopped,
+    /// It failed every time.
+    Failed,
+}
+
+impl State {
+    const ALL: [Self; 5] = [Self::Waiting, Self::Running, Self::Done, Self::Stopped, Self::Failed];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A recipe that was tried, is, or will be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Counted from 1.
+    pub id: i64,
+    /// How it stands.
+    pub state: State,
+    /// The sampler that chose it, or `added`.
+    pub origin: String,
+    /// What is varied, by key, as it is written.
+    pub recipe: BTreeMap<String, String>,
+    /// Of the run.
+    pub seed: u64,
+    /// How often it was begun.
+    pub tries: i64,
+    /// What it took, as long as it was computed and not read from the cache.
+    pub seconds: Option<f64>,
+    /// What came of it, by name.
+    pub figures: BTreeMap<String, f64>,
+    /// What is to be said of it: why it failed.
+    pub text: String,
+}
+
+/// The store of one sweep.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    db: Connection,
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// The network file systems that are known by their numbers (`man statfs`).
+fn network(path: &Path) -> Option<&'static str> {
+    let kind = rustix::fs::statfs(path).ok()?.f_type as u64 & 0xffff_ffff;
+    Some(match kind {
+        0x6969 => "NFS",
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => "SMB",
+        0x0bd0_0bd0 => "Lustre",
+        0x00c3_6400 => "Ceph",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "BeeGFS",
+        0x7461_636f => "OCFS2",
+        0x0116_1970 => "GFS2",
+        0x5346_414f => "AFS",
+        0x0102_1997 => "9P",
+        _ => return None,
+    })
+}
+
+impl Store {
+    /// Opens a sweep's store, and makes one where there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let io = |source| StoreError::Io { path: folder.to_path_buf(), source };
+        std::fs::create_dir_all(folder).map_err(io)?;
+        if let Some(kind) = network(folder) {
+            return Err(StoreError::Network { path: folder.to_path_buf(), kind });
+        }
+        let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
+        let mut db = Connection::open(path).map_err(fail)?;
+        db.busy_timeout(PATIENCE).map_err(fail)?;
+        db.pragma_update(None, "journal_mode", "wal").map_err(fail)?;
+        // A power failure may lose the last trials then, but never more, and never what is there.
+        db.pragma_update(None, "synchronous", "normal").map_err(fail)?;
+        let begun = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let found: i64 = begun.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
+        if ![0, VERSION].contains(&found) {
+            return Err(StoreError::Version { path: path.to_path_buf(), found });
+        }
+        begun.execute_batch(TABLES).map_err(fail)?;
+        begun.pragma_update(None, "user_version", VERSION).map_err(fail)?;
+        begun.commit().map_err(fail)?;
+        Ok(Self { path: path.to_path_buf(), db })
+    }
+
+    /// Opens a store that is there.
+    pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        path.is_file().then(|| Self::open(path)).transpose()
+    }
+
+    fn fail(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+        |source| StoreError::Sqlite { path: self.path.clone(), source }
+    }
+
+    /// A text that is kept beside the trials.
+    pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let found = self.db.query_row("SELECT value FROM meta WHERE key = ?", [key], |r| r.get(0)).optional();
+        found.map_err(self.fail())
+    }
+
+    /// Keeps a text beside the trials.
+    pub fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let put = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
+        self.db.execute(put, [key, value]).map(drop).map_err(self.fail())
+    }
+
+    /// All trials, in the order in which they were begun.
+    pub fn trials(&self) -> Result<Vec<Trial>, StoreError> {
+        read(&self.db, &self.path)
+    }
+
+    /// Takes the next trial: one that waits, else one that `choose` thinks out of all that there are. `None` where there is nothing to do. Trials whose worker has
+    /// been silent for so long wait again, or have failed.
+    pub fn take(
+        &mut self,
+        worker: &str,
+        silence: Duration,
+        choose: &mut dyn FnMut(&[Trial]) -> Option<(String, BTreeMap<String, String>, u64)>,
+    ) -> Result<Option<Trial>, StoreError> {
+        let path = self.path.clone();
+        let fail = |source| StoreError::Sqlite { path: path.clone(), source };
+        let begun = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        give_up_silent(&begun, silence).map_err(fail)?;
+        let waiting = "SELECT id FROM trial WHERE state = 'waiting' ORDER BY id LIMIT 1";
+        let waiting: Option<i64> = begun.query_row(waiting, [], |r| r.get(0)).optional().map_err(fail)?;
+        let id = match waiting {
+            Some(id) => id,
+            None => {
+                let trials = read(&begun, &path)?;
+                let Some((origin, recipe, seed)) = choose(&trials) else {
+                    begun.commit().map_err(fail)?;
+                    return Ok(None);
+                };
+                insert(&begun, &origin, &recipe, seed).map_err(fail)?
+            }
+        };
+        let take = "UPDATE trial SET state = 'running', worker = ?2, heartbeat = ?3, started = coalesce(started, ?3), tries = tries + 1 WHERE id = ?1";
+        begun.execute(take, params![id, worker, now()]).map_err(fail)?;
+        let taken = read(&begun, &path)?.into_iter().find(|t| t.id == id);
+        begun.commit().map_err(fail)?;
+        Ok(taken)
+    }
+
+    /// Adds a recipe that somebody wants tried.
+    pub fn add(&mut self, origin: &str, recipe: &BTreeMap<String, String>, seed: u64) -> Result<i64, StoreError> {
+        insert(&self.db, origin, recipe, seed).map_err(self.fail())
+    }
+
+    /// Says that a trial's worker is alive.
+    pub fn beat(&self, id: i64) -> Result<(), StoreError> {
+        self.db
+            .execute("UPDATE trial SET heartbeat = ?2 WHERE id = ?1 AND state = 'running'", params![id, now()])
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// A trial's value at a step, the first time that it gets there.
+    pub fn step(&self, id: i64, step: u64, value: f64) -> Result<(), StoreError> {
+        let put = "INSERT OR IGNORE INTO step VALUES (?, ?, ?)";
+        self.db.execute(put, params![id, step as i64, value]).map(drop).map_err(self.fail())
+    }
+
+    /// What every trial reached at a step.
+    pub fn at_step(&self, step: u64) -> Result<Vec<f64>, StoreError> {
+        let mut all = self.db.prepare("SELECT value FROM step WHERE step = ?").map_err(self.fail())?;
+        let all = all.query_map([step as i64], |r| r.get(0)).and_then(Iterator::collect);
+        all.map_err(self.fail())
+    }
+
+    /// A trial's curve.
+    pub fn curve(&self, id: i64) -> Result<Vec<(u64, f64)>, StoreError> {
+        let mut all =
+            self.db.prepare("SELECT step, value FROM step WHERE trial = ? ORDER BY step").map_err(self.fail())?;
+        let all = all.query_map([id], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?))).and_then(Iterator::collect);
+        all.map_err(self.fail())
+    }
+
+    /// A trial has come to an end. One that failed waits for another try, up to [`TRIES`].
+    pub fn end(
+        &self,
+        id: i64,
+        state: State,
+        (figures, seconds): (&BTreeMap<String, f64>, f64),
+        text: &str,
+    ) -> Result<(), StoreError> {
+        let figures = serde_json::to_string(figures).unwrap_or_default();
+        let end = "UPDATE trial SET figures = ?3, seconds = ?4, text = ?5, worker = NULL,
+                   state = CASE WHEN ?2 = 'failed' AND tries < ?6 THEN 'waiting' ELSE ?2 END WHERE id = ?1 AND state = 'running'";
+        self.db.execute(end, params![id, state.name(), figures, seconds, text, TRIES]).map(drop).map_err(self.fail())
+    }
+
+    /// What a worker had begun, which is gone, waits again, or has failed.
+    pub fn worker_is_gone(&self, worker: &str) -> Result<usize, StoreError> {
+        lost(&self.db, "worker = ?1", worker, &format!("the process {worker} ended")).map_err(self.fail())
+    }
+
+    /// The worker was told to stop: what it had begun waits, and this was no try.
+    pub fn put_back(&self, id: i64) -> Result<(), StoreError> {
+        let back = "UPDATE trial SET state = 'waiting', worker = NULL, tries = tries - 1 WHERE id = ? AND state = 'running'";
+        self.db.execute(back, [id]).map(drop).map_err(self.fail())
+    }
+}
+
+fn insert(db: &Connection, origin: &str, recipe: &BTreeMap<String, String>, seed: u64) -> rusqlite::Result<i64> {
+    let recipe = serde_json::to_string(recipe).unwrap_or_default();
+    db.execute(
+        "INSERT INTO trial (state, origin, recipe, seed) VALUES ('waiting', ?, ?, ?)",
+        params![origin, recipe, seed as i64],
+    )?;
+    Ok(db.last_insert_rowid())
+}
+
+fn give_up_silent(begun: &Transaction, silence: Duration) -> rusqlite::Result<usize> {
+    lost(begun, "heartbeat < ?1", now() - silence.as_secs_f64(), "its process said nothing any more")
+}
+
+fn lost(db: &Connection, which: &str, value: impl rusqlite::ToSql, why: &str) -> rusqlite::Result<usize> {
+    let sql = format!(
+        "UPDATE trial SET worker = NULL, text = ?2, state = CASE WHEN tries < {TRIES} THEN 'waiting' ELSE 'failed' END
+         WHERE state = 'running' AND {which}"
+    );
+    db.execute(&sql, params![value, why])
+}
+
+fn read(db: &Connection, path: &Path) -> Result<Vec<Trial>, StoreError> {
+    let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
+    let select = "SELECT id, state, origin, recipe, seed, tries, seconds, coalesce(figures, '{}'), coalesce(text, '') FROM trial ORDER BY id";
+    let mut all = db.prepare(select).map_err(fail)?;
+    let mut rows = all.query([]).map_err(fail)?;
+    let mut trials = Vec::new();
+    while let Some(row) = rows.next().map_err(fail)? {
+        trials.push(trial(row, path)?);
+    }
+    Ok(trials)
+}
+
+fn trial(row: &Row, path: &Path) -> Result<Trial, StoreError> {
+    let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
+    let id: i64 = row.get(0).map_err(fail)?;
+    let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), trial: id, reason };
+    let text = |at: usize| row.get::<_, String>(at).map_err(fail);
+    let state = text(1)?;
+    Ok(Trial {
+        id,
+        state: State::ALL.into_iter().find(|s| s.name() == state).ok_or_else(|| damaged(format!("its state is `{state}`")))?,
+        origin: text(2)?,
+        recipe: serde_json::from_str(&text(3)?).map_err(|e| damaged(format!("recipe: {e}")))?,
+        seed: row.get::<_, i64>(4).map_err(fail)? as u64,
+        tries: row.get(5).map_err(fail)?,
+        seconds: row.get(6).map_err(fail)?,
+        figures: serde_json::from_str(&text(7)?).map_err(|e| damaged(format!("figures: {e}")))?,
+        text: text(8)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("stages.prune.unstructured.sparsity".to_string(), value.to_string())])
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("deep/sweep.db")).unwrap();
+        (folder, store)
+    }
+
+    const LONG: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn a_trial_is_taken_once_and_a_lost_one_again() {
+        let (folder, mut store) = store();
+        let mut other = Store::open(&folder.path().join("deep/sweep.db")).unwrap();
+        let mut one = |trials: &[Trial]| trials.is_empty().then(|| ("random".to_string(), recipe("50%"), 7));
+        let mine = store.take("a", LONG, &mut one).unwrap().unwrap();
+        assert_eq!((mine.id, mine.state, mine.tries, mine.seed, &mine.recipe), (1, State::Running, 1, 7, &recipe("50%")));
+        assert_eq!(other.take("b", LONG, &mut one).unwrap(), None);
+        // Its worker is gone: another does it again, three times in all, and then it has failed, with the reason.
+        assert_eq!(other.worker_is_gone("a").unwrap(), 1);
+        for tries in 2..=3 {
+            assert_eq!(other.take("b", LONG, &mut one).unwrap().unwrap().tries, tries);
+            std::thread::sleep(Duration::from_millis(3));
+            let next = other.take("c", Duration::from_millis(1), &mut |_| None).unwrap();
+            assert_eq!(next.is_some(), tries < 3);
+            if next.is_some() {
+                other.put_back(1).unwrap();
+            }
+        }
+        let failed = store.trials().unwrap().remove(0);
+        assert_eq!((failed.state, failed.tries), (State::Failed, 3));
+        assert!(failed.text.contains("said nothing"), "{}", failed.text);
+    }
+
+    #[test]
+    fn figures_steps_and_facts_come_back() {
+        let (_folder, mut store) = store();
+        store.set_meta("sweep", "a").unwrap();
+        store.set_meta("sweep", "b").unwrap();
+        assert_eq!(store.meta("sweep").unwrap().as_deref(), Some("b"));
+        store.add("added", &recipe("60%"), 1).unwrap();
+        let taken = store.take("a", LONG, &mut |_| None).unwrap().unwrap();
+        store.step(taken.id, 1, 0.5).unwrap();
+        // A step that is done again counts once.
+        store.step(taken.id, 1, 0.9).unwrap();
+        store.step(taken.id, 2, 0.75).unwrap();
+        assert_eq!((store.curve(1).unwrap(), store.at_step(2).unwrap()), (vec![(1, 0.5), (2, 0.75)], vec![0.75]));
+        let figures = BTreeMap::from([("quality".to_string(), 0.1 + 0.2)]);
+        store.end(1, State::Done, (&figures, 3.5), "").unwrap();
+        // Whoever comes late changes nothing.
+        store.end(1, State::Failed, (&BTreeMap::new(), 0.0), "late").unwrap();
+        let done = store.trials().unwrap().remove(0);
+        assert_eq!((done.state, done.figures, done.seconds), (State::Done, figures, Some(3.5)));
+    }
+
+    #[test]
+    fn stores_of_another_version_are_refused() {
+        let (folder, store) = store();
+        store.db.pragma_update(None, "user_version", 9).unwrap();
+        let error = Store::open(&folder.path().join("deep/sweep.db")).unwrap_err().to_string();
+        assert!(error.contains("version 9") && error.contains("sweep.db"), "{error}");
+        std::fs::write(folder.path().join("no.db"), "this is not a database, whatever it is called").unwrap();
+        assert!(Store::open(&folder.path().join("no.db")).unwrap_err().to_string().contains("not a database"));
+    }
+}

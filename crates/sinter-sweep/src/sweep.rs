@@ -1,0 +1,141 @@
+//! A sweep that was read and checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sinter_pipeline::{Changes, ConfigError, Plan, Source};
+use sinter_task::Metric;
+
+use crate::config::{Figure, SweepConfig};
+use crate::pareto::Outcome;
+use crate::space::{Point, Space, SpaceError};
+use crate::store::{State, Trial};
+
+/// A sweep that was read and checked, and where it lies.
+#[derive(Debug)]
+pub struct Sweep {
+    /// What the user wrote.
+    pub config: SweepConfig,
+    /// What is varied.
+    pub space: Space,
+    /// The sweep file.
+    pub path: PathBuf,
+    /// The pipeline file.
+    pub pipeline: PathBuf,
+    /// The folder of all runs.
+    pub out: PathBuf,
+    /// What quality is measured by.
+    pub metric: Metric,
+    /// The pipeline as it stands in its file: the hash of all that its result depends on.
+    pub base: String,
+}
+
+impl Sweep {
+    /// Reads a sweep file, and the pipeline at two ends of the space; nothing is written.
+    pub fn read(path: &Path, out: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let config: SweepConfig = source.parse()?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if config.name.is_empty() || config.name.starts_with('.') || !config.name.chars().all(fits) {
+            let help = "use letters, digits, `-`, `_` and `.`".to_string();
+            return Err(source.error("name", format!("`{}` can't name a folder", config.name), Some(help)));
+        }
+        let at = |key: &str| if key.is_empty() { "space".to_string() } else { format!("space.{key}") };
+        let wrong = |e: SpaceError| source.error(&at(&e.key), e.reason, Some(e.help));
+        let space = Space::new(&config.space).map_err(wrong)?;
+        if let Some(reason) = config.sampler.kind().unfit(&space) {
+            return Err(source.error("sampler", reason, None));
+        }
+        if config.objectives.is_empty() {
+            return Err(source.error(
+                "objectives",
+                "nothing counts",
+                Some("name one figure or more, such as [quality, packed]".into()),
+            ));
+        }
+        if config.stop.is_some() && config.objectives != [Figure::Quality] {
+            let help = "set `objectives: [quality]` and the others as `limits`, or leave `stop` out".to_string();
+            return Err(source.error(
+                "stop",
+                "trials are stopped by their quality on the way, which says nothing of other figures",
+                Some(help),
+            ));
+        }
+        let pipeline = path.parent().unwrap_or(Path::new("")).join(&config.pipeline);
+        let base = Plan::read(&pipeline, &Changes { seed: Some(config.seed), set: vec![] })?.key().to_string();
+        let (path, out, metric) = (path.to_path_buf(), out.to_path_buf(), Metric::share(""));
+        let mut sweep = Self { config, space, path, pipeline, out, metric, base };
+        for end in [0.0, 1.0] {
+            let point = sweep.space.draw(|_, values| match values.count() {
+                Some(count) => values.nth(if end == 0.0 { 0 } else { count - 1 }),
+                None => end,
+            });
+            let plan = sweep.plan(&sweep.space.values(&point), sweep.config.seed)?;
+            if plan.data.validation.is_empty() {
+                let help = "set `split: { validation: 10% }` in the data file".to_string();
+                let message = format!("recipes are chosen on a validation split, and data set `{}` has none", plan.data.name);
+                return Err(source.error("pipeline", message, Some(help)));
+            }
+            let has_board = plan.target.board.is_some();
+            if let Some(figure) = sweep.config.objectives.iter().find(|f| **f == Figure::Latency && !has_board) {
+                let help = "name a target with a board in the pipeline, such as configs/targets/cortex-m7.yaml".to_string();
+                return Err(source.error(
+                    "objectives",
+                    format!("nothing is known of `{}` on target `{}`", figure.name(), plan.target.name),
+                    Some(help),
+                ));
+            }
+            sweep.metric = plan.metric().kind().metric();
+        }
+        Ok(sweep)
+    }
+
+    /// The pipeline of a recipe.
+    pub fn plan(&self, recipe: &BTreeMap<String, String>, seed: u64) -> Result<Plan, ConfigError> {
+        Plan::read(&self.pipeline, &Changes { seed: Some(seed), set: Space::changes(recipe) })
+    }
+
+    /// The sweep's own folder.
+    pub fn folder(&self) -> PathBuf {
+        self.out.join("sweeps").join(&self.config.name)
+    }
+
+    /// Its store.
+    pub fn store_path(&self) -> PathBuf {
+        self.folder().join("sweep.db")
+    }
+
+    /// What a trial comes to; `None` for one that did not come to its end, and where a figure is missing.
+    pub fn outcome(&self, trial: &Trial) -> Option<Outcome> {
+        if trial.state != State::Done {
+            return None;
+        }
+        let loss = |figure: &Figure| {
+            let value = *trial.figures.get(figure.name())?;
+            Some(if *figure == Figure::Quality { -self.metric.score(value) } else { value }).filter(|v| v.is_finite())
+        };
+        let losses = self.config.objectives.iter().map(loss).collect::<Option<Vec<f64>>>()?;
+        Some(Outcome { losses, violation: self.config.limits.violation(&trial.figures) })
+    }
+
+    /// The trials of a store that lie in the space, each with its point: what came of those that are done, and the others.
+    pub fn sorted(&self, trials: &[Trial]) -> (Vec<(Point, Outcome)>, Vec<Point>) {
+        let (mut told, mut others) = (Vec::new(), Vec::new());
+        for trial in trials {
+            let Some(point) = self.space.point(&trial.recipe) else { continue };
+            match self.outcome(trial) {
+                Some(outcome) => told.push((point, outcome)),
+                None => others.push(point),
+            }
+        }
+        (told, others)
+    }
+
+    /// The trials that came to their end, from the best on, each with its rank: 0 is the front.
+    pub fn ranked<'t>(&self, trials: &'t [Trial]) -> Vec<(usize, &'t Trial)> {
+        let done: Vec<(&Trial, Outcome)> = trials.iter().filter_map(|t| Some((t, self.outcome(t)?))).collect();
+        let outcomes: Vec<&Outcome> = done.iter().map(|(_, outcome)| outcome).collect();
+        let ranks = crate::pareto::ranks(&outcomes);
+        crate::pareto::order(&outcomes).into_iter().map(|i| (ranks[i], done[i].0)).collect()
+    }
+}

@@ -1,0 +1,284 @@
+//! A worker: takes one trial after the other from the store, until there is nothing to do.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use sinter_pipeline::{ConfigError, Interrupt, RunError, RunOptions};
+use sinter_train::Event;
+
+use crate::config::{Figure, LOST};
+use crate::samplers::{self, Asked};
+use crate::store::{State, Store, StoreError, Trial};
+use crate::sweep::Sweep;
+
+/// How often a worker says that it is alive, and how long it may be silent before its trial is given to another.
+const BEAT: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(120);
+/// Between two looks at a store whose last trials are with others.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Why a sweep did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sweep or its pipeline.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The pipeline is not the one that the sweep was begun with.
+    #[error(
+        "{pipeline} is not what this sweep was begun with: its pipeline, model or data changed, and what was found so far holds for the old one. Give the sweep \
+         another `name`, or remove {store}"
+    )]
+    Changed {
+        /// The pipeline file.
+        pipeline: PathBuf,
+        /// The store.
+        store: PathBuf,
+    },
+    /// A worker's process could not be started or watched.
+    #[error("{program}: {source}")]
+    Process {
+        /// What was started.
+        program: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A finalist did not come to its end.
+    #[error("finalist {recipe}, seed {seed}: {source}")]
+    Finalist {
+        /// Its trial.
+        recipe: i64,
+        /// Of the run.
+        seed: u64,
+        /// What went wrong.
+        source: Box<RunError>,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] sinter_model::WriteError),
+    /// A table could not be made.
+    #[error("{0}")]
+    Table(String),
+    /// The user asked to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Something that happened in a sweep.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Said {
+    /// A trial began.
+    Begun {
+        /// The trial.
+        trial: Trial,
+    },
+    /// A trial ended, in whatever way.
+    Ended {
+        /// The trial.
+        trial: Trial,
+        /// Stages that the cache held, of how many.
+        cached: (usize, usize),
+    },
+    /// Something that stops nothing.
+    Note {
+        /// What.
+        text: String,
+    },
+}
+
+/// Where what happens goes.
+pub type Tell<'a> = &'a dyn Fn(Said);
+
+/// How to work.
+#[derive(Debug, Clone)]
+pub struct Working {
+    /// Names the worker; two at once have two names.
+    pub worker: String,
+    /// Whether the user wants to stop.
+    pub interrupt: Interrupt,
+    /// How often a stage that trains keeps how far it is.
+    pub checkpoint_every: Duration,
+}
+
+/// Works until no trial is left.
+pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> {
+    let mut store = Store::open(&sweep.store_path())?;
+    begin(sweep, &store)?;
+    // What a process of the same name had begun, it will not end.
+    store.worker_is_gone(&how.worker)?;
+    loop {
+        if how.interrupt.wanted() {
+            return Err(SweepError::Stopped);
+        }
+        match store.take(&how.worker, SILENCE, &mut |trials| choose(sweep, trials))? {
+            Some(trial) => one(sweep, how, &store, trial, tell)?,
+            // One that is with another may come back.
+            None if store.trials()?.iter().any(|t| t.state == State::Running) => std::thread::sleep(WAIT),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Writes down what a new sweep stands upon; an old one must stand upon the same.
+pub(crate) fn begin(sweep: &Sweep, store: &Store) -> Result<(), SweepError> {
+    match store.meta("pipeline")? {
+        Some(known) if known != sweep.base => {
+            Err(SweepError::Changed { pipeline: sweep.pipeline.clone(), store: sweep.store_path() })
+        }
+        Some(_) => Ok(()),
+        None => Ok(store.set_meta("pipeline", &sweep.base)?),
+    }
+}
+
+/// The next recipe: its sampler, its values, its seed.
+fn choose(sweep: &Sweep, trials: &[Trial]) -> Option<(String, BTreeMap<String, String>, u64)> {
+    let (told, others) = sweep.sorted(trials);
+    if told.len() + others.len() >= sweep.config.trials.get() {
+        return None;
+    }
+    let taken: Vec<_> = told.iter().map(|(point, _)| point.clone()).chain(others.iter().cloned()).collect();
+    let asked = Asked {
+        space: &sweep.space,
+        seed: sweep.config.seed,
+        number: taken.len() as u64,
+        told: &told,
+        pending: &others,
+        taken: &taken,
+    };
+    let point = samplers::next(&sweep.config.sampler, &asked)?;
+    Some((sweep.config.sampler.name().to_string(), sweep.space.values(&point), sweep.config.seed))
+}
+
+/// Does one trial. What stops it alone is told in the store; only what stops the sweep is an error.
+fn one(sweep: &Sweep, how: &Working, store: &Store, trial: Trial, tell: Tell) -> Result<(), SweepError> {
+    tell(Said::Begun { trial: trial.clone() });
+    let alive = Alive::of(sweep.store_path(), trial.id);
+    let tried = tried(sweep, how, store, &trial);
+    drop(alive);
+    let (state, figures, seconds, text, cached) = match tried {
+        Tried::Done { figures, seconds, cached } => (State::Done, figures, seconds, String::new(), cached),
+        Tried::Early { text } => (State::Stopped, BTreeMap::new(), 0.0, text, (0, 0)),
+        Tried::Failed { text } => (State::Failed, BTreeMap::new(), 0.0, text, (0, 0)),
+        Tried::Interrupted => {
+            store.put_back(trial.id)?;
+            return Err(SweepError::Stopped);
+        }
+    };
+    store.end(trial.id, state, (&figures, seconds), &text)?;
+    let now = store.trials()?.into_iter().find(|t| t.id == trial.id);
+    now.into_iter().for_each(|trial| tell(Said::Ended { trial, cached }));
+    Ok(())
+}
+
+/// How a trial ended.
+enum Tried {
+    Done { figures: BTreeMap<String, f64>, seconds: f64, cached: (usize, usize) },
+    Early { text: String },
+    Failed { text: String },
+    Interrupted,
+}
+
+fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
+    let plan = match sweep.plan(&trial.recipe, trial.seed) {
+        Ok(plan) => plan,
+        Err(error) => return Tried::Failed { text: error.to_string() },
+    };
+    // A trial that is stopped early ends as a run that a user stops.
+    let stop = Interrupt::default();
+    let (epoch, early) = (Cell::new(0u64), RefCell::new(None));
+    let listen = |event: Event| {
+        if how.interrupt.wanted() {
+            stop.ask();
+        }
+        let Event::Epoch { value: Some(value), .. } = event else { return };
+        epoch.set(epoch.get() + 1);
+        let score = sweep.metric.score(value);
+        if let Some(text) = stopped_at(sweep, store, trial, epoch.get(), score) {
+            *early.borrow_mut() = Some(text);
+            stop.ask();
+        }
+    };
+    let options = RunOptions {
+        out: sweep.out.clone(),
+        fresh: false,
+        measure: false,
+        checkpoint_every: how.checkpoint_every,
+        interrupt: stop.clone(),
+    };
+    let done = plan.trial(&options, &listen);
+    match (done, early.into_inner()) {
+        // Where the last epoch brought both, the trial is done all the same.
+        (Ok(found), _) => {
+            let row = &found.row;
+            let mut figures = BTreeMap::from([
+                (Figure::Quality.name().to_string(), found.quality.value),
+                (LOST.to_string(), found.float.degradation(&found.quality).share),
+                (Figure::Packed.name().to_string(), row.packed_bytes as f64),
+                (Figure::Flash.name().to_string(), row.flash as f64),
+                (Figure::Ram.name().to_string(), row.ram as f64),
+                (Figure::Macs.name().to_string(), row.macs as f64),
+                (Figure::Nonzero.name().to_string(), row.nonzero as f64),
+                (Figure::Energy.name().to_string(), row.energy_middle.unwrap_or(row.energy_floor)),
+            ]);
+            figures.extend(row.latency_middle.map(|seconds| (Figure::Latency.name().to_string(), seconds)));
+            Tried::Done { figures, seconds: found.seconds, cached: (found.cached, row.index) }
+        }
+        (Err(RunError::Stopped { .. }), Some(text)) => Tried::Early { text },
+        (Err(RunError::Stopped { .. }), None) => Tried::Interrupted,
+        (Err(error), _) => Tried::Failed { text: error.to_string() },
+    }
+}
+
+/// Writes down how far a trial is; says why it stops there, if it does.
+fn stopped_at(sweep: &Sweep, store: &Store, trial: &Trial, epoch: u64, score: f64) -> Option<String> {
+    // A store that is busy for a moment is no reason to lose a trial: it is asked again at the next epoch.
+    let put = store.step(trial.id, epoch, score).and_then(|()| store.at_step(epoch));
+    let all = put.map_err(|error| tracing::warn!("epoch {epoch} of trial {} was not written down: {error}", trial.id)).ok()?;
+    let rule = sweep.config.stop.as_ref()?;
+    let better = all.iter().filter(|other| **other > score).count();
+    rule.kind()
+        .stops(epoch, score, &all)
+        .then(|| format!("stopped after epoch {epoch}: {better} of {} were better there", all.len()))
+}
+
+/// Says again and again that a trial's worker is alive, until it is dropped.
+struct Alive {
+    end: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Alive {
+    fn of(store: PathBuf, trial: i64) -> Self {
+        let (end, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut open = None;
+            while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                // Whatever goes wrong here, the trial goes on, and the next beat may be heard.
+                if open.is_none() {
+                    open = Store::open(&store).ok();
+                }
+                let beaten = open.as_ref().map(|store| store.beat(trial));
+                if let Some(Err(error)) = beaten {
+                    tracing::warn!("trial {trial} could not say that it goes on: {error}");
+                    open = None;
+                }
+            }
+        });
+        Self { end: Some(end), thread: Some(thread) }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}

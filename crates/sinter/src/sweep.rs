@@ -1,0 +1,252 @@
+//! What `sinter sweep` says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sinter_model::{Bytes, write_whole};
+use sinter_pipeline::Interrupt;
+use sinter_sweep::{Figure, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, drive, finals, table, work};
+
+use crate::answer::{Failure, failed, say, wrong};
+use crate::args::{SweepAction, SweepArgs, SweepOf};
+use crate::commands::config;
+use crate::signals;
+use crate::terminal::json_line;
+
+/// What the finalists came to, in the sweep's folder.
+const FINALS: &str = "finals.json";
+
+pub fn run(args: &SweepArgs) -> Result<(), Failure> {
+    match &args.action {
+        None => sweep(args),
+        Some(SweepAction::Status { of, json }) => {
+            let (sweep, trials) = open(of)?;
+            status(&sweep, &trials, *json)
+        }
+        Some(SweepAction::Best { of, json }) => {
+            let (sweep, trials) = open(of)?;
+            let finals = std::fs::read(sweep.folder().join(FINALS)).ok();
+            let finals: Option<Finals> = finals.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            if *json {
+                let ranked = sweep.ranked(&trials);
+                let best: Vec<&Trial> = ranked.iter().filter(|(rank, _)| *rank == 0).map(|(_, t)| *t).collect();
+                return say(
+                    &serde_json::to_string_pretty(&serde_json::json!({ "best": best, "finals": finals })).map_err(failed)?
+                );
+            }
+            say(&best(&sweep, &trials))?;
+            finals.map_or(Ok(()), |finals| say(&told(&sweep, &finals)))
+        }
+        Some(SweepAction::Export { of, output }) => {
+            let (_, trials) = open(of)?;
+            table(&trials, output).map_err(failed)?;
+            say(&format!("{} ({} trials)", output.display(), trials.len()))
+        }
+        Some(SweepAction::Add { of, set }) => add(of, set),
+    }
+}
+
+/// A sweep that was begun, and its trials.
+fn open(of: &SweepOf) -> Result<(Sweep, Vec<Trial>), Failure> {
+    let sweep = Sweep::read(&of.file, &of.out).map_err(config)?;
+    let store = Store::existing(&sweep.store_path()).map_err(failed)?;
+    let Some(store) = store else {
+        let (file, folder) = (of.file.display(), sweep.folder().display().to_string());
+        return Err(wrong(format!("nothing was tried yet in {folder}: `sinter sweep {file}` begins")));
+    };
+    let trials = store.trials().map_err(failed)?;
+    Ok((sweep, trials))
+}
+
+fn add(of: &SweepOf, set: &[String]) -> Result<(), Failure> {
+    let sweep = Sweep::read(&of.file, &of.out).map_err(config)?;
+    let mut recipe = BTreeMap::new();
+    for change in set {
+        let (key, value) = change.split_once('=').ok_or_else(|| wrong(format!("`{change}` gives no value: write KEY=VALUE")))?;
+        recipe.insert(key.to_string(), value.to_string());
+    }
+    let Some(point) = sweep.space.point(&recipe) else {
+        let each = sweep.space.parameters.iter().map(|p| format!("\n  {}: {}", p.key, p.values));
+        return Err(wrong(format!(
+            "this recipe is none of the sweep's space; it wants a value of each key that is there:{}",
+            each.collect::<String>()
+        )));
+    };
+    let mut store = Store::open(&sweep.store_path()).map_err(failed)?;
+    let id = store.add("added", &sweep.space.values(&point), sweep.config.seed).map_err(failed)?;
+    say(&format!("trial {id} is tried next"))
+}
+
+fn sweep(args: &SweepArgs) -> Result<(), Failure> {
+    let file = args.file.as_deref().unwrap_or(Path::new(""));
+    let sweep = Sweep::read(file, &args.out).map_err(config)?;
+    let interrupt = Interrupt::default();
+    signals::end_well(args.out.clone(), interrupt.clone());
+    let worker = args.worker.clone().unwrap_or_else(|| format!("{}", std::process::id()));
+    let how = Working { worker, interrupt: interrupt.clone(), checkpoint_every: args.checkpoint_every };
+    let tell = |said: Said| {
+        if args.quiet {
+            return;
+        }
+        let line = if args.json { json_line(&said) } else { line(&sweep, &said) };
+        // A reader that is gone does not stop a sweep.
+        let _gone = say(&line);
+    };
+    let ended = |error: SweepError| match error {
+        SweepError::Stopped => Failure { text: format!("stopped: {}", signals::kept(&args.out)), code: signals::code() },
+        SweepError::Config(error) => config(error),
+        error => failed(error),
+    };
+    if args.worker.is_some() || args.workers.get() == 1 {
+        work(&sweep, &how, &tell).map_err(ended)?;
+        if args.worker.is_some() {
+            return Ok(());
+        }
+    } else {
+        let program = std::env::current_exe().map_err(failed)?;
+        let out = args.out.display().to_string();
+        let every = format!("{}s", args.checkpoint_every.as_secs());
+        let words = ["sweep", &file.display().to_string(), "--out", &out, "--checkpoint-every", &every, "--worker"];
+        let words: Vec<String> = words.into_iter().map(String::from).collect();
+        drive(&sweep, (&program, &words), args.workers.get(), &interrupt, &tell).map_err(ended)?;
+    }
+    let store = Store::open(&sweep.store_path()).map_err(failed)?;
+    let trials = store.trials().map_err(failed)?;
+    if !args.quiet && !args.json {
+        say(&best(&sweep, &trials))?;
+    }
+    if sweep.config.finalists.count == 0 {
+        return Ok(());
+    }
+    let finals = finals(&sweep, &how, &tell).map_err(ended)?;
+    let text = serde_json::to_vec_pretty(&finals).map_err(failed)?;
+    write_whole(&sweep.folder().join(FINALS), &text).map_err(failed)?;
+    if args.json {
+        return say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?);
+    }
+    if args.quiet { Ok(()) } else { say(&told(&sweep, &finals)) }
+}
+
+fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
+    let count = |state: State| trials.iter().filter(|t| t.state == state).count();
+    let outside = trials.iter().filter(|t| sweep.space.point(&t.recipe).is_none()).count();
+    if json {
+        let counts: BTreeMap<&str, usize> =
+            [State::Done, State::Running, State::Waiting, State::Stopped, State::Failed].map(|s| (s.name(), count(s))).into();
+        let all = serde_json::json!({ "sweep": sweep.config.name, "of": sweep.config.trials, "states": counts, "outside": outside, "trials": trials });
+        return say(&serde_json::to_string_pretty(&all).map_err(failed)?);
+    }
+    let mut lines = vec![format!(
+        "{}: {} of {} tried; {} done, {} stopped early, {} failed, {} running, {} waiting",
+        sweep.config.name,
+        trials.len() - outside - count(State::Waiting) - count(State::Running),
+        sweep.config.trials,
+        count(State::Done),
+        count(State::Stopped),
+        count(State::Failed),
+        count(State::Running),
+        count(State::Waiting)
+    )];
+    if outside > 0 {
+        lines.push(format!("{outside} trials lie outside of the space as it is now, and are kept apart"));
+    }
+    let failures = trials.iter().filter(|t| t.state == State::Failed);
+    lines.extend(failures.map(|t| format!("trial {} failed {} times: {}", t.id, t.tries, t.text)));
+    say(&lines.join("\n"))
+}
+
+/// Keys without what all of them begin with.
+fn recipe(trial: &Trial) -> String {
+    let short = |key: &String| key.strip_prefix("stages.").unwrap_or(key).to_string();
+    trial.recipe.iter().map(|(key, value)| format!("{}={value}", short(key))).collect::<Vec<_>>().join(" ")
+}
+
+/// The figures that count, in words.
+fn figures(sweep: &Sweep, trial: &Trial) -> String {
+    let mut wanted = sweep.config.objectives.clone();
+    for figure in [Figure::Quality, Figure::Packed] {
+        if !wanted.contains(&figure) {
+            wanted.push(figure);
+        }
+    }
+    let each = wanted.iter().filter_map(|figure| {
+        let value = *trial.figures.get(figure.name())?;
+        Some(match figure {
+            Figure::Quality => format!("{} {} on validation", sweep.metric.name, sweep.metric.text(value)),
+            Figure::Packed | Figure::Flash | Figure::Ram => format!("{} {}", figure.name(), Bytes(value as u64)),
+            Figure::Energy => format!("energy {}", sinter_model::Joules(value)),
+            Figure::Latency => format!("latency {}", sinter_model::Seconds(value)),
+            Figure::Macs | Figure::Nonzero => format!("{} {value}", figure.name()),
+        })
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn line(sweep: &Sweep, said: &Said) -> String {
+    match said {
+        Said::Begun { trial } => format!("▸ trial {} ({}): {}", trial.id, trial.origin, recipe(trial)),
+        Said::Ended { trial, cached: (cached, of) } => match trial.state {
+            State::Done => {
+                let seconds = trial.seconds.unwrap_or_default();
+                format!(
+                    "✓ trial {}: {} ({cached} of {of} stages from the cache, {seconds:.1} s)",
+                    trial.id,
+                    figures(sweep, trial)
+                )
+            }
+            State::Stopped => format!("– trial {}: {}", trial.id, trial.text),
+            _ => format!("✗ trial {}: {}", trial.id, trial.text),
+        },
+        Said::Note { text } => text.clone(),
+    }
+}
+
+/// The front, or the best recipes where one figure counts.
+fn best(sweep: &Sweep, trials: &[Trial]) -> String {
+    const MOST: usize = 12;
+    let ranked = sweep.ranked(trials);
+    let one = sweep.config.objectives.len() == 1;
+    let shown: Vec<&Trial> = ranked.iter().filter(|(rank, _)| one || *rank == 0).map(|(_, t)| *t).take(MOST).collect();
+    let mut lines = vec![match (shown.is_empty(), one) {
+        (true, _) => "no recipe came to its end".to_string(),
+        (_, true) => "the best recipes, by the validation split:".to_string(),
+        (_, false) => "recipes that no other is better than in all that counts, by the validation split:".to_string(),
+    }];
+    for trial in shown {
+        let kept = sweep.outcome(trial).is_some_and(|o| o.violation == 0.0);
+        let lost = trial.figures.get(LOST).map_or(String::new(), |lost| format!(", {:.2} % lost", lost * 100.0));
+        let beyond = if kept { "" } else { ", beyond the limits" };
+        lines.push(format!("  trial {:>3}: {}{lost}{beyond}\n             {}", trial.id, figures(sweep, trial), recipe(trial)));
+    }
+    lines.join("\n")
+}
+
+/// The finalists on the test split, and which of them differ.
+fn told(sweep: &Sweep, finals: &Finals) -> String {
+    let metric = &sweep.metric;
+    let mut lines = vec![format!("finalists, on the test split ({} of each over their seeds):", metric.name)];
+    for each in &finals.finals {
+        let values: Vec<f64> = each.runs.iter().map(|r| r.value).collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+        let packed = each.runs.iter().map(|r| r.packed).max().unwrap_or(0);
+        lines.push(format!(
+            "  trial {:>3}: {} ({} to {}), {} packed\n             {}",
+            each.trial.id,
+            metric.text(mean),
+            metric.text(least),
+            metric.text(most),
+            Bytes(packed),
+            each.runs.first().map_or("", |r| r.folder.as_str())
+        ));
+    }
+    for v in &finals.versus {
+        let ((a, b), size) = (v.trials, metric.step_size(v.lost.abs()));
+        lines.push(match (v.p < sinter_sweep::LEVEL, v.lost > 0.0) {
+            (true, true) => format!("  {b} is truly worse than {a}: {size} lost (p = {:.3})", v.p),
+            (true, false) => format!("  {b} is truly better than {a}: {size} gained (p = {:.3})", v.p),
+            (false, _) => format!("  {a} and {b} can't be told apart (p = {:.2})", v.p),
+        });
+    }
+    lines.join("\n")
+}
