@@ -9,7 +9,7 @@ use sinter_train::{Context, Event, Events, Probe, StageError, TeacherRef};
 
 use crate::artefacts::{self, Unwritten};
 use crate::interrupt::Interrupt;
-use crate::journal::Journal;
+use crate::journal::{Journal, State};
 use crate::judge;
 use crate::measure::{MeasureError, Measured, Said, estimated, measure};
 use crate::record;
@@ -129,7 +129,12 @@ impl Plan {
         events(Event::RunStarted { pipeline: self.config.name.clone(), folder: folder.clone(), stages: stages.clone() });
         let journal = Journal::open(&folder, &self.config.name, stages, events);
         let ended = self.follow(options, folder, &|event| journal.hear(event));
-        journal.close(&ended);
+        let state = match &ended {
+            Ok(_) => State::Done,
+            Err(RunError::Stopped { .. }) => State::Interrupted,
+            Err(_) => State::Failed,
+        };
+        journal.close(state, ended.as_ref().err().map(ToString::to_string));
         ended
     }
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use sinter_model::write_whole;
 use sinter_train::{Event, Events};
 
-use crate::execute::RunError;
 use crate::record::now;
 
 const PROGRESS: &str = "progress.json";
@@ -136,16 +135,14 @@ impl<'a> Journal<'a> {
         (self.events)(event);
     }
 
-    /// The run has ended.
-    pub fn close<T>(&self, ended: &Result<T, RunError>) {
+    /// The run has ended, for a reason where it did not come to its end.
+    pub fn close(&self, state: State, text: Option<String>) {
         let mut progress = self.progress.borrow().clone();
-        match ended {
-            Ok(_) => progress = Progress { state: State::Done, stage: None, work: None, kept: None, ..progress },
-            Err(error) => {
-                progress.state = if matches!(error, RunError::Stopped { .. }) { State::Interrupted } else { State::Failed };
-                progress.text = error.to_string();
-            }
+        progress.state = state;
+        if state == State::Done {
+            (progress.stage, progress.work, progress.kept) = (None, None, None);
         }
+        progress.text = text.unwrap_or(progress.text);
         *self.progress.borrow_mut() = progress;
         self.write();
     }

@@ -164,3 +164,8 @@ impl Limits {
             + beyond("energy", self.energy.map(|j| j.0))
     }
 }
+
+/// The JSON Schema (draft 2020-12) of a sweep file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(SweepConfig).to_value()
+}

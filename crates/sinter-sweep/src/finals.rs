@@ -4,8 +4,9 @@ use sinter_pipeline::{RunError, RunOptions};
 use sinter_report::RunRecord;
 use sinter_task::{Examined, Paired};
 
-use crate::store::{Store, Trial};
+use crate::store::Store;
 use crate::sweep::Sweep;
+use crate::trial::Trial;
 use crate::work::{Said, SweepError, Tell, Working};
 
 /// One of the best recipes.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
+
+use crate::trial::{State, Trial};
 
 /// Of the tables below.
 const VERSION: i64 = 1;
@@ -87,60 +88,6 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
-}
-
-/// How a trial stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Nobody is at it.
-    Waiting,
-    /// Somebody is.
-    Running,
-    /// It came to its end.
-    Done,
-    /// It was stopped early: others were better at the same step.
-    Stopped,
-    /// It failed every time.
-    Failed,
-}
-
-impl State {
-    const ALL: [Self; 5] = [Self::Waiting, Self::Running, Self::Done, Self::Stopped, Self::Failed];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A recipe that was tried, is, or will be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Counted from 1.
-    pub id: i64,
-    /// How it stands.
-    pub state: State,
-    /// The sampler that chose it, or `added`.
-    pub origin: String,
-    /// What is varied, by key, as it is written.
-    pub recipe: BTreeMap<String, String>,
-    /// Of the run.
-    pub seed: u64,
-    /// How often it was begun.
-    pub tries: i64,
-    /// What it took, as long as it was computed and not read from the cache.
-    pub seconds: Option<f64>,
-    /// What came of it, by name.
-    pub figures: BTreeMap<String, f64>,
-    /// What is to be said of it: why it failed.
-    pub text: String,
 }
 
 /// The store of one sweep.
@@ -284,8 +231,7 @@ impl Store {
 
     /// A trial's curve.
     pub fn curve(&self, id: i64) -> Result<Vec<(u64, f64)>, StoreError> {
-        let mut all =
-            self.db.prepare("SELECT step, value FROM step WHERE trial = ? ORDER BY step").map_err(self.fail())?;
+        let mut all = self.db.prepare("SELECT step, value FROM step WHERE trial = ? ORDER BY step").map_err(self.fail())?;
         let all = all.query_map([id], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?))).and_then(Iterator::collect);
         all.map_err(self.fail())
     }

@@ -9,7 +9,7 @@ use sinter_task::Metric;
 use crate::config::{Figure, SweepConfig};
 use crate::pareto::Outcome;
 use crate::space::{Point, Space, SpaceError};
-use crate::store::{State, Trial};
+use crate::trial::{State, Trial};
 
 /// A sweep that was read and checked, and where it lies.
 #[derive(Debug)]

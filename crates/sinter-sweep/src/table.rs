@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sinter_report::{Cells, write_table};
 
-use crate::store::Trial;
+use crate::trial::Trial;
 use crate::work::SweepError;
 
 /// Writes all trials as .csv or .parquet, by the ending of `to`: one row a trial, one column a key of the space and a figure.

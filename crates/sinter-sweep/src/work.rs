@@ -11,8 +11,9 @@ use sinter_train::Event;
 
 use crate::config::{Figure, LOST};
 use crate::samplers::{self, Asked};
-use crate::store::{State, Store, StoreError, Trial};
+use crate::store::{Store, StoreError};
 use crate::sweep::Sweep;
+use crate::trial::{State, Trial};
 
 /// How often a worker says that it is alive, and how long it may be silent before its trial is given to another.
 const BEAT: Duration = Duration::from_secs(5);

@@ -15,7 +15,13 @@ fn sampler(yaml: &str) -> Sampler {
 }
 
 /// Tries so many points; gives all of them with what came of them.
-fn tried(space: &Space, sampler: &Sampler, seed: u64, trials: usize, losses: impl Fn(&BTreeMap<String, String>) -> Vec<f64>) -> Vec<(Point, Outcome)> {
+fn tried(
+    space: &Space,
+    sampler: &Sampler,
+    seed: u64,
+    trials: usize,
+    losses: impl Fn(&BTreeMap<String, String>) -> Vec<f64>,
+) -> Vec<(Point, Outcome)> {
     let mut told: Vec<(Point, Outcome)> = Vec::new();
     for number in 0..trials as u64 {
         let taken: Vec<Point> = told.iter().map(|(p, _)| p.clone()).collect();
@@ -36,7 +42,8 @@ fn number(values: &BTreeMap<String, String>, key: &str) -> f64 {
 }
 
 /// A bowl with its bottom at x = 0.3, lr = 0.001, of the right kind, four wide.
-const MIXED: &str = "{ x: { from: 0%, to: 100% }, lr: { from: 1e-5, to: 1e-1, log: true }, kind: [a, b, c, d], wide: { from: 1, to: 8 } }";
+const MIXED: &str =
+    "{ x: { from: 0%, to: 100% }, lr: { from: 1e-5, to: 1e-1, log: true }, kind: [a, b, c, d], wide: { from: 1, to: 8 } }";
 
 fn bowl(values: &BTreeMap<String, String>) -> Vec<f64> {
     let x = number(values, "x") - 0.3;
@@ -152,7 +159,8 @@ fn wrong_spaces_say_what_is_wrong() {
 /// What stands in a stage that is off is not there, and a whole stage is taken away as `--set` does it.
 #[test]
 fn recipes_are_changes_of_a_pipeline() {
-    let space = space("{ stages.cluster: [on, off], stages.cluster.centroids: [8, 16], lr: { from: 1e-4, to: 1e-2, log: true } }");
+    let space =
+        space("{ stages.cluster: [on, off], stages.cluster.centroids: [8, 16], lr: { from: 1e-4, to: 1e-2, log: true } }");
     let recipe = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>();
     let off = recipe(&[("stages.cluster", "off"), ("lr", "0.001")]);
     let on = recipe(&[("stages.cluster", "on"), ("stages.cluster.centroids", "16"), ("lr", "0.001")]);

@@ -142,8 +142,8 @@ pub enum Command {
     /// Print the JSON Schema of a kind of file, for editors.
     Schema {
         /// Of which files.
-        #[arg(default_value = Schema::Pipeline.name(), value_parser = PossibleValuesParser::new(Schema::ALL.map(Schema::name)).map(kind))]
-        of: Schema,
+        #[arg(default_value = Schema::Pipeline.name(), value_parser = PossibleValuesParser::new(Schema::ALL.map(Schema::name).into_iter().chain([SWEEP])))]
+        of: String,
     },
     /// Look after the results that runs keep.
     Cache {
@@ -166,10 +166,8 @@ pub enum Command {
     },
 }
 
-/// One of the names that the parser let through.
-fn kind(name: String) -> Schema {
-    Schema::ALL.into_iter().find(|s| s.name() == name).unwrap_or(Schema::Pipeline)
-}
+/// The kind of files that `sinter sweep` reads.
+pub const SWEEP: &str = "sweep";
 
 #[derive(Debug, Subcommand)]
 pub enum CacheAction {

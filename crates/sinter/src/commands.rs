@@ -4,28 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::CommandFactory;
-use miette::{GraphicalReportHandler, GraphicalTheme};
 use sinter_certify::Reference;
 use sinter_export::{explicit, unpack};
-use sinter_pipeline::{Changes, ConfigError, Interrupt, Plan, RunError, RunOptions, Store, inspect, read_target, schema, status};
+use sinter_pipeline::{Changes, Interrupt, Plan, RunError, RunOptions, Schema, Store, inspect, read_target, schema, status};
 use sinter_report::{RunRecord, find_runs, write_comparison, write_report};
 
-use crate::answer::{Failure, failed, say, wrong};
+use crate::answer::{Failure, config, failed, say, wrong};
 use crate::args::{Args, Command, PipelineArgs, RunArgs};
 use crate::signals;
-use crate::terminal::{Listener, is_rich};
+use crate::terminal::Listener;
 use crate::{cache, init, sweep};
-
-pub fn config(error: ConfigError) -> Failure {
-    let theme = if is_rich() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let mut text = String::new();
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_context_lines(1);
-    if handler.render_report(&mut text, &error).is_err() {
-        text = error.to_string();
-    }
-    let text = text.trim_end().trim_start_matches([' ', '×']);
-    Failure { text: format!("error: {text}"), code: 2 }
-}
 
 impl PipelineArgs {
     fn read(&self) -> Result<Plan, Failure> {
@@ -96,7 +84,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Unpack { file, output } => unpack_file(&file, &output.unwrap_or_else(|| file.with_extension("onnx"))),
         Command::Operators { json } => operators(json),
-        Command::Schema { of } => say(&serde_json::to_string_pretty(&schema(of)).map_err(failed)?),
+        Command::Schema { of } => {
+            let of = Schema::ALL.into_iter().find(|schema| schema.name() == of);
+            say(&serde_json::to_string_pretty(&of.map_or_else(sinter_sweep::schema, schema)).map_err(failed)?)
+        }
         Command::Cache { out, action } => cache::run(&Store::of_runs(&out), &action),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "sinter", &mut std::io::stdout());

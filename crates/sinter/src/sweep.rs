@@ -7,9 +7,8 @@ use sinter_model::{Bytes, write_whole};
 use sinter_pipeline::Interrupt;
 use sinter_sweep::{Figure, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, drive, finals, table, work};
 
-use crate::answer::{Failure, failed, say, wrong};
+use crate::answer::{Failure, config, failed, say, wrong};
 use crate::args::{SweepAction, SweepArgs, SweepOf};
-use crate::commands::config;
 use crate::signals;
 use crate::terminal::json_line;
 

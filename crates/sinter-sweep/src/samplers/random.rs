@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Sample};
-use crate::space::{Point, Space, Values};
+use crate::space::{Point, Space};
+use crate::values::Values;
 
 /// Draws every recipe by itself (Bergstra and Bengio, 2012). The measure of all others, and the best where trials are few or run all at once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Sample};
-use crate::space::{Point, Space, Values};
+use crate::space::{Point, Space};
+use crate::values::Values;
 
 /// A sequence that fills the space more evenly than chance does (Sobol, 1967; with Owen's scrambling, 1998). For a first look at a space of ranges.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

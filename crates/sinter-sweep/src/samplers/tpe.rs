@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::random::{anywhere, draw};
 use super::{Asked, Sample};
 use crate::pareto::{Outcome, order};
-use crate::space::{Point, Space, Values};
+use crate::space::{Point, Space};
+use crate::values::Values;
 
 /// Fits one density to the best tenth of all recipes and one to the others, over all keys at once, and takes the recipe that the first makes much more likely
 /// (multivariate tree-structured Parzen estimator; Bergstra et al., 2011, Falkner et al., 2018). Of several figures the best are those of the first fronts

@@ -13,7 +13,7 @@ use crate::{build, shell};
 
 const PROGRAM: &str = "target/debug/sinter";
 /// The files whose schemas there are.
-const KINDS: [&str; 3] = ["pipeline", "data", "target"];
+const KINDS: [&str; 4] = ["pipeline", "data", "target", "sweep"];
 
 /// Writes what is stale, or fails on it.
 pub fn all(check: bool) -> Result<(), String> {

@@ -17,7 +17,7 @@ doc comments of the sources; `sinter schema` prints the same as JSON Schema, whi
 /// The page. Errors on a key that says nothing of itself.
 pub fn page(schemas: &[Value], passes: &[Pass], operators: &Value) -> Result<String, String> {
     let mut page = Page { out: HEAD.to_string(), shown: BTreeSet::new(), silent: vec![] };
-    for (title, schema) in ["A pipeline file", "A data file", "A target file"].into_iter().zip(schemas) {
+    for (title, schema) in ["A pipeline file", "A data file", "A target file", "A sweep file"].into_iter().zip(schemas) {
         let _ = write!(page.out, "\n## {title}\n");
         page.root(schema);
     }

@@ -1,0 +1,230 @@
+//! Many recipes of one pipeline: tried, stopped, gone on with, side by side, and compared.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use sinter_fixtures::{sinter, sinter_command, write_bars, write_pipeline};
+
+const STAGES: &str = "model: { zoo: lenet-300-100 }
+stages:
+  - train: { epochs: 2 }
+  - prune: { unstructured: { sparsity: 50% }, finetune: { epochs: 1 } }
+  - cluster: { centroids: 16 }
+";
+
+const SWEEP: &str = "name: sizes
+pipeline: p.yaml
+space:
+  stages.prune.unstructured.sparsity: { from: 40%, to: 95%, step: 5% }
+  stages.cluster: [on, off]
+  stages.cluster.centroids: [4, 8, 16]
+limits: { accuracy_drop: 60% }
+sampler: random
+trials: 8
+finalists: { count: 2, seeds: 2 }
+";
+
+fn prepare(folder: &Path, sweep: &str) {
+    write_bars(folder, 600, 200);
+    let data = std::fs::read_to_string(folder.join("bars.yaml")).unwrap();
+    std::fs::write(folder.join("bars.yaml"), format!("{data}split: {{ validation: 20% }}\n")).unwrap();
+    write_pipeline(folder, "p", STAGES);
+    std::fs::write(folder.join("s.yaml"), sweep).unwrap();
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn ran(folder: &Path, words: &[&str]) -> String {
+    let output = sinter(folder, &[&["sweep"][..], words].concat());
+    assert!(output.status.success(), "{words:?}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn status(folder: &Path, out: &str) -> Value {
+    serde_json::from_str(&ran(folder, &["status", "s.yaml", "--json", "--out", out])).unwrap()
+}
+
+/// What was tried, and what came of it, without what depends on time.
+fn found(folder: &Path, out: &str) -> Vec<(Value, Value, Value)> {
+    let trials = status(folder, out)["trials"].as_array().unwrap().clone();
+    trials.into_iter().map(|t| (t["recipe"].clone(), t["state"].clone(), t["figures"].clone())).collect()
+}
+
+#[test]
+fn a_sweep_tries_chooses_and_compares() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, SWEEP);
+    let text = ran(folder, &["s.yaml"]);
+    assert!(text.contains("no other is better") && text.contains("finalists, on the test split"), "{text}");
+    assert!(text.contains("can't be told apart") || text.contains("is truly"), "{text}");
+    let state = status(folder, "reports");
+    assert_eq!((&state["states"]["done"], &state["states"]["failed"]), (&8.into(), &0.into()), "{state}");
+    for trial in state["trials"].as_array().unwrap() {
+        let (figures, recipe) = (&trial["figures"], trial["recipe"].as_object().unwrap());
+        for name in ["quality", "packed", "lost", "macs", "nonzero", "energy", "flash", "ram"] {
+            assert!(figures[name].is_number(), "{name}: {figures}");
+        }
+        let clustered = recipe["stages.cluster"] == "on";
+        assert_eq!(recipe.contains_key("stages.cluster.centroids"), clustered, "{recipe:?}");
+    }
+    // The first stage is the same in all: it was done once.
+    let cache = said(&sinter(folder, &["cache", "list"]));
+    let trained = cache.lines().filter(|line| line.contains(" stage ") && line.contains("1-train")).count();
+    // Twice: the finalists have a second seed.
+    assert_eq!(trained, 2, "{cache}");
+    let best: Value = serde_json::from_str(&ran(folder, &["best", "s.yaml", "--json"])).unwrap();
+    let finals = best["finals"]["finals"].as_array().unwrap();
+    assert_eq!(finals.len(), 2);
+    assert!(finals.iter().all(|f| f["runs"].as_array().unwrap().len() == 2), "{best}");
+    for run in finals.iter().flat_map(|f| f["runs"].as_array().unwrap()) {
+        assert!(folder.join(run["folder"].as_str().unwrap()).join("report.html").is_file(), "{run}");
+    }
+    // Nothing is left to try: the same command does nothing again, and finds the same.
+    let before = found(folder, "reports");
+    ran(folder, &["s.yaml"]);
+    assert_eq!(found(folder, "reports"), before);
+
+    // A table of all trials.
+    for file in ["t.csv", "t.parquet"] {
+        ran(folder, &["export", "s.yaml", "-o", file]);
+    }
+    let mut table = csv::Reader::from_path(folder.join("t.csv")).unwrap();
+    let names = table.headers().unwrap().clone();
+    assert!(names.iter().any(|n| n == "stages.prune.unstructured.sparsity") && names.iter().any(|n| n == "packed"), "{names:?}");
+    assert_eq!(table.records().count(), 8);
+    assert_eq!(&std::fs::read(folder.join("t.parquet")).unwrap()[..4], b"PAR1");
+
+    // A recipe of one's own, and one that is none.
+    let own = ["add", "s.yaml", "--set", "stages.cluster=off", "--set", "stages.prune.unstructured.sparsity=45%"];
+    ran(folder, &own);
+    let none = sinter(folder, &["sweep", "add", "s.yaml", "--set", "stages.cluster=off"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(said(&none).contains("from 40% to 95%"), "{}", said(&none));
+    ran(folder, &["s.yaml", "--quiet"]);
+    let all = found(folder, "reports");
+    assert_eq!((all.len(), &all[8].1), (9, &"done".into()));
+
+    // Another space: what lies outside is kept apart, and others are tried.
+    std::fs::write(
+        folder.join("s.yaml"),
+        SWEEP.replace("[4, 8, 16]", "[32]").replace("trials: 8", "trials: 3").replace("[on, off]", "[on]"),
+    )
+    .unwrap();
+    let apart = ran(folder, &["s.yaml"]);
+    assert!(apart.contains("trial 10 ") || apart.contains("trial 12"), "{apart}");
+    assert_eq!(status(folder, "reports")["outside"], 9);
+    // Another pipeline: what was found holds for the old one.
+    write_pipeline(folder, "p", &STAGES.replace("epochs: 2", "epochs: 1"));
+    let other = sinter(folder, &["sweep", "s.yaml"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(said(&other).contains("not what this sweep was begun with"), "{}", said(&other));
+}
+
+#[test]
+fn workers_that_are_killed_lose_nothing_and_do_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sweep = SWEEP.replace("count: 2", "count: 0").replace("trials: 8", "trials: 10");
+    prepare(folder, &sweep);
+    ran(folder, &["s.yaml", "--out", "calm"]);
+    let mut wanted = found(folder, "calm");
+    // Two workers; one is killed when it has begun something, and so is what started them. Then all goes on.
+    let mut driver = sinter_command(folder, &["sweep", "s.yaml", "--out", "rough", "--workers", "2", "--json"]);
+    let mut driver = driver.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let children = |parent: u32| {
+        let output = std::process::Command::new("pgrep").args(["-P", &parent.to_string()]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().filter_map(|l| l.trim().parse::<u32>().ok()).collect::<Vec<_>>()
+    };
+    let begun = || folder.join("rough/sweeps/sizes/sweep.db").is_file() && status(folder, "rough")["states"]["running"] == 2;
+    let kill = |process: u32| std::process::Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while !begun() {
+        assert!(std::time::Instant::now() < deadline, "nothing begins");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let workers = children(driver.id());
+    assert_eq!(workers.len(), 2, "{workers:?}");
+    kill(workers[0]);
+    let told =
+        BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok).find(|l| l.contains("ended (signal: 9"));
+    assert!(told.is_some_and(|line| line.contains("given to others")));
+    let workers = children(driver.id());
+    kill(driver.id());
+    driver.wait().unwrap();
+    for worker in workers {
+        kill(worker);
+    }
+    ran(folder, &["s.yaml", "--out", "rough", "--workers", "2"]);
+    let state = status(folder, "rough");
+    assert_eq!(
+        (&state["states"]["done"], &state["states"]["running"], &state["states"]["waiting"]),
+        (&10.into(), &0.into(), &0.into()),
+        "{state}"
+    );
+    // Random recipes follow from seed and number alone, so the same were tried, each once, with the same figures.
+    let mut rough = found(folder, "rough");
+    let order = |all: &mut Vec<(Value, Value, Value)>| all.sort_by_key(|(recipe, ..)| recipe.to_string());
+    order(&mut wanted);
+    order(&mut rough);
+    assert_eq!(rough, wanted);
+}
+
+#[test]
+fn trials_are_stopped_early_and_failures_do_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sweep = "name: rates\npipeline: p.yaml\nspace:\n  stages.train.lr: [1e-6, 1e-5, 1e-3, 3e-3, 1e30]\n  stages.train.optimizer: [adam, sgd]\n\
+                 objectives: [quality]\nsampler: grid\ntrials: 10\nstop: { asha: { least: 1, factor: 2 } }\nfinalists: { count: 0 }\n";
+    prepare(folder, sweep);
+    write_pipeline(folder, "p", "stages:\n  - train: { epochs: 6, optimizer: adam, lr: 1e-3 }\n");
+    let text = ran(folder, &["s.yaml"]);
+    let state = status(folder, "reports");
+    let count = |name: &str| state["states"][name].as_u64().unwrap();
+    assert_eq!(count("done") + count("stopped") + count("failed"), 10, "{state}");
+    assert!(count("stopped") > 0 && count("failed") > 0 && count("done") > 0, "{text}");
+    let trials = state["trials"].as_array().unwrap();
+    let failed = trials.iter().find(|t| t["state"] == "failed").unwrap();
+    assert!(failed["text"].as_str().unwrap().contains("diverged") && failed["tries"] == 3, "{failed}");
+    let stopped = trials.iter().find(|t| t["state"] == "stopped").unwrap();
+    assert!(stopped["text"].as_str().unwrap().contains("were better there"), "{stopped}");
+    // What is stopped is not tried again.
+    ran(folder, &["s.yaml"]);
+    assert_eq!(status(folder, "reports")["trials"], state["trials"]);
+}
+
+#[test]
+fn wrong_sweeps_are_refused_where_they_are_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (from, to, wanted) in [
+        ("trials: 8", "trials: 0", "s.yaml"),
+        ("sampler: random", "sampler: tpf", "tpe"),
+        ("[4, 8, 16]", "[]", "nothing to choose"),
+        ("from: 40%, to: 95%", "from: 95%, to: 40%", "holds nothing"),
+        ("stages.cluster.centroids", "stages.cluster.centroid", "did you mean `centroids`"),
+        ("stages.prune", "stages.prone", "no stage is called `prone`"),
+        ("pipeline: p.yaml", "pipeline: q.yaml", "q.yaml"),
+        ("trials: 8", "stop: asha", "says nothing of other figures"),
+        ("trials: 8", "objectives: [latency]", "nothing is known of `latency`"),
+        ("sampler: random", "sampler: grid\nobjectives: []", "nothing counts"),
+        ("step: 5%", "log: false", ""),
+    ] {
+        prepare(folder, &SWEEP.replace(from, to));
+        let output = sinter(folder, &["sweep", "status", "s.yaml"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{to}: {text}");
+        assert!(text.contains(wanted), "{to}: {text}");
+    }
+    prepare(folder, &SWEEP.replace("sampler: random", "sampler: grid").replace("step: 5%", "log: false"));
+    assert!(said(&sinter(folder, &["sweep", "s.yaml"])).contains("has none: give it a `step`"));
+    prepare(folder, SWEEP);
+    std::fs::write(folder.join("bars.yaml"), "name: bars\nsource: { idx: { folder: . } }\n").unwrap();
+    let output = sinter(folder, &["sweep", "s.yaml"]);
+    assert!(output.status.code() == Some(2) && said(&output).contains("split: { validation: 10% }"), "{}", said(&output));
+}
