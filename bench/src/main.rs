@@ -6,6 +6,7 @@ mod kernels;
 mod peers;
 mod pipelines;
 mod quantize;
+mod sweep;
 mod table;
 mod verify;
 
@@ -51,6 +52,15 @@ enum What {
     /// The memory that quantizing one model takes; `quantize` asks for it in processes of their own.
     #[command(hide = true)]
     Peak { model: PathBuf, data: String, samples: usize },
+    /// Samplers of recipes on functions whose best point is known, and on a stored table of results.
+    Sweep {
+        /// What came of forty recipes of LeNet-5.
+        #[arg(long, default_value = "bench/lenet5-recipes.csv")]
+        table: PathBuf,
+        /// Searches of each sampler.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+    },
     /// Pipelines, once for each seed, and what xz and zip make of the same weights.
     Pipelines {
         /// The `sinter` to run.
@@ -96,6 +106,7 @@ fn main() -> Outcome<()> {
         What::Quantize { sinter, scratch, data } => quantize::all(&peers, &sinter, &scratch, data.as_deref()),
         What::Peak { model, data, samples } => quantize::peak(&model, &data, samples),
         What::Pipelines { sinter, out, seeds, pipelines } => pipelines::all(&peers, &sinter, &out, &seeds, &pipelines),
+        What::Sweep { table, seeds } => sweep::run(&peers.python, Path::new("bench/sweep.py"), &table, seeds),
         What::Estimates { targets, published } => estimates::all(&targets, published.as_deref()),
         What::Verify { sinter, scratch, models } => verify::all(&peers.python, &sinter, &scratch, &models),
     }

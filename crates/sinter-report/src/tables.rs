@@ -47,6 +47,8 @@ fn write(table: &'static str, frame: Result<DataFrame, PolarsError>, folder: &Pa
 pub enum Cells {
     /// Numbers, some of which may be missing.
     Numbers(Vec<Option<f64>>),
+    /// Whole numbers.
+    Whole(Vec<i64>),
     /// Texts.
     Texts(Vec<String>),
 }
@@ -56,6 +58,7 @@ pub fn write_table(columns: Vec<(String, Cells)>, to: &Path) -> Result<(), Repor
     let fail = |source| ReportError::Table { table: "trials", source };
     let columns = columns.into_iter().map(|(name, cells)| match cells {
         Cells::Numbers(numbers) => Column::new(name.into(), numbers),
+        Cells::Whole(numbers) => Column::new(name.into(), numbers),
         Cells::Texts(texts) => Column::new(name.into(), texts),
     });
     let columns: Vec<Column> = columns.collect();

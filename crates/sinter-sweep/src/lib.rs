@@ -2,13 +2,14 @@
 //!
 //! 1. `config` and `space`: what the user wrote, and what is varied.
 //! 2. `samplers`: which recipe is tried next, by what `pareto` says is better; `stopping`: which trials end early.
-//! 3. `store`: what was tried, is, and will be; several processes share it.
+//! 3. `chooser` asks the sampler; `store`: what was tried, is, and will be; several processes share it.
 //! 4. `work`: takes a trial, runs the pipeline's stages, writes down what came of it. `drive` starts several of these.
 //! 5. `finals`: the best recipes in full, with other seeds, compared on the test split.
 //! 6. `table`: all trials as a table.
 //!
 //! Recipes are chosen on the validation split alone. Stages that recipes share are done once: the pipeline's cache sees to it.
 
+mod chooser;
 mod config;
 mod drive;
 mod finals;
@@ -23,6 +24,7 @@ mod trial;
 mod values;
 mod work;
 
+pub use chooser::{Chooser, Chosen};
 pub use config::{Figure, Finalists, LOST, Limits, SweepConfig, schema};
 pub use drive::drive;
 pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use crate::chooser::Chosen;
 use crate::trial::{State, Trial};
 
 /// Of the tables below.
@@ -95,6 +96,8 @@ pub enum StoreError {
 pub struct Store {
     path: PathBuf,
     db: Connection,
+    /// Trials as they were read last: what has come to an end changes no more.
+    read: BTreeMap<i64, Trial>,
 }
 
 fn now() -> f64 {
@@ -142,7 +145,7 @@ impl Store {
         begun.execute_batch(TABLES).map_err(fail)?;
         begun.pragma_update(None, "user_version", VERSION).map_err(fail)?;
         begun.commit().map_err(fail)?;
-        Ok(Self { path: path.to_path_buf(), db })
+        Ok(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })
     }
 
     /// Opens a store that is there.
@@ -166,9 +169,20 @@ impl Store {
         self.db.execute(put, [key, value]).map(drop).map_err(self.fail())
     }
 
+    /// One trial.
+    pub fn trial(&self, id: i64) -> Result<Option<Trial>, StoreError> {
+        Ok(read(&self.db, &self.path, &format!("id = {id}"))?.pop())
+    }
+
+    /// How many trials stand so.
+    pub fn count(&self, state: State) -> Result<usize, StoreError> {
+        let count = self.db.query_row("SELECT count(*) FROM trial WHERE state = ?", [state.name()], |r| r.get::<_, i64>(0));
+        count.map(|n| n as usize).map_err(self.fail())
+    }
+
     /// All trials, in the order in which they were begun.
     pub fn trials(&self) -> Result<Vec<Trial>, StoreError> {
-        read(&self.db, &self.path)
+        read(&self.db, &self.path, "true")
     }
 
     /// Takes the next trial: one that waits, else one that `choose` thinks out of all that there are. `None` where there is nothing to do. Trials whose worker has
@@ -177,7 +191,7 @@ impl Store {
         &mut self,
         worker: &str,
         silence: Duration,
-        choose: &mut dyn FnMut(&[Trial]) -> Option<(String, BTreeMap<String, String>, u64)>,
+        choose: &mut dyn FnMut(&BTreeMap<i64, Trial>) -> Option<Chosen>,
     ) -> Result<Option<Trial>, StoreError> {
         let path = self.path.clone();
         let fail = |source| StoreError::Sqlite { path: path.clone(), source };
@@ -188,8 +202,11 @@ impl Store {
         let id = match waiting {
             Some(id) => id,
             None => {
-                let trials = read(&begun, &path)?;
-                let Some((origin, recipe, seed)) = choose(&trials) else {
+                let last = self.read.keys().next_back().copied().unwrap_or(0);
+                let open = self.read.values().filter(|t| !t.state.is_final()).map(|t| t.id.to_string());
+                let news = format!("id > {last} OR id IN ({})", open.collect::<Vec<_>>().join(", "));
+                self.read.extend(read(&begun, &path, &news)?.into_iter().map(|t| (t.id, t)));
+                let Some((origin, recipe, seed)) = choose(&self.read) else {
                     begun.commit().map_err(fail)?;
                     return Ok(None);
                 };
@@ -198,7 +215,7 @@ impl Store {
         };
         let take = "UPDATE trial SET state = 'running', worker = ?2, heartbeat = ?3, started = coalesce(started, ?3), tries = tries + 1 WHERE id = ?1";
         begun.execute(take, params![id, worker, now()]).map_err(fail)?;
-        let taken = read(&begun, &path)?.into_iter().find(|t| t.id == id);
+        let taken = read(&begun, &path, &format!("id = {id}"))?.pop();
         begun.commit().map_err(fail)?;
         Ok(taken)
     }
@@ -283,10 +300,10 @@ fn lost(db: &Connection, which: &str, value: impl rusqlite::ToSql, why: &str) ->
     db.execute(&sql, params![value, why])
 }
 
-fn read(db: &Connection, path: &Path) -> Result<Vec<Trial>, StoreError> {
+fn read(db: &Connection, path: &Path, which: &str) -> Result<Vec<Trial>, StoreError> {
     let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-    let select = "SELECT id, state, origin, recipe, seed, tries, seconds, coalesce(figures, '{}'), coalesce(text, '') FROM trial ORDER BY id";
-    let mut all = db.prepare(select).map_err(fail)?;
+    let columns = "id, state, origin, recipe, seed, tries, seconds, coalesce(figures, '{}'), coalesce(text, '')";
+    let mut all = db.prepare(&format!("SELECT {columns} FROM trial WHERE {which} ORDER BY id")).map_err(fail)?;
     let mut rows = all.query([]).map_err(fail)?;
     let mut trials = Vec::new();
     while let Some(row) = rows.next().map_err(fail)? {
@@ -334,7 +351,7 @@ mod tests {
     fn a_trial_is_taken_once_and_a_lost_one_again() {
         let (folder, mut store) = store();
         let mut other = Store::open(&folder.path().join("deep/sweep.db")).unwrap();
-        let mut one = |trials: &[Trial]| trials.is_empty().then(|| ("random".to_string(), recipe("50%"), 7));
+        let mut one = |trials: &BTreeMap<i64, Trial>| trials.is_empty().then(|| ("random".to_string(), recipe("50%"), 7));
         let mine = store.take("a", LONG, &mut one).unwrap().unwrap();
         assert_eq!((mine.id, mine.state, mine.tries, mine.seed, &mine.recipe), (1, State::Running, 1, 7, &recipe("50%")));
         assert_eq!(other.take("b", LONG, &mut one).unwrap(), None);

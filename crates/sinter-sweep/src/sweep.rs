@@ -8,7 +8,7 @@ use sinter_task::Metric;
 
 use crate::config::{Figure, SweepConfig};
 use crate::pareto::Outcome;
-use crate::space::{Point, Space, SpaceError};
+use crate::space::{Space, SpaceError};
 use crate::trial::{State, Trial};
 
 /// A sweep that was read and checked, and where it lies.
@@ -116,19 +116,6 @@ impl Sweep {
         };
         let losses = self.config.objectives.iter().map(loss).collect::<Option<Vec<f64>>>()?;
         Some(Outcome { losses, violation: self.config.limits.violation(&trial.figures) })
-    }
-
-    /// The trials of a store that lie in the space, each with its point: what came of those that are done, and the others.
-    pub fn sorted(&self, trials: &[Trial]) -> (Vec<(Point, Outcome)>, Vec<Point>) {
-        let (mut told, mut others) = (Vec::new(), Vec::new());
-        for trial in trials {
-            let Some(point) = self.space.point(&trial.recipe) else { continue };
-            match self.outcome(trial) {
-                Some(outcome) => told.push((point, outcome)),
-                None => others.push(point),
-            }
-        }
-        (told, others)
     }
 
     /// The trials that came to their end, from the best on, each with its rank: 0 is the front.

@@ -14,7 +14,7 @@ pub fn table(trials: &[Trial], to: &Path) -> Result<(), SweepError> {
     let figures: BTreeSet<&String> = trials.iter().flat_map(|t| t.figures.keys()).collect();
     let text = |of: &dyn Fn(&Trial) -> String| Cells::Texts(trials.iter().map(of).collect());
     let mut columns: Vec<(String, Cells)> = vec![
-        ("trial".into(), Cells::Numbers(trials.iter().map(|t| Some(t.id as f64)).collect())),
+        ("trial".into(), Cells::Whole(trials.iter().map(|t| t.id).collect())),
         ("state".into(), text(&|t| t.state.name().into())),
         ("origin".into(), text(&|t| t.origin.clone())),
         ("seed".into(), text(&|t| t.seed.to_string())),

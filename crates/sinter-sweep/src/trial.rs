@@ -23,6 +23,11 @@ pub enum State {
 impl State {
     pub(crate) const ALL: [Self; 5] = [Self::Waiting, Self::Running, Self::Done, Self::Stopped, Self::Failed];
 
+    /// Whether it stays as it is.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Stopped | Self::Failed)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

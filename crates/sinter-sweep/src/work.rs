@@ -9,8 +9,8 @@ use std::time::Duration;
 use sinter_pipeline::{ConfigError, Interrupt, RunError, RunOptions};
 use sinter_train::Event;
 
+use crate::chooser::Chooser;
 use crate::config::{Figure, LOST};
-use crate::samplers::{self, Asked};
 use crate::store::{Store, StoreError};
 use crate::sweep::Sweep;
 use crate::trial::{State, Trial};
@@ -113,14 +113,16 @@ pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> 
     begin(sweep, &store)?;
     // What a process of the same name had begun, it will not end.
     store.worker_is_gone(&how.worker)?;
+    let config = &sweep.config;
+    let mut chooser = Chooser::new(&sweep.space, &config.sampler, config.seed, config.trials.get());
     loop {
         if how.interrupt.wanted() {
             return Err(SweepError::Stopped);
         }
-        match store.take(&how.worker, SILENCE, &mut |trials| choose(sweep, trials))? {
+        match store.take(&how.worker, SILENCE, &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))? {
             Some(trial) => one(sweep, how, &store, trial, tell)?,
             // One that is with another may come back.
-            None if store.trials()?.iter().any(|t| t.state == State::Running) => std::thread::sleep(WAIT),
+            None if store.count(State::Running)? > 0 => std::thread::sleep(WAIT),
             None => return Ok(()),
         }
     }
@@ -135,25 +137,6 @@ pub(crate) fn begin(sweep: &Sweep, store: &Store) -> Result<(), SweepError> {
         Some(_) => Ok(()),
         None => Ok(store.set_meta("pipeline", &sweep.base)?),
     }
-}
-
-/// The next recipe: its sampler, its values, its seed.
-fn choose(sweep: &Sweep, trials: &[Trial]) -> Option<(String, BTreeMap<String, String>, u64)> {
-    let (told, others) = sweep.sorted(trials);
-    if told.len() + others.len() >= sweep.config.trials.get() {
-        return None;
-    }
-    let taken: Vec<_> = told.iter().map(|(point, _)| point.clone()).chain(others.iter().cloned()).collect();
-    let asked = Asked {
-        space: &sweep.space,
-        seed: sweep.config.seed,
-        number: taken.len() as u64,
-        told: &told,
-        pending: &others,
-        taken: &taken,
-    };
-    let point = samplers::next(&sweep.config.sampler, &asked)?;
-    Some((sweep.config.sampler.name().to_string(), sweep.space.values(&point), sweep.config.seed))
 }
 
 /// Does one trial. What stops it alone is told in the store; only what stops the sweep is an error.
@@ -172,8 +155,7 @@ fn one(sweep: &Sweep, how: &Working, store: &Store, trial: Trial, tell: Tell) ->
         }
     };
     store.end(trial.id, state, (&figures, seconds), &text)?;
-    let now = store.trials()?.into_iter().find(|t| t.id == trial.id);
-    now.into_iter().for_each(|trial| tell(Said::Ended { trial, cached }));
+    store.trial(trial.id)?.into_iter().for_each(|trial| tell(Said::Ended { trial, cached }));
     Ok(())
 }
 

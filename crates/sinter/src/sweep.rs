@@ -205,7 +205,12 @@ fn best(sweep: &Sweep, trials: &[Trial]) -> String {
     const MOST: usize = 12;
     let ranked = sweep.ranked(trials);
     let one = sweep.config.objectives.len() == 1;
-    let shown: Vec<&Trial> = ranked.iter().filter(|(rank, _)| one || *rank == 0).map(|(_, t)| *t).take(MOST).collect();
+    let mut shown: Vec<&Trial> = ranked.iter().filter(|(rank, _)| one || *rank == 0).map(|(_, t)| *t).take(MOST).collect();
+    if !one {
+        // Along the front.
+        let first = |t: &Trial| sweep.outcome(t).map_or(f64::INFINITY, |o| o.losses[0]);
+        shown.sort_by(|a, b| first(a).total_cmp(&first(b)));
+    }
     let mut lines = vec![match (shown.is_empty(), one) {
         (true, _) => "no recipe came to its end".to_string(),
         (_, true) => "the best recipes, by the validation split:".to_string(),

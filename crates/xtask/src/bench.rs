@@ -9,7 +9,7 @@ use crate::{SPIN, build, python, shell};
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// `kernels`, `quantize`, `certify`, `models`, `mnist`, `fashion`, `cifar`; all without a word.
+    /// `kernels`, `quantize`, `certify`, `sweep`, `models`, `mnist`, `fashion`, `cifar`; all without a word.
     pub words: Vec<String>,
     /// A folder with `mnist/`, `cifar10-images.tar`, `kws01.npz`, `ic_resnet8.onnx` and `kws_ds_cnn.onnx` (the models here or under
     /// `../models`).
@@ -38,7 +38,7 @@ const CIFAR: [&str; 6] = [
     "bench/pipelines/resnet8-w2a2.yaml",
 ];
 
-const WORDS: [&str; 8] = ["kernels", "quantize", "certify", "models", "language", "mnist", "fashion", "cifar"];
+const WORDS: [&str; 9] = ["kernels", "quantize", "certify", "sweep", "models", "language", "mnist", "fashion", "cifar"];
 
 /// Where the models of `models` come from.
 const MODELS: [&str; 4] = ["rapidocr-onnxruntime==1.4.4", "magika==1.0.3", "basic-pitch==0.4.0", "nudenet==3.4.2"];
@@ -76,6 +76,10 @@ pub fn all(options: &Options) -> Result<(), String> {
         // Their versions exclude those of the other peers.
         let python = python::environment(".cache/bench-certify", "bench/requirements-certify.txt")?;
         shell::run(&python, &["-W", "ignore", "bench/certify.py", "target/release/sinter", "target/bench/certify"], &root())?;
+    }
+    if wants("sweep") {
+        let python = python::environment(".cache/bench-sweep", "bench/requirements-sweep.txt")?;
+        shell::run_with("target/release/sinter-bench", &["--python", &python, "sweep"], &root(), &[SPIN])?;
     }
     if wants("models") {
         crate::data::bring(&["minilm".into(), "words".into()])?;

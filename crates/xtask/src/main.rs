@@ -25,7 +25,7 @@ cargo xtask WORD
   data NAME...                  bring the models and data of pipelines that need more than set-up brings; without a name, list them
   demo                          set up, then run pipelines/quickstart.yaml and say where its report lies
   test                          set up, then run every test
-  bench [kernels|quantize|certify|models|language|mnist|fashion|cifar] [--data DIR] [--exact]
+  bench [kernels|quantize|certify|sweep|models|language|mnist|fashion|cifar] [--data DIR] [--exact]
                                 install peers, then run benchmarks beside them; DIR holds mnist/, cifar10-images.tar and ic_resnet8.onnx
   verify-artifacts [MODEL...]   set up, install LiteRT, TensorFlow Lite Micro, ONNX Runtime and Vela, and compare what they
                                 answer to the files of five models with the integer reference

@@ -32,6 +32,8 @@ impl Default for Tpe {
 /// The share of recipes that count as good, and the most of them.
 const GOOD: f64 = 0.1;
 const MOST_GOOD: usize = 25;
+/// The most of the others that are looked at, so that a trial costs no more after thousands.
+const MOST_OTHERS: usize = 400;
 /// Later trials count in full; earlier ones less and less.
 const IN_FULL: usize = 25;
 /// The width of a kernel where there is one, as a share of the range.
@@ -52,7 +54,9 @@ impl Sample for Tpe {
             places.into_iter().map(|i| &asked.told[i].0).collect::<Vec<&Point>>()
         };
         let good = Density::new(asked.space, pick(&order[..count]));
-        let mut others = pick(&order[count..]);
+        // Every so many of the worse ones, from the best of them to the worst.
+        let stride = (order.len() - count).div_ceil(MOST_OTHERS).max(1);
+        let mut others = pick(&order[count..].iter().copied().step_by(stride).collect::<Vec<_>>());
         // What is being tried may turn out badly: workers side by side look elsewhere.
         others.extend(asked.pending);
         let others = Density::new(asked.space, others);

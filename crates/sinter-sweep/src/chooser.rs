@@ -1,0 +1,67 @@
+//! Which recipe a worker takes next, by all that was tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pareto::Outcome;
+use crate::samplers::{Asked, Sampler, next};
+use crate::space::{Point, Space};
+use crate::trial::Trial;
+
+/// Chooses recipes, and remembers what it knows of trials that are over.
+#[derive(Debug)]
+pub struct Chooser<'a> {
+    space: &'a Space,
+    sampler: &'a Sampler,
+    seed: u64,
+    /// The most trials within the space.
+    most: usize,
+    told: Vec<(Point, Outcome)>,
+    /// Stopped early or failed.
+    lost: Vec<Point>,
+    known: BTreeSet<i64>,
+}
+
+/// A recipe to be tried: its sampler, its values by key, its seed.
+pub type Chosen = (String, BTreeMap<String, String>, u64);
+
+impl<'a> Chooser<'a> {
+    /// Of a sweep of so many trials.
+    pub fn new(space: &'a Space, sampler: &'a Sampler, seed: u64, most: usize) -> Self {
+        Self { space, sampler, seed, most, told: vec![], lost: vec![], known: BTreeSet::new() }
+    }
+
+    /// The next recipe; `None` where no trial is left. `outcome` says what came of a trial that is done. Trials outside of the space count for nothing.
+    pub fn choose(&mut self, trials: &BTreeMap<i64, Trial>, outcome: &dyn Fn(&Trial) -> Option<Outcome>) -> Option<Chosen> {
+        let mut open = Vec::new();
+        for trial in trials.values() {
+            if self.known.contains(&trial.id) {
+                continue;
+            }
+            let point = self.space.point(&trial.recipe);
+            if trial.state.is_final() {
+                self.known.insert(trial.id);
+            }
+            match (point, outcome(trial)) {
+                (None, _) => {}
+                (Some(point), Some(outcome)) => self.told.push((point, outcome)),
+                (Some(point), None) if trial.state.is_final() => self.lost.push(point),
+                (Some(point), None) => open.push(point),
+            }
+        }
+        let others: Vec<Point> = self.lost.iter().chain(&open).cloned().collect();
+        if self.told.len() + others.len() >= self.most {
+            return None;
+        }
+        let taken: Vec<Point> = self.told.iter().map(|(point, _)| point).chain(&others).cloned().collect();
+        let asked = Asked {
+            space: self.space,
+            seed: self.seed,
+            number: taken.len() as u64,
+            told: &self.told,
+            pending: &others,
+            taken: &taken,
+        };
+        let point = next(self.sampler, &asked)?;
+        Some((self.sampler.name().to_string(), self.space.values(&point), self.seed))
+    }
+}
