@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use sinter_sweep::pareto::{Outcome, hypervolume};
-use sinter_sweep::{Asked, Chooser, Domain, Point, Sampler, Space, State, Store, Trial, next};
+use sinter_sweep::{Asked, Chooser, Domain, Point, Sampler, Space, State, Store, Taken, Trial, next};
 
 use crate::table::Table;
 
@@ -125,11 +125,12 @@ fn simulate(problem: &Problem, trials: usize) -> Result<(), Box<dyn std::error::
         };
         let mut started = Instant::now();
         for number in 1..=trials {
-            let taken = store.take("bench", std::time::Duration::from_secs(60), &mut |all| chooser.choose(all, &outcome))?;
+            let taken =
+                store.take("bench", std::time::Duration::from_secs(60), &|_| true, &mut |all| chooser.choose(all, &outcome))?;
             let Some(trial) = taken else { break };
             let losses = (problem.function)(&trial.recipe);
             let figures = BTreeMap::from([("a".to_string(), losses[0]), ("b".to_string(), losses[1])]);
-            store.end(trial.id, State::Done, (&figures, 0.0), "")?;
+            store.end((trial.id, "bench"), State::Done, (&figures, 0.0), "")?;
             if number == 1000 || number == trials / 2 || number == trials {
                 let bytes: u64 = std::fs::read_dir(folder.path())?.flatten().map(|e| e.metadata().map_or(0, |m| m.len())).sum();
                 let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -163,15 +164,16 @@ fn mean(values: impl Iterator<Item = f64>) -> (f64, f64) {
 
 fn search(problem: &Problem, name: &str, sampler: &Sampler, seed: u64) -> Found {
     let mut told: Vec<(Point, Outcome)> = Vec::new();
+    let mut taken = Taken::default();
     let mut seconds = 0.0;
     for number in 0..problem.trials {
         let started = Instant::now();
-        let taken: Vec<Point> = told.iter().map(|(p, _)| p.clone()).collect();
         let asked = Asked { space: &problem.space, seed, number, told: &told, pending: &[], taken: &taken };
         let Some(point) = next(sampler, &asked) else { break };
         let values = problem.space.values(&point);
         let losses = (problem.function)(&values);
-        told.push((problem.space.point(&values).unwrap_or(point), Outcome { losses, violation: 0.0 }));
+        taken.insert(&point);
+        told.push((point, Outcome { losses, violation: 0.0 }));
         seconds += started.elapsed().as_secs_f64();
     }
     let score = match problem.reference {

@@ -105,6 +105,10 @@ fn a_sweep_tries_chooses_and_compares() {
     let none = sinter(folder, &["sweep", "add", "s.yaml", "--set", "stages.cluster=off"]);
     assert_eq!(none.status.code(), Some(2));
     assert!(said(&none).contains("from 40% to 95%"), "{}", said(&none));
+    assert!(ran(folder, &own).contains("this recipe is trial 9"));
+    let between = own.map(|word| if word.ends_with("45%") { "stages.prune.unstructured.sparsity=47%" } else { word });
+    let between = sinter(folder, &[&["sweep"][..], &between].concat());
+    assert!(between.status.code() == Some(2) && said(&between).contains("never 47%; next to it lies 45%"), "{}", said(&between));
     ran(folder, &["s.yaml", "--quiet"]);
     let all = found(folder, "reports");
     assert_eq!((all.len(), &all[8].1), (9, &"done".into()));
@@ -117,7 +121,11 @@ fn a_sweep_tries_chooses_and_compares() {
     .unwrap();
     let apart = ran(folder, &["s.yaml"]);
     assert!(apart.contains("trial 10 ") || apart.contains("trial 12"), "{apart}");
-    assert_eq!(status(folder, "reports")["outside"], 9);
+    let now = status(folder, "reports");
+    assert_eq!((&now["outside"], &now["states"]["done"]), (&9.into(), &3.into()), "{now}");
+    assert!(ran(folder, &["status", "s.yaml"]).contains("3 of 3 tried; 3 done"));
+    let best: Value = serde_json::from_str(&ran(folder, &["best", "s.yaml", "--json"])).unwrap();
+    assert!(best["best"].as_array().unwrap().iter().all(|t| t["id"].as_i64().unwrap() > 9), "{best}");
     // Another pipeline: what was found holds for the old one.
     write_pipeline(folder, "p", &STAGES.replace("epochs: 2", "epochs: 1"));
     let other = sinter(folder, &["sweep", "s.yaml"]);
@@ -175,6 +183,39 @@ fn workers_that_are_killed_lose_nothing_and_do_nothing_twice() {
     assert_eq!(rough, wanted);
 }
 
+/// Ctrl-C puts a trial back, which counts as no try; the next run takes it up where it was.
+#[test]
+fn a_sweep_that_is_stopped_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder, &SWEEP.replace("count: 2", "count: 0").replace("trials: 8", "trials: 2"));
+    write_pipeline(folder, "p", &STAGES.replace("train: { epochs: 2 }", "train: { epochs: 300 }"));
+    ran(folder, &["s.yaml", "--out", "calm"]);
+    for workers in ["1", "2"] {
+        let out = format!("rough-{workers}");
+        let mut sweep = sinter_command(folder, &["sweep", "s.yaml", "--out", &out, "--workers", workers, "--json"]);
+        let child = sweep.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let running =
+            || folder.join(&out).join("sweeps/sizes/sweep.db").is_file() && status(folder, &out)["states"]["running"] != 0;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        while !running() {
+            assert!(std::time::Instant::now() < deadline, "nothing begins");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        // Well into its training.
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+        let state = status(folder, &out);
+        assert_eq!((&state["states"]["running"], &state["states"]["failed"]), (&0.into(), &0.into()), "{state}");
+        assert!(state["trials"].as_array().unwrap().iter().all(|t| t["tries"] == 0), "{state}");
+        ran(folder, &["s.yaml", "--out", &out]);
+        assert_eq!(found(folder, &out), found(folder, "calm"));
+        assert!(status(folder, &out)["trials"].as_array().unwrap().iter().all(|t| t["tries"] == 1));
+    }
+}
+
 #[test]
 fn trials_are_stopped_early_and_failures_do_not_stop_the_others() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,6 +239,20 @@ fn trials_are_stopped_early_and_failures_do_not_stop_the_others() {
     assert_eq!(status(folder, "reports")["trials"], state["trials"]);
 }
 
+/// A recipe whose quality is no number has failed; it neither ruins the store nor keeps to any limit.
+#[test]
+fn a_quality_that_is_no_number_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sweep = "name: kl\npipeline: p.yaml\nspace:\n  stages.train.lr: [1e-2, 1e15]\nobjectives: [quality]\nsampler: grid\ntrials: 2\n\
+                 limits: { accuracy_drop: 50% }\nfinalists: { count: 0 }\n";
+    prepare(folder, sweep);
+    write_pipeline(folder, "p", "metric: kl\nstages:\n  - train: { epochs: 1, optimizer: sgd, batch_size: 600, lr: 1e-2 }\n");
+    ran(folder, &["s.yaml"]);
+    let state = status(folder, "reports");
+    assert_eq!((&state["states"]["done"], &state["states"]["failed"]), (&1.into(), &1.into()), "{state}");
+}
+
 #[test]
 fn wrong_sweeps_are_refused_where_they_are_wrong() {
     let folder = tempfile::tempdir().unwrap();
@@ -211,7 +266,10 @@ fn wrong_sweeps_are_refused_where_they_are_wrong() {
         ("stages.prune", "stages.prone", "no stage is called `prone`"),
         ("pipeline: p.yaml", "pipeline: q.yaml", "q.yaml"),
         ("trials: 8", "stop: asha", "says nothing of other figures"),
-        ("trials: 8", "objectives: [latency]", "nothing is known of `latency`"),
+        ("trials: 8", "objectives: [latency]", "nothing is known of latency"),
+        ("limits: { accuracy_drop: 60% }", "limits: { latency: 5 ms }", "nothing is known of latency"),
+        ("  stages.cluster: [on, off]", "  stages.cluster: [on, off]\n  stages.cluster: [off]", "duplicate"),
+        ("count: 2", "count: 20", "too many to be told apart"),
         ("sampler: random", "sampler: grid\nobjectives: []", "nothing counts"),
         ("step: 5%", "log: false", ""),
     ] {

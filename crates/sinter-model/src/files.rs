@@ -8,8 +8,20 @@ use std::path::{Path, PathBuf};
 const PART: &str = ".part";
 
 /// Who writes: machine and process, `host-1234`.
-fn writer() -> String {
-    format!("{}-{}", host(), std::process::id())
+pub fn writer() -> String {
+    writer_of(std::process::id())
+}
+
+/// The same of another process of this machine.
+pub fn writer_of(process: u32) -> String {
+    format!("{}-{process}", host())
+}
+
+/// Whether a writer is a process of this machine that is gone.
+pub fn is_gone(writer: &str) -> bool {
+    let Some((machine, process)) = writer.rsplit_once('-') else { return false };
+    let process = process.parse().ok().and_then(rustix::process::Pid::from_raw);
+    machine == host() && process.is_some_and(|p| rustix::process::test_kill_process(p) == Err(rustix::io::Errno::SRCH))
 }
 
 /// The machine's name, without what names of files should not hold.
@@ -36,9 +48,7 @@ pub fn sweep(folder: &Path) -> usize {
 /// Whether a file is half written, by a process of this machine that is gone.
 fn is_orphan(name: &str) -> bool {
     let writer = name.strip_prefix('.').and_then(|n| n.strip_suffix(PART)).and_then(|n| n.rsplit_once('.'));
-    let Some((machine, process)) = writer.and_then(|(_, writer)| writer.rsplit_once('-')) else { return false };
-    let process = process.parse().ok().and_then(rustix::process::Pid::from_raw);
-    machine == host() && process.is_some_and(|p| rustix::process::test_kill_process(p) == Err(rustix::io::Errno::SRCH))
+    writer.is_some_and(|(_, writer)| is_gone(writer))
 }
 
 /// A file that could not be written.

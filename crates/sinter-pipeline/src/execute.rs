@@ -151,6 +151,10 @@ impl Plan {
         }
         self.notes.iter().for_each(|text| events(Event::Note { text: text.clone() }));
         let (float, result, measured) = run.stages()?;
+        if options.interrupt.wanted() {
+            let stage = self.stage_name(self.stages.len());
+            return Err(RunError::Stopped { stage, at: "its end".into() });
+        }
         run.finish(&folder, (&float, &result), &measured)
     }
 }

@@ -12,6 +12,8 @@ struct Flags {
     wanted: AtomicBool,
     /// Whether work is under way that looks at the wish.
     heeded: AtomicBool,
+    /// Whose wish counts too.
+    above: Option<Interrupt>,
 }
 
 impl Interrupt {
@@ -21,19 +23,24 @@ impl Interrupt {
         self.0.heeded.load(Ordering::SeqCst)
     }
 
+    /// A wish of its own beside this one, for a part of the work.
+    pub fn below(&self) -> Self {
+        Self(Arc::new(Flags { above: Some(self.clone()), ..Flags::default() }))
+    }
+
     /// Whether somebody asked to stop.
     pub fn wanted(&self) -> bool {
-        self.0.wanted.load(Ordering::SeqCst)
+        self.0.wanted.load(Ordering::SeqCst) || self.0.above.as_ref().is_some_and(Self::wanted)
     }
 
     /// The same, asked by work that will stop.
-    pub(crate) fn heed(&self) -> bool {
+    pub fn heed(&self) -> bool {
         self.0.heeded.store(true, Ordering::SeqCst);
         self.wanted()
     }
 
     /// That work is done.
-    pub(crate) fn rest(&self) {
+    pub fn rest(&self) {
         self.0.heeded.store(false, Ordering::SeqCst);
     }
 }

@@ -164,6 +164,10 @@ impl Progress {
                 (self.stage, self.work, self.kept, self.loss) = (Some(stage.clone()), None, None, None);
                 true
             }
+            Event::StageFinished { .. } => {
+                (self.stage, self.work, self.kept, self.loss) = (None, None, None, None);
+                true
+            }
             Event::StageResumed { at } | Event::StageKept { at } => {
                 self.kept = Some(at.clone());
                 false

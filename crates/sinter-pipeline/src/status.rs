@@ -67,7 +67,10 @@ impl fmt::Display for Standing {
         }
         match (state, kept) {
             (State::Interrupted, Some(kept)) => write!(f, "\n             the same command goes on at {kept}"),
-            (State::Interrupted, None) => write!(f, "\n             the same command goes on at the beginning of the stage"),
+            (State::Interrupted, None) if stage.is_some() => {
+                write!(f, "\n             the same command goes on at the beginning of the stage")
+            }
+            (State::Interrupted, None) => write!(f, "\n             between two stages; the same command goes on there"),
             (State::Failed | State::Done, _) if !text.is_empty() => write!(f, "\n             {text}"),
             _ => Ok(()),
         }

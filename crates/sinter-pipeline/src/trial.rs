@@ -52,6 +52,12 @@ impl Plan {
         })
     }
 
+    /// Removes what stages kept that are under way: they will not be taken up.
+    pub fn forget_work(&self, out: &Path) {
+        let store = Store::of_runs(out);
+        self.keys.iter().for_each(|key| store.forget_work(key));
+    }
+
     /// The pipeline's result, which must be in the cache of a folder of runs, on the test split: with what each sample contributed, so that two results can be
     /// compared sample by sample.
     pub fn examine(&self, out: &Path) -> Result<Examined, RunError> {

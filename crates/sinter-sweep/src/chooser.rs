@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pareto::Outcome;
-use crate::samplers::{Asked, Sampler, next};
+use crate::samplers::{Asked, Sampler, Taken, next};
 use crate::space::{Point, Space};
 use crate::trial::Trial;
 
@@ -15,9 +15,12 @@ pub struct Chooser<'a> {
     seed: u64,
     /// The most trials within the space.
     most: usize,
+    /// In the order of the trials, whoever was done first.
     told: Vec<(Point, Outcome)>,
+    ids: Vec<i64>,
     /// Stopped early or failed.
     lost: Vec<Point>,
+    taken: Taken,
     known: BTreeSet<i64>,
 }
 
@@ -27,7 +30,17 @@ pub type Chosen = (String, BTreeMap<String, String>, u64);
 impl<'a> Chooser<'a> {
     /// Of a sweep of so many trials.
     pub fn new(space: &'a Space, sampler: &'a Sampler, seed: u64, most: usize) -> Self {
-        Self { space, sampler, seed, most, told: vec![], lost: vec![], known: BTreeSet::new() }
+        Self {
+            space,
+            sampler,
+            seed,
+            most,
+            told: vec![],
+            ids: vec![],
+            lost: vec![],
+            taken: Taken::default(),
+            known: BTreeSet::new(),
+        }
     }
 
     /// The next recipe; `None` where no trial is left. `outcome` says what came of a trial that is done. Trials outside of the space count for nothing.
@@ -41,25 +54,30 @@ impl<'a> Chooser<'a> {
             if trial.state.is_final() {
                 self.known.insert(trial.id);
             }
-            match (point, outcome(trial)) {
-                (None, _) => {}
-                (Some(point), Some(outcome)) => self.told.push((point, outcome)),
-                (Some(point), None) if trial.state.is_final() => self.lost.push(point),
-                (Some(point), None) => open.push(point),
+            let Some(point) = point else { continue };
+            self.taken.insert(&point);
+            match outcome(trial) {
+                Some(outcome) => {
+                    let at = self.ids.partition_point(|id| *id < trial.id);
+                    self.ids.insert(at, trial.id);
+                    self.told.insert(at, (point, outcome));
+                }
+                None if trial.state.is_final() => self.lost.push(point),
+                None => open.push(point),
             }
         }
         let others: Vec<Point> = self.lost.iter().chain(&open).cloned().collect();
-        if self.told.len() + others.len() >= self.most {
+        let number = self.told.len() + others.len();
+        if number >= self.most {
             return None;
         }
-        let taken: Vec<Point> = self.told.iter().map(|(point, _)| point).chain(&others).cloned().collect();
         let asked = Asked {
             space: self.space,
             seed: self.seed,
-            number: taken.len() as u64,
+            number: number as u64,
             told: &self.told,
             pending: &others,
-            taken: &taken,
+            taken: &self.taken,
         };
         let point = next(self.sampler, &asked)?;
         Some((self.sampler.name().to_string(), self.space.values(&point), self.seed))

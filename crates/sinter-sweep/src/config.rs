@@ -151,7 +151,7 @@ impl Limits {
     pub fn violation(&self, figures: &BTreeMap<String, f64>) -> f64 {
         let beyond = |name: &str, limit: Option<f64>| {
             let Some(limit) = limit else { return 0.0 };
-            let Some(value) = figures.get(name) else { return 1.0 };
+            let Some(value) = figures.get(name).filter(|v| v.is_finite()) else { return 1.0 };
             ((value - limit) / limit.abs().max(1e-9)).max(0.0)
         };
         let bytes = |limit: Option<Bytes>| limit.map(|b| b.0 as f64);

@@ -1,18 +1,22 @@
 //! Several workers on this machine: processes, so that none can take another down, with the cores shared among them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use sinter_model::writer_of;
+use sinter_pipeline::Interrupt;
+
 use crate::store::Store;
 use crate::sweep::Sweep;
 use crate::work::{Said, SweepError, Tell, begin};
-use sinter_pipeline::Interrupt;
 
 /// Between two looks at the workers.
 const LOOK: Duration = Duration::from_millis(300);
-/// How often workers that end badly are started again, all together.
+/// How often workers that end badly are started again while no trial comes to an end.
 const RESTARTS: usize = 20;
 
 /// A worker's process.
@@ -44,30 +48,37 @@ pub fn drive(
         let err = out.try_clone().map_err(failed)?;
         let mut worker = Command::new(command.0);
         worker.args(command.1).arg(&name).env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);
-        let child = worker.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
+        // Ctrl-C reaches this process alone, which asks the workers.
+        let child = worker.process_group(0).stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
         Ok(Worker { name, child, log })
     };
-    let mut workers = (1..=count).map(|n| start(format!("worker-{n}"))).collect::<Result<Vec<Worker>, _>>()?;
-    let mut restarts = 0;
-    let mut stopped = false;
-    while !workers.is_empty() {
+    let mut workers = Workers((1..=count).map(|n| start(format!("worker-{n}"))).collect::<Result<_, _>>()?);
+    let mut told: BTreeSet<i64> = store.trials()?.iter().filter(|t| t.state.is_final()).map(|t| t.id).collect();
+    let (mut restarts, mut stopped) = (0, false);
+    while !workers.0.is_empty() {
         std::thread::sleep(LOOK);
-        if interrupt.wanted() && !stopped {
+        if interrupt.heed() && !stopped {
             stopped = true;
-            workers.iter().for_each(|worker| ask_to_stop(&worker.child));
+            workers.0.iter().for_each(|worker| ask_to_stop(&worker.child));
         }
-        let mut left = Vec::new();
-        for mut worker in workers {
+        for trial in store.trials()?.into_iter().filter(|t| t.state.is_final()) {
+            if told.insert(trial.id) {
+                restarts = 0;
+                tell(Said::Ended { trial, cached: None });
+            }
+        }
+        for mut worker in std::mem::take(&mut workers.0) {
             let Some(status) = worker.child.try_wait().map_err(failed)? else {
-                left.push(worker);
+                workers.0.push(worker);
                 continue;
             };
             if status.success() || stopped {
                 continue;
             }
-            let lost = store.worker_is_gone(&worker.name)?;
+            let lost = store.worker_is_gone(&writer_of(worker.child.id()))?;
             let log = tail(&worker.log);
-            tell(Said::Note { text: format!("{} ended ({status}), and {lost} trial is given to others{log}", worker.name) });
+            let given = if lost > 0 { ", and what it had begun is given to others" } else { "" };
+            tell(Said::Note { text: format!("{} ended ({status}){given}{log}", worker.name) });
             restarts += 1;
             if restarts > RESTARTS {
                 return Err(SweepError::Process {
@@ -75,11 +86,19 @@ pub fn drive(
                     source: std::io::Error::other(format!("workers ended {restarts} times; the last one: {status}{log}")),
                 });
             }
-            left.push(start(worker.name)?);
+            workers.0.push(start(worker.name)?);
         }
-        workers = left;
     }
     if stopped { Err(SweepError::Stopped) } else { Ok(()) }
+}
+
+/// Workers; those that are left when this goes are asked to stop.
+struct Workers(Vec<Worker>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|worker| ask_to_stop(&worker.child));
+    }
 }
 
 fn ask_to_stop(child: &Child) {

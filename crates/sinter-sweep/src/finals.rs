@@ -38,11 +38,12 @@ pub struct FinalRun {
 pub struct Versus {
     /// The trials.
     pub trials: (i64, i64),
-    /// By how much the second is worse than the first on the test split, in the metric's unit: the mean over seeds.
+    /// By how much the second is worse than the first on the test split, in the metric's unit: the mean over seeds, simulated.
     pub lost: f64,
     /// The 95 % interval of the seed where the difference is least certain.
     pub interval: (f64, f64),
-    /// How likely a difference as large would be were there none: the greatest of all seeds, times what Holm (1979) asks for as many comparisons.
+    /// How likely a difference as large would be were there none: the greatest of all seeds (1 where they do not agree which is better), times what Holm (1979)
+    /// asks for as many comparisons.
     pub p: f64,
 }
 
@@ -62,9 +63,7 @@ pub const LEVEL: f64 = 0.05;
 pub fn finals(sweep: &Sweep, how: &Working, tell: Tell) -> Result<Finals, SweepError> {
     let store = Store::open(&sweep.store_path())?;
     let trials = store.trials()?;
-    let ranked = sweep.ranked(&trials);
-    let keeps = |t: &Trial| sweep.outcome(t).is_some_and(|o| o.violation == 0.0);
-    let best: Vec<&Trial> = ranked.iter().map(|(_, t)| *t).filter(|t| keeps(t)).take(sweep.config.finalists.count).collect();
+    let best = sweep.finalists(&trials);
     if best.is_empty() && sweep.config.finalists.count > 0 {
         tell(Said::Note { text: "no recipe keeps to the limits, so there are no finalists".into() });
     }
@@ -72,33 +71,53 @@ pub fn finals(sweep: &Sweep, how: &Working, tell: Tell) -> Result<Finals, SweepE
     let mut finals = Vec::new();
     let mut examined: Vec<Vec<Examined>> = Vec::new();
     for trial in best {
-        let (mut runs, mut own) = (Vec::new(), Vec::new());
-        for &seed in &seeds {
-            let failed = |source| SweepError::Finalist { recipe: trial.id, seed, source: Box::new(source) };
-            if how.interrupt.wanted() {
-                return Err(SweepError::Stopped);
+        match full(sweep, how, trial, &seeds, tell) {
+            Ok((runs, own)) => {
+                finals.push(Final { trial: trial.clone(), runs });
+                examined.push(own);
             }
-            tell(Said::Note { text: format!("finalist {}, seed {seed}", trial.id) });
-            let plan = sweep.plan(&trial.recipe, seed)?;
-            let options = RunOptions {
-                out: sweep.out.clone(),
-                fresh: false,
-                measure: false,
-                checkpoint_every: how.checkpoint_every,
-                interrupt: how.interrupt.clone(),
-            };
-            let outcome = match plan.run(&options, &|_| {}) {
-                Err(RunError::Stopped { .. }) => return Err(SweepError::Stopped),
-                other => other.map_err(failed)?,
-            };
-            own.push(plan.examine(&sweep.out).map_err(failed)?);
-            runs.push(run(seed, &outcome.folder.display().to_string(), &outcome.record));
+            // The others are compared all the same.
+            Err(SweepError::Finalist { recipe, seed, source }) => {
+                tell(Said::Note { text: format!("finalist {recipe} is left out: with seed {seed}, {source}") });
+            }
+            Err(error) => return Err(error),
         }
-        finals.push(Final { trial: trial.clone(), runs });
-        examined.push(own);
     }
     let versus = compare(&finals, &examined);
     Ok(Finals { finals, versus })
+}
+
+/// A recipe in full with each seed: its runs, and what each sample of the test split contributed.
+fn full(
+    sweep: &Sweep,
+    how: &Working,
+    trial: &Trial,
+    seeds: &[u64],
+    tell: Tell,
+) -> Result<(Vec<FinalRun>, Vec<Examined>), SweepError> {
+    let (mut runs, mut own) = (Vec::new(), Vec::new());
+    for &seed in seeds {
+        let failed = |source| SweepError::Finalist { recipe: trial.id, seed, source: Box::new(source) };
+        if how.interrupt.heed() {
+            return Err(SweepError::Stopped);
+        }
+        tell(Said::Note { text: format!("finalist {}, seed {seed}", trial.id) });
+        let plan = sweep.plan(&trial.recipe, seed)?;
+        let options = RunOptions {
+            out: sweep.out.clone(),
+            fresh: false,
+            measure: false,
+            checkpoint_every: how.checkpoint_every,
+            interrupt: how.interrupt.clone(),
+        };
+        let outcome = match plan.run(&options, &|_| {}) {
+            Err(RunError::Stopped { .. }) => return Err(SweepError::Stopped),
+            other => other.map_err(failed)?,
+        };
+        own.push(plan.examine(&sweep.out).map_err(failed)?);
+        runs.push(run(seed, &outcome.folder.display().to_string(), &outcome.record));
+    }
+    Ok((runs, own))
 }
 
 fn run(seed: u64, folder: &str, record: &RunRecord) -> FinalRun {
@@ -116,17 +135,26 @@ fn compare(finals: &[Final], examined: &[Vec<Examined>]) -> Vec<Versus> {
             let pairs = examined[a].iter().zip(&examined[b]);
             let Some(paired) = pairs.map(|(a, b)| b.since(a)).collect::<Option<Vec<Paired>>>() else { continue };
             let Some(worst) = paired.iter().max_by(|x, y| x.p.total_cmp(&y.p)) else { continue };
-            let lost: f64 = paired.iter().map(|p| 0.5 * (p.low + p.high)).sum::<f64>() / paired.len() as f64;
+            let losses: Vec<f64> = examined[a].iter().zip(&examined[b]).map(|(a, b)| lost(a, b)).collect();
+            let agree = losses.iter().all(|l| *l > 0.0) || losses.iter().all(|l| *l < 0.0);
+            let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+            let p = if agree { worst.p } else { 1.0 };
             all.push(Versus {
                 trials: (finals[a].trial.id, finals[b].trial.id),
-                lost,
+                lost: mean,
                 interval: (worst.low, worst.high),
-                p: worst.p,
+                p,
             });
         }
     }
     holm(&mut all);
     all
+}
+
+/// By how much the second is worse.
+fn lost(first: &Examined, second: &Examined) -> f64 {
+    let (first, second) = (&first.measurement, &second.measurement);
+    first.metric.gain(second.value, first.value)
 }
 
 /// Makes up for the number of comparisons (Holm, 1979).

@@ -64,19 +64,36 @@ fn ranks_of_two(outcomes: &[&Outcome]) -> Vec<usize> {
     ranks
 }
 
-/// Of any number of figures: front by front.
+/// Of any number of figures: whoever nothing dominates any more is next (fast non-dominated sorting; Deb et al., 2002).
 fn peeled(outcomes: &[&Outcome]) -> Vec<usize> {
-    let mut ranks = vec![usize::MAX; outcomes.len()];
-    let mut left: Vec<usize> = (0..outcomes.len()).collect();
+    let count = outcomes.len();
+    let mut ranks = vec![0; count];
+    let mut worse: Vec<Vec<usize>> = vec![Vec::new(); count];
+    let mut betters = vec![0usize; count];
+    for a in 0..count {
+        for b in 0..count {
+            if outcomes[a].dominates(outcomes[b]) {
+                worse[a].push(b);
+                betters[b] += 1;
+            }
+        }
+    }
+    let mut front: Vec<usize> = (0..count).filter(|&i| betters[i] == 0).collect();
     for rank in 0.. {
-        if left.is_empty() {
+        if front.is_empty() {
             break;
         }
-        let free = |i: &usize| !left.iter().any(|&j| outcomes[j].dominates(outcomes[*i]));
-        let best: Vec<usize> = left.iter().copied().filter(free).collect();
-        // Figures are finite, so there is always somebody free.
-        best.iter().for_each(|&i| ranks[i] = rank);
-        left.retain(|&i| ranks[i] == usize::MAX);
+        let mut next = Vec::new();
+        for &i in &front {
+            ranks[i] = rank;
+            for &j in &worse[i] {
+                betters[j] -= 1;
+                if betters[j] == 0 {
+                    next.push(j);
+                }
+            }
+        }
+        front = next;
     }
     ranks
 }

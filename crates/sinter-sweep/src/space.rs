@@ -84,6 +84,9 @@ pub struct Space {
 /// 0 to 1.
 pub type Point = Vec<Option<f64>>;
 
+/// Steps that are counted one by one.
+const MOST_STEPS: f64 = 1e6;
+
 /// Off: the whole stage is left out.
 const OFF: &str = "off";
 const ON: &str = "on";
@@ -97,6 +100,10 @@ impl Space {
                 "nothing is varied",
                 "name keys as `--set` does, such as `stages.prune.unstructured.sparsity: [50%, 70%]`",
             ));
+        }
+        if let Some(own) = domains.keys().find(|key| ["seed", "name", "extends", "vars"].contains(&key.as_str())) {
+            let help = "the sweep's own `seed` is that of every trial, and finalists have others";
+            return Err(fault(own, format!("`{own}` can't be varied"), help));
         }
         let mut parameters = Vec::new();
         let mut waiting: Vec<(&String, &Domain)> = domains.iter().collect();
@@ -128,6 +135,11 @@ impl Space {
                 .is_some_and(|place| places.contains(&self.parameters[*other].values.index(place)))
         };
         self.parameters[at].when.iter().all(held)
+    }
+
+    /// A point as it is once it was written down and read again: what is tried, and compared. `None` where its words lie outside of the space.
+    pub fn settled(&self, point: &Point) -> Option<Point> {
+        self.point(&self.values(point))
     }
 
     /// A point whose parameters `place` chooses one after the other, each only where it is there.
@@ -234,9 +246,14 @@ fn parameter(key: &str, domain: &Domain, conditions: &[(String, Value)], before:
             Value::Array(several) => several.iter().map(written).collect(),
             one => vec![written(one)],
         };
+        if before[at].values.count().is_none() {
+            let help = "give the other range a `step`, or choices";
+            return Err(fault(key, format!("`when` names `{other}`, which can be any value of a range"), help));
+        }
         let mut places = BTreeSet::new();
         for text in wanted {
-            let Some(place) = before[at].values.place(&text) else {
+            let reached = before[at].values.place(&text).filter(|place| before[at].values.is_at(*place, &text));
+            let Some(place) = reached else {
                 return Err(fault(
                     key,
                     format!("`when` wants `{other}` to be `{text}`, which it never is"),
@@ -271,22 +288,34 @@ fn axis(key: &str, range: &Range) -> Result<Axis, SpaceError> {
         let (from, to) = (written(&range.from), written(&range.to));
         return Err(fault(key, format!("the range from {from} to {to} holds nothing"), "`from` is the smaller end"));
     }
+    if !(high - low).is_finite() {
+        return Err(fault(key, "the range is too long for numbers to tell its values apart", "move its ends together"));
+    }
     if range.log && low <= 0.0 {
         return Err(fault(key, "a logarithmic range begins above 0", help));
     }
-    let whole = matches!((&range.from, &range.to), (Value::Number(a), Value::Number(b)) if a.is_i64() && b.is_i64());
+    let is_whole = |value: &Value| matches!(value, Value::Number(n) if n.is_i64());
+    let whole = is_whole(&range.from) && is_whole(&range.to);
     let step = match &range.step {
-        Some(step) => Some(read(step)?.0),
+        Some(step) if whole && !is_whole(step) => {
+            let help = "write the ends as `0.0` to have fractions between them";
+            return Err(fault(key, "steps between whole numbers are whole", help));
+        }
+        Some(step) => match read(step)? {
+            (step, share) if share == percent => Some(step),
+            _ => return Err(fault(key, "the ends and the step are not both shares or both numbers", help)),
+        },
         None => whole.then_some(1.0),
     };
-    if let Some(step) = step
-        && !(step > 0.0 && step <= high - low)
-    {
-        return Err(fault(
-            key,
-            format!("steps of {step} do not fit between the ends"),
-            "`step` is above 0 and at most the length of the range",
-        ));
+    if let Some(step) = step {
+        if !(step > 0.0 && step <= high - low) {
+            let help = "`step` is above 0 and at most the length of the range";
+            return Err(fault(key, format!("steps of {step} do not fit between the ends"), help));
+        }
+        if (high - low) / step > MOST_STEPS {
+            let help = "give a longer `step`; without one, between numbers such as `0.0` and `1.0`, any value is tried";
+            return Err(fault(key, "there are more than a million steps between the ends", help));
+        }
     }
     Ok(Axis { low, high, step, log: range.log, percent })
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use sinter_model::is_gone;
+
 use crate::chooser::Chosen;
 use crate::trial::{State, Trial};
 
@@ -16,8 +18,10 @@ use crate::trial::{State, Trial};
 const VERSION: i64 = 1;
 /// How long a busy store is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a trial may be begun.
+/// How often a trial may fail.
 pub const TRIES: i64 = 3;
+/// How often a trial may be lost with its worker, before it is taken for what kills them.
+pub const LOSSES: i64 = 10;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -28,6 +32,7 @@ CREATE TABLE IF NOT EXISTS trial (
     recipe TEXT NOT NULL,
     seed INTEGER NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
     worker TEXT,
     heartbeat REAL,
     started REAL,
@@ -43,7 +48,9 @@ CREATE TABLE IF NOT EXISTS step (trial INTEGER NOT NULL REFERENCES trial, step I
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite refused.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}: {source} (a store that is damaged can be moved away: what was computed is in the cache, so that trying again is quick)"
+    )]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -80,7 +87,9 @@ pub enum StoreError {
         found: i64,
     },
     /// Something in it can't be read.
-    #[error("{path}: trial {trial}: {reason}")]
+    #[error(
+        "{path}: trial {trial}: {reason}; move the file away: what was computed is in the cache, so that trying again is quick"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -185,22 +194,22 @@ impl Store {
         read(&self.db, &self.path, "true")
     }
 
-    /// Takes the next trial: one that waits, else one that `choose` thinks out of all that there are. `None` where there is nothing to do. Trials whose worker has
-    /// been silent for so long wait again, or have failed.
+    /// Takes the next trial for a worker, which is named as [`sinter_model::writer`] does: one that waits, else one that `choose` thinks out of all that there are. `None`
+    /// where there is nothing to do. Trials whose worker is gone, or has been silent for so long, wait again, or have failed.
     pub fn take(
         &mut self,
         worker: &str,
         silence: Duration,
+        fits: &dyn Fn(&Trial) -> bool,
         choose: &mut dyn FnMut(&BTreeMap<i64, Trial>) -> Option<Chosen>,
     ) -> Result<Option<Trial>, StoreError> {
         let path = self.path.clone();
         let fail = |source| StoreError::Sqlite { path: path.clone(), source };
         let begun = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
-        give_up_silent(&begun, silence).map_err(fail)?;
-        let waiting = "SELECT id FROM trial WHERE state = 'waiting' ORDER BY id LIMIT 1";
-        let waiting: Option<i64> = begun.query_row(waiting, [], |r| r.get(0)).optional().map_err(fail)?;
-        let id = match waiting {
-            Some(id) => id,
+        give_up_lost(&begun, silence).map_err(fail)?;
+        let waiting = read(&begun, &path, "state = 'waiting'")?;
+        let id = match waiting.into_iter().find(fits) {
+            Some(trial) => trial.id,
             None => {
                 let last = self.read.keys().next_back().copied().unwrap_or(0);
                 let open = self.read.values().filter(|t| !t.state.is_final()).map(|t| t.id.to_string());
@@ -226,23 +235,26 @@ impl Store {
     }
 
     /// Says that a trial's worker is alive.
-    pub fn beat(&self, id: i64) -> Result<(), StoreError> {
+    pub fn beat(&self, id: i64, worker: &str) -> Result<(), StoreError> {
         self.db
-            .execute("UPDATE trial SET heartbeat = ?2 WHERE id = ?1 AND state = 'running'", params![id, now()])
+            .execute(
+                "UPDATE trial SET heartbeat = ?2 WHERE id = ?1 AND state = 'running' AND worker = ?3",
+                params![id, now(), worker],
+            )
             .map(drop)
             .map_err(self.fail())
     }
 
-    /// A trial's value at a step, the first time that it gets there.
-    pub fn step(&self, id: i64, step: u64, value: f64) -> Result<(), StoreError> {
+    /// A trial's value at a step; `false` where it was there before, when it was tried the last time.
+    pub fn step(&self, id: i64, step: u64, value: f64) -> Result<bool, StoreError> {
         let put = "INSERT OR IGNORE INTO step VALUES (?, ?, ?)";
-        self.db.execute(put, params![id, step as i64, value]).map(drop).map_err(self.fail())
+        self.db.execute(put, params![id, step as i64, value]).map(|rows| rows > 0).map_err(self.fail())
     }
 
     /// What every trial reached at a step.
-    pub fn at_step(&self, step: u64) -> Result<Vec<f64>, StoreError> {
-        let mut all = self.db.prepare("SELECT value FROM step WHERE step = ?").map_err(self.fail())?;
-        let all = all.query_map([step as i64], |r| r.get(0)).and_then(Iterator::collect);
+    pub fn at_step(&self, step: u64) -> Result<Vec<(i64, f64)>, StoreError> {
+        let mut all = self.db.prepare("SELECT trial, value FROM step WHERE step = ? ORDER BY trial").map_err(self.fail())?;
+        let all = all.query_map([step as i64], |r| Ok((r.get(0)?, r.get(1)?))).and_then(Iterator::collect);
         all.map_err(self.fail())
     }
 
@@ -253,18 +265,20 @@ impl Store {
         all.map_err(self.fail())
     }
 
-    /// A trial has come to an end. One that failed waits for another try, up to [`TRIES`].
+    /// A trial of this worker's has come to an end. One that failed waits for another try, up to [`TRIES`]. Figures that are no finite numbers are left out.
     pub fn end(
         &self,
-        id: i64,
+        (id, worker): (i64, &str),
         state: State,
         (figures, seconds): (&BTreeMap<String, f64>, f64),
         text: &str,
     ) -> Result<(), StoreError> {
-        let figures = serde_json::to_string(figures).unwrap_or_default();
+        let figures: BTreeMap<&String, f64> = figures.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| (k, *v)).collect();
+        let figures = serde_json::to_string(&figures).unwrap_or_default();
         let end = "UPDATE trial SET figures = ?3, seconds = ?4, text = ?5, worker = NULL,
-                   state = CASE WHEN ?2 = 'failed' AND tries < ?6 THEN 'waiting' ELSE ?2 END WHERE id = ?1 AND state = 'running'";
-        self.db.execute(end, params![id, state.name(), figures, seconds, text, TRIES]).map(drop).map_err(self.fail())
+                   state = CASE WHEN ?2 = 'failed' AND tries < ?6 THEN 'waiting' ELSE ?2 END
+                   WHERE id = ?1 AND state = 'running' AND worker = ?7";
+        self.db.execute(end, params![id, state.name(), figures, seconds, text, TRIES, worker]).map(drop).map_err(self.fail())
     }
 
     /// What a worker had begun, which is gone, waits again, or has failed.
@@ -273,9 +287,10 @@ impl Store {
     }
 
     /// The worker was told to stop: what it had begun waits, and this was no try.
-    pub fn put_back(&self, id: i64) -> Result<(), StoreError> {
-        let back = "UPDATE trial SET state = 'waiting', worker = NULL, tries = tries - 1 WHERE id = ? AND state = 'running'";
-        self.db.execute(back, [id]).map(drop).map_err(self.fail())
+    pub fn put_back(&self, id: i64, worker: &str) -> Result<(), StoreError> {
+        let back = "UPDATE trial SET state = 'waiting', worker = NULL, tries = tries - 1
+                    WHERE id = ? AND state = 'running' AND worker = ?";
+        self.db.execute(back, params![id, worker]).map(drop).map_err(self.fail())
     }
 }
 
@@ -288,14 +303,21 @@ fn insert(db: &Connection, origin: &str, recipe: &BTreeMap<String, String>, seed
     Ok(db.last_insert_rowid())
 }
 
-fn give_up_silent(begun: &Transaction, silence: Duration) -> rusqlite::Result<usize> {
-    lost(begun, "heartbeat < ?1", now() - silence.as_secs_f64(), "its process said nothing any more")
+fn give_up_lost(begun: &Transaction, silence: Duration) -> rusqlite::Result<()> {
+    lost(begun, "heartbeat < ?1", now() - silence.as_secs_f64(), "its process said nothing any more")?;
+    let mut workers = begun.prepare("SELECT DISTINCT worker FROM trial WHERE state = 'running' AND worker IS NOT NULL")?;
+    let workers: Vec<String> = workers.query_map([], |r| r.get(0))?.collect::<Result<_, _>>()?;
+    for worker in workers.iter().filter(|worker| is_gone(worker)) {
+        lost(begun, "worker = ?1", worker, &format!("the process {worker} ended"))?;
+    }
+    Ok(())
 }
 
 fn lost(db: &Connection, which: &str, value: impl rusqlite::ToSql, why: &str) -> rusqlite::Result<usize> {
+    // To be lost is no try: whatever ended the worker need not be the trial.
     let sql = format!(
-        "UPDATE trial SET worker = NULL, text = ?2, state = CASE WHEN tries < {TRIES} THEN 'waiting' ELSE 'failed' END
-         WHERE state = 'running' AND {which}"
+        "UPDATE trial SET worker = NULL, text = ?2, tries = tries - 1, losses = losses + 1,
+         state = CASE WHEN losses + 1 < {LOSSES} THEN 'waiting' ELSE 'failed' END WHERE state = 'running' AND {which}"
     );
     db.execute(&sql, params![value, why])
 }
@@ -347,28 +369,61 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(1000);
 
+    const NOBODY: &dyn Fn(&Trial) -> bool = &|_| true;
+
+    /// To be lost with its worker is no try, but one that is lost again and again is given up.
     #[test]
     fn a_trial_is_taken_once_and_a_lost_one_again() {
         let (folder, mut store) = store();
         let mut other = Store::open(&folder.path().join("deep/sweep.db")).unwrap();
         let mut one = |trials: &BTreeMap<i64, Trial>| trials.is_empty().then(|| ("random".to_string(), recipe("50%"), 7));
-        let mine = store.take("a", LONG, &mut one).unwrap().unwrap();
+        let mine = store.take("a", LONG, NOBODY, &mut one).unwrap().unwrap();
         assert_eq!((mine.id, mine.state, mine.tries, mine.seed, &mine.recipe), (1, State::Running, 1, 7, &recipe("50%")));
-        assert_eq!(other.take("b", LONG, &mut one).unwrap(), None);
-        // Its worker is gone: another does it again, three times in all, and then it has failed, with the reason.
+        assert_eq!(other.take("b", LONG, NOBODY, &mut one).unwrap(), None);
         assert_eq!(other.worker_is_gone("a").unwrap(), 1);
-        for tries in 2..=3 {
-            assert_eq!(other.take("b", LONG, &mut one).unwrap().unwrap().tries, tries);
+        // Whoever lost it has no say in it any more.
+        assert_eq!(other.take("b", LONG, NOBODY, &mut one).unwrap().unwrap().tries, 1);
+        store.end((1, "a"), State::Done, (&BTreeMap::new(), 0.0), "").unwrap();
+        store.put_back(1, "a").unwrap();
+        assert_eq!(store.trial(1).unwrap().unwrap().state, State::Running);
+        for _ in 1..LOSSES {
+            assert!(store.trial(1).unwrap().unwrap().state == State::Running);
             std::thread::sleep(Duration::from_millis(3));
-            let next = other.take("c", Duration::from_millis(1), &mut |_| None).unwrap();
-            assert_eq!(next.is_some(), tries < 3);
-            if next.is_some() {
-                other.put_back(1).unwrap();
-            }
+            // Silent for longer than may be.
+            other.take("c", Duration::from_millis(1), NOBODY, &mut |_| None).unwrap();
         }
-        let failed = store.trials().unwrap().remove(0);
-        assert_eq!((failed.state, failed.tries), (State::Failed, 3));
-        assert!(failed.text.contains("said nothing"), "{}", failed.text);
+        let lost = store.trial(1).unwrap().unwrap();
+        assert_eq!(lost.state, State::Failed);
+        assert!(lost.text.contains("said nothing"), "{}", lost.text);
+    }
+
+    /// A process of this machine that has ended is known to be gone at once.
+    #[test]
+    fn the_dead_are_not_waited_for() {
+        let (_folder, mut store) = store();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = sinter_model::writer_of(child.id());
+        child.wait().unwrap();
+        store.add("added", &recipe("60%"), 1).unwrap();
+        assert!(store.take(&dead, LONG, NOBODY, &mut |_| None).unwrap().is_some());
+        assert!(store.take(&sinter_model::writer(), LONG, NOBODY, &mut |_| None).unwrap().is_some());
+    }
+
+    /// Three failures are the end of a trial, and not of the others.
+    #[test]
+    fn a_trial_fails_three_times() {
+        let (_folder, mut store) = store();
+        store.add("added", &recipe("60%"), 1).unwrap();
+        store.add("added", &recipe("70%"), 1).unwrap();
+        let outside = |trial: &Trial| trial.id == 1;
+        for tries in 1..=TRIES {
+            let taken = store.take("a", LONG, &outside, &mut |_| None).unwrap().unwrap();
+            assert_eq!((taken.id, taken.tries), (1, tries));
+            store.end((1, "a"), State::Failed, (&BTreeMap::new(), 0.0), "diverged").unwrap();
+        }
+        assert_eq!(store.take("a", LONG, &outside, &mut |_| None).unwrap(), None);
+        let states: Vec<State> = store.trials().unwrap().into_iter().map(|t| t.state).collect();
+        assert_eq!(states, [State::Failed, State::Waiting]);
     }
 
     #[test]
@@ -378,16 +433,17 @@ mod tests {
         store.set_meta("sweep", "b").unwrap();
         assert_eq!(store.meta("sweep").unwrap().as_deref(), Some("b"));
         store.add("added", &recipe("60%"), 1).unwrap();
-        let taken = store.take("a", LONG, &mut |_| None).unwrap().unwrap();
-        store.step(taken.id, 1, 0.5).unwrap();
+        let taken = store.take("a", LONG, NOBODY, &mut |_| None).unwrap().unwrap();
+        assert!(store.step(taken.id, 1, 0.5).unwrap());
         // A step that is done again counts once.
-        store.step(taken.id, 1, 0.9).unwrap();
+        assert!(!store.step(taken.id, 1, 0.9).unwrap());
         store.step(taken.id, 2, 0.75).unwrap();
-        assert_eq!((store.curve(1).unwrap(), store.at_step(2).unwrap()), (vec![(1, 0.5), (2, 0.75)], vec![0.75]));
-        let figures = BTreeMap::from([("quality".to_string(), 0.1 + 0.2)]);
-        store.end(1, State::Done, (&figures, 3.5), "").unwrap();
+        assert_eq!((store.curve(1).unwrap(), store.at_step(2).unwrap()), (vec![(1, 0.5), (2, 0.75)], vec![(1, 0.75)]));
+        let mut figures = BTreeMap::from([("quality".to_string(), 0.1 + 0.2), ("lost".to_string(), f64::NAN)]);
+        store.end((1, "a"), State::Done, (&figures, 3.5), "").unwrap();
+        figures.remove("lost");
         // Whoever comes late changes nothing.
-        store.end(1, State::Failed, (&BTreeMap::new(), 0.0), "late").unwrap();
+        store.end((1, "a"), State::Failed, (&BTreeMap::new(), 0.0), "late").unwrap();
         let done = store.trials().unwrap().remove(0);
         assert_eq!((done.state, done.figures, done.seconds), (State::Done, figures, Some(3.5)));
     }

@@ -11,6 +11,9 @@ use crate::pareto::Outcome;
 use crate::space::{Space, SpaceError};
 use crate::trial::{State, Trial};
 
+/// So many can be compared two by two; of more, no p could be small enough.
+const MOST_FINALISTS: usize = 10;
+
 /// A sweep that was read and checked, and where it lies.
 #[derive(Debug)]
 pub struct Sweep {
@@ -34,6 +37,8 @@ impl Sweep {
     /// Reads a sweep file, and the pipeline at two ends of the space; nothing is written.
     pub fn read(path: &Path, out: &Path) -> Result<Self, ConfigError> {
         let source = Source::read(path)?;
+        // A key that stands there twice is an error here, and would be lost there.
+        let _each_once: serde_yaml::Value = source.parse()?;
         let config: SweepConfig = source.parse()?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if config.name.is_empty() || config.name.starts_with('.') || !config.name.chars().all(fits) {
@@ -53,6 +58,10 @@ impl Sweep {
                 Some("name one figure or more, such as [quality, packed]".into()),
             ));
         }
+        if config.finalists.count > MOST_FINALISTS {
+            let message = format!("{} finalists are too many to be told apart", config.finalists.count);
+            return Err(source.error("finalists.count", message, Some(format!("take at most {MOST_FINALISTS}"))));
+        }
         if config.stop.is_some() && config.objectives != [Figure::Quality] {
             let help = "set `objectives: [quality]` and the others as `limits`, or leave `stop` out".to_string();
             return Err(source.error(
@@ -62,7 +71,7 @@ impl Sweep {
             ));
         }
         let pipeline = path.parent().unwrap_or(Path::new("")).join(&config.pipeline);
-        let base = Plan::read(&pipeline, &Changes { seed: Some(config.seed), set: vec![] })?.key().to_string();
+        let base = Plan::read(&pipeline, &Changes { seed: Some(config.seed), set: vec![] })?.key();
         let (path, out, metric) = (path.to_path_buf(), out.to_path_buf(), Metric::share(""));
         let mut sweep = Self { config, space, path, pipeline, out, metric, base };
         for end in [0.0, 1.0] {
@@ -77,11 +86,15 @@ impl Sweep {
                 return Err(source.error("pipeline", message, Some(help)));
             }
             let has_board = plan.target.board.is_some();
-            if let Some(figure) = sweep.config.objectives.iter().find(|f| **f == Figure::Latency && !has_board) {
+            let wanted = [
+                ("objectives", sweep.config.objectives.contains(&Figure::Latency)),
+                ("limits.latency", sweep.config.limits.latency.is_some()),
+            ];
+            if let Some((key, _)) = wanted.into_iter().find(|(_, wanted)| *wanted && !has_board) {
                 let help = "name a target with a board in the pipeline, such as configs/targets/cortex-m7.yaml".to_string();
                 return Err(source.error(
-                    "objectives",
-                    format!("nothing is known of `{}` on target `{}`", figure.name(), plan.target.name),
+                    key,
+                    format!("nothing is known of latency on target `{}`", plan.target.name),
                     Some(help),
                 ));
             }
@@ -118,11 +131,18 @@ impl Sweep {
         Some(Outcome { losses, violation: self.config.limits.violation(&trial.figures) })
     }
 
-    /// The trials that came to their end, from the best on, each with its rank: 0 is the front.
+    /// The trials of the space as it is now that came to their end, from the best on, each with its rank: 0 is the front.
     pub fn ranked<'t>(&self, trials: &'t [Trial]) -> Vec<(usize, &'t Trial)> {
-        let done: Vec<(&Trial, Outcome)> = trials.iter().filter_map(|t| Some((t, self.outcome(t)?))).collect();
+        let inside = trials.iter().filter(|t| self.space.point(&t.recipe).is_some());
+        let done: Vec<(&Trial, Outcome)> = inside.filter_map(|t| Some((t, self.outcome(t)?))).collect();
         let outcomes: Vec<&Outcome> = done.iter().map(|(_, outcome)| outcome).collect();
         let ranks = crate::pareto::ranks(&outcomes);
         crate::pareto::order(&outcomes).into_iter().map(|i| (ranks[i], done[i].0)).collect()
+    }
+
+    /// The recipes that are run in full: the best that keep to the limits.
+    pub fn finalists<'t>(&self, trials: &'t [Trial]) -> Vec<&'t Trial> {
+        let keeps = |t: &&Trial| self.outcome(t).is_some_and(|o| o.violation == 0.0);
+        self.ranked(trials).into_iter().map(|(_, t)| t).filter(keeps).take(self.config.finalists.count).collect()
     }
 }

@@ -63,13 +63,20 @@ impl Axis {
         ((self.bent(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
 
+    /// A value as it is written. It lies between the ends as they are written, and is one of some ten thousand, which is finer than anybody tunes.
     pub(crate) fn text(&self, value: f64) -> String {
-        let scaled = if self.percent { value * 100.0 } else { value };
-        // Four digits are as many as anybody tunes; the text is the value from here on.
-        let digits = 3 - scaled.abs().max(f64::MIN_POSITIVE).log10().floor() as i32;
-        let scale = 10f64.powi(digits.clamp(0, 300));
-        let rounded = if self.step.is_some() { (scaled * 1e9).round() / 1e9 } else { (scaled * scale).round() / scale };
-        if self.percent { format!("{rounded}%") } else { format!("{rounded}") }
+        let scale = if self.percent { 100.0 } else { 1.0 };
+        let exponent = |of: f64| (of * scale).abs().max(f64::MIN_POSITIVE).log10().floor() as i32;
+        let decimals = match self.step {
+            // What adding up steps leaves behind the comma goes.
+            Some(step) => 6 - exponent(step),
+            None => (3 - exponent(value)).max(4 - exponent(self.high - self.low)),
+        };
+        let unit = 10f64.powi(decimals.clamp(-300, 300));
+        let rounded = (value * scale * unit).round() / unit;
+        let number = if rounded.is_finite() { rounded } else { value * scale };
+        let number = number.clamp(self.low * scale, self.high * scale);
+        if self.percent { format!("{number}%") } else { format!("{number}") }
     }
 }
 
@@ -125,9 +132,26 @@ impl Values {
             Self::Choices(all) => all.iter().position(|t| t == text).map(|i| i as f64),
             Self::Axis(axis) => {
                 let (value, percent) = number(&Value::from(text))?;
-                let slack = 1e-3 * (axis.high - axis.low);
-                (percent == axis.percent && value >= axis.low - slack && value <= axis.high + slack)
-                    .then(|| axis.place_of(value.max(axis.low)))
+                let slack = 1e-9 * (axis.high - axis.low);
+                let inside = percent == axis.percent && value >= axis.low - slack && value <= axis.high + slack;
+                // The nearest step, whatever is left of adding steps up.
+                inside.then(|| self.nearest(axis.place_of(value.clamp(axis.low, axis.high))))
+            }
+        }
+    }
+
+    /// Whether a written value is one of these, and not between two of them.
+    pub fn has(&self, text: &str) -> bool {
+        self.place(text).is_some_and(|place| self.is_at(place, text))
+    }
+
+    /// Whether a written value is the one at a place, and not between two steps.
+    pub(crate) fn is_at(&self, place: f64, text: &str) -> bool {
+        match self {
+            Self::Choices(_) => self.text(place) == text,
+            Self::Axis(axis) => {
+                let written = number(&Value::from(text)).map(|(value, _)| value);
+                written.is_some_and(|value| (value - axis.value(place)).abs() <= 1e-6 * axis.step.unwrap_or(axis.high - axis.low))
             }
         }
     }

@@ -1,11 +1,12 @@
 //! A worker: takes one trial after the other from the store, until there is nothing to do.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use sinter_model::writer;
 use sinter_pipeline::{ConfigError, Interrupt, RunError, RunOptions};
 use sinter_train::Event;
 
@@ -83,8 +84,8 @@ pub enum Said {
     Ended {
         /// The trial.
         trial: Trial,
-        /// Stages that the cache held, of how many.
-        cached: (usize, usize),
+        /// Stages that the cache held, of how many, where that is known.
+        cached: Option<(usize, usize)>,
     },
     /// Something that stops nothing.
     Note {
@@ -99,8 +100,6 @@ pub type Tell<'a> = &'a dyn Fn(Said);
 /// How to work.
 #[derive(Debug, Clone)]
 pub struct Working {
-    /// Names the worker; two at once have two names.
-    pub worker: String,
     /// Whether the user wants to stop.
     pub interrupt: Interrupt,
     /// How often a stage that trains keeps how far it is.
@@ -111,19 +110,24 @@ pub struct Working {
 pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> {
     let mut store = Store::open(&sweep.store_path())?;
     begin(sweep, &store)?;
-    // What a process of the same name had begun, it will not end.
-    store.worker_is_gone(&how.worker)?;
     let config = &sweep.config;
     let mut chooser = Chooser::new(&sweep.space, &config.sampler, config.seed, config.trials.get());
     loop {
-        if how.interrupt.wanted() {
+        if how.interrupt.heed() {
             return Err(SweepError::Stopped);
         }
-        match store.take(&how.worker, SILENCE, &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))? {
+        let fits = |trial: &Trial| sweep.space.point(&trial.recipe).is_some();
+        match store.take(&writer(), SILENCE, &fits, &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))? {
             Some(trial) => one(sweep, how, &store, trial, tell)?,
             // One that is with another may come back.
             None if store.count(State::Running)? > 0 => std::thread::sleep(WAIT),
-            None => return Ok(()),
+            None => {
+                let inside = store.trials()?.iter().filter(|t| fits(t)).count();
+                if inside < sweep.config.trials.get() {
+                    tell(Said::Note { text: format!("no other recipe is left to try: {inside} of {}", sweep.config.trials) });
+                }
+                return Ok(());
+            }
         }
     }
 }
@@ -150,12 +154,12 @@ fn one(sweep: &Sweep, how: &Working, store: &Store, trial: Trial, tell: Tell) ->
         Tried::Early { text } => (State::Stopped, BTreeMap::new(), 0.0, text, (0, 0)),
         Tried::Failed { text } => (State::Failed, BTreeMap::new(), 0.0, text, (0, 0)),
         Tried::Interrupted => {
-            store.put_back(trial.id)?;
+            store.put_back(trial.id, &writer())?;
             return Err(SweepError::Stopped);
         }
     };
-    store.end(trial.id, state, (&figures, seconds), &text)?;
-    store.trial(trial.id)?.into_iter().for_each(|trial| tell(Said::Ended { trial, cached }));
+    store.end((trial.id, &writer()), state, (&figures, seconds), &text)?;
+    store.trial(trial.id)?.into_iter().for_each(|trial| tell(Said::Ended { trial, cached: Some(cached) }));
     Ok(())
 }
 
@@ -173,16 +177,14 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
         Err(error) => return Tried::Failed { text: error.to_string() },
     };
     // A trial that is stopped early ends as a run that a user stops.
-    let stop = Interrupt::default();
+    let stop = how.interrupt.below();
+    let others = Others::of(sweep, store);
     let (epoch, early) = (Cell::new(0u64), RefCell::new(None));
     let listen = |event: Event| {
-        if how.interrupt.wanted() {
-            stop.ask();
-        }
         let Event::Epoch { value: Some(value), .. } = event else { return };
         epoch.set(epoch.get() + 1);
         let score = sweep.metric.score(value);
-        if let Some(text) = stopped_at(sweep, store, trial, epoch.get(), score) {
+        if let Some(text) = stopped_at(sweep, (store, &others), trial, epoch.get(), score) {
             *early.borrow_mut() = Some(text);
             stop.ask();
         }
@@ -195,7 +197,15 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
         interrupt: stop.clone(),
     };
     let done = plan.trial(&options, &listen);
-    match (done, early.into_inner()) {
+    let ended = matches!(&done, Ok(_) | Err(RunError::Stopped { .. }));
+    let early = early.into_inner();
+    if !ended || early.is_some() {
+        plan.forget_work(&sweep.out);
+    }
+    match (done, early) {
+        (Ok(found), _) if !found.quality.value.is_finite() => {
+            Tried::Failed { text: format!("its {} is {}", sweep.metric.name, found.quality.value) }
+        }
         // Where the last epoch brought both, the trial is done all the same.
         (Ok(found), _) => {
             let row = &found.row;
@@ -218,14 +228,33 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
     }
 }
 
-/// Writes down how far a trial is; says why it stops there, if it does.
-fn stopped_at(sweep: &Sweep, store: &Store, trial: &Trial, epoch: u64, score: f64) -> Option<String> {
+/// The trials that early stopping compares with: those of the space as it is now.
+struct Others(BTreeSet<i64>);
+
+impl Others {
+    fn of(sweep: &Sweep, store: &Store) -> Self {
+        let trials = store.trials().unwrap_or_default();
+        Self(trials.iter().filter(|t| sweep.space.point(&t.recipe).is_none()).map(|t| t.id).collect())
+    }
+
+    fn scores(&self, all: Vec<(i64, f64)>) -> Vec<f64> {
+        all.into_iter().filter(|(id, _)| !self.0.contains(id)).map(|(_, score)| score).collect()
+    }
+}
+
+/// Writes down how far a trial is; says why it stops there, if it does. What was decided at an epoch the first time holds when the trial is taken up.
+fn stopped_at(sweep: &Sweep, (store, others): (&Store, &Others), trial: &Trial, epoch: u64, score: f64) -> Option<String> {
+    let rule = sweep.config.stop.as_ref();
+    if !score.is_finite() {
+        return rule.map(|_| format!("stopped after epoch {epoch}: its {} is {score}", sweep.metric.name));
+    }
     // A store that is busy for a moment is no reason to lose a trial: it is asked again at the next epoch.
-    let put = store.step(trial.id, epoch, score).and_then(|()| store.at_step(epoch));
-    let all = put.map_err(|error| tracing::warn!("epoch {epoch} of trial {} was not written down: {error}", trial.id)).ok()?;
-    let rule = sweep.config.stop.as_ref()?;
+    let put = store.step(trial.id, epoch, score).and_then(|new| Ok(if new { Some(store.at_step(epoch)?) } else { None }));
+    let all = put.map_err(|error| tracing::warn!("epoch {epoch} of trial {} was not written down: {error}", trial.id)).ok()??;
+    let all = others.scores(all);
     let better = all.iter().filter(|other| **other > score).count();
-    rule.kind()
+    rule?
+        .kind()
         .stops(epoch, score, &all)
         .then(|| format!("stopped after epoch {epoch}: {better} of {} were better there", all.len()))
 }
@@ -246,7 +275,7 @@ impl Alive {
                 if open.is_none() {
                     open = Store::open(&store).ok();
                 }
-                let beaten = open.as_ref().map(|store| store.beat(trial));
+                let beaten = open.as_ref().map(|store| store.beat(trial, &writer()));
                 if let Some(Err(error)) = beaten {
                     tracing::warn!("trial {trial} could not say that it goes on: {error}");
                     open = None;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sinter_sweep::pareto::{Outcome, hypervolume};
-use sinter_sweep::{Asked, Domain, Point, Sampler, Space, next};
+use sinter_sweep::{Asked, Domain, Point, Sampler, Space, Taken, next};
 
 fn space(yaml: &str) -> Space {
     let domains: BTreeMap<String, Domain> = serde_yaml::from_str(yaml).unwrap();
@@ -12,6 +12,12 @@ fn space(yaml: &str) -> Space {
 
 fn sampler(yaml: &str) -> Sampler {
     serde_yaml::from_str(yaml).unwrap()
+}
+
+fn taken(told: &[(Point, Outcome)]) -> Taken {
+    let mut taken = Taken::default();
+    told.iter().for_each(|(point, _)| taken.insert(point));
+    taken
 }
 
 /// Tries so many points; gives all of them with what came of them.
@@ -24,7 +30,7 @@ fn tried(
 ) -> Vec<(Point, Outcome)> {
     let mut told: Vec<(Point, Outcome)> = Vec::new();
     for number in 0..trials as u64 {
-        let taken: Vec<Point> = told.iter().map(|(p, _)| p.clone()).collect();
+        let taken = taken(&told);
         let asked = Asked { space, seed, number, told: &told, pending: &[], taken: &taken };
         let Some(point) = next(sampler, &asked) else { break };
         assert!(!taken.contains(&point), "a point came twice");
@@ -102,6 +108,49 @@ fn a_grid_and_small_spaces_end() {
     }
 }
 
+/// Steps that no binary number holds exactly, narrow ranges, and ends that rounding would leave: every value comes once, and none lies outside.
+#[test]
+fn what_is_written_is_read_again() {
+    for (yaml, count) in [
+        ("{ x: { from: 40%, to: 95%, step: 5% } }", 12),
+        ("{ x: { from: 0.1, to: 0.9, step: 0.1 } }", 9),
+        ("{ x: { from: 0.01, to: 0.1, step: 0.01 } }", 10),
+        ("{ x: { from: -3, to: 3 } }", 7),
+        ("{ x: { from: 1, to: 1000, step: 7 } }", 143),
+    ] {
+        for name in ["grid", "random", "tpe", "nsga2", "sobol"] {
+            assert_eq!(tried(&space(yaml), &sampler(name), 1, 200, |v| vec![number(v, "x")]).len(), count, "{yaml}: {name}");
+        }
+    }
+    for (yaml, low, high) in [
+        ("{ x: { from: 0.12345, to: 0.12346 } }", 0.12345, 0.12346),
+        ("{ x: { from: 0.9, to: 0.99999 } }", 0.9, 0.99999),
+        ("{ x: { from: 0.9, to: 0.99999, log: true } }", 0.9, 0.99999),
+        ("{ x: { from: 99.90%, to: 99.95% } }", 0.999, 0.9995),
+        ("{ x: { from: -1e-7, to: 1e-7 } }", -1e-7, 1e-7),
+        ("{ x: { from: 1e-30, to: 1e30, log: true } }", 1e-30, 1e30),
+    ] {
+        for name in ["random", "tpe", "sobol"] {
+            let told = tried(&space(yaml), &sampler(name), 1, 60, |v| vec![number(v, "x")]);
+            assert_eq!(told.len(), 60, "{yaml}: {name}");
+            let slack = 1e-12 * (high - low);
+            assert!(told.iter().all(|(_, o)| (low - slack..=high + slack).contains(&o.losses[0])), "{yaml}: {name}");
+        }
+    }
+}
+
+/// A stage that is off has one recipe; a sampler that likes it goes on beside it.
+#[test]
+fn one_good_recipe_does_not_end_a_sweep() {
+    let space = space("{ stages.prune: [on, off], stages.prune.sparsity: { from: 85%, to: 99% } }");
+    for name in ["tpe", "sobol", "random", "nsga2"] {
+        let told = tried(&space, &sampler(name), 1, 40, |v| {
+            vec![v.get("stages.prune.sparsity").map_or(0.0, |_| 1.0 + number(v, "stages.prune.sparsity"))]
+        });
+        assert_eq!(told.len(), 40, "{name}");
+    }
+}
+
 /// The same seed and history give the same point: a sweep that was stopped goes on as it would have.
 #[test]
 fn what_comes_next_follows_from_what_was() {
@@ -109,7 +158,7 @@ fn what_comes_next_follows_from_what_was() {
     for name in ["random", "sobol", "tpe", "nsga2"] {
         let all = tried(&space, &sampler(name), 9, 40, bowl);
         let half = &all[..30];
-        let taken: Vec<Point> = half.iter().map(|(p, _)| p.clone()).collect();
+        let taken = taken(half);
         let asked = Asked { space: &space, seed: 9, number: 30, told: half, pending: &[], taken: &taken };
         let again = next(&sampler(name), &asked).unwrap();
         assert_eq!(space.values(&again), space.values(&all[30].0), "{name}");
@@ -146,6 +195,14 @@ fn wrong_spaces_say_what_is_wrong() {
         ("{ a: { from: 0, to: 5, log: true } }", "a", "above 0"),
         ("{ a: { from: 0, to: 5, step: 9 } }", "a", "do not fit"),
         ("{ a: { from: x, to: 5 } }", "a", "no number"),
+        ("{ a: { from: 0.0, to: 10.0, step: 50% } }", "a", "not both"),
+        ("{ a: { from: 0, to: 10, step: 0.5 } }", "a", "are whole"),
+        ("{ a: { from: 0, to: 1.0e20, step: 1 } }", "a", "more than a million"),
+        ("{ a: { from: -9223372036854775808, to: 9223372036854775807 } }", "a", "more than a million"),
+        ("{ a: { from: -1.0e308, to: 1.0e308 } }", "a", "too long"),
+        ("{ seed: [1, 2] }", "seed", "can't be varied"),
+        ("{ a: { choices: [1, 2], when: { b: 0.5 } }, b: { from: 0.0, to: 1.0 } }", "a", "any value of a range"),
+        ("{ a: { choices: [1, 2], when: { b: 0.55 } }, b: { from: 0.0, to: 1.0, step: 0.1 } }", "a", "never is"),
         ("{ a: { choices: [1, 2], when: { b: 1 } } }", "a", "not varied"),
         ("{ a: { choices: [1, 2], when: { b: 7 } }, b: [1, 2] }", "a", "never is"),
         ("{ a: { choices: [1, 2], when: { b: 1 } }, b: { choices: [1, 2], when: { a: 1 } } }", "a", "itself"),

@@ -34,6 +34,16 @@ pub fn fit_with(model: &mut Model, config: &FitConfig, context: &Context, callba
     if config.epochs == 0 {
         return callback.finish(model);
     }
+    // Before anything is taken up: told once, however often the training is.
+    if config.freeze_batch_norm.is_none()
+        && config.freezes(config.batch_size as i64)
+        && model.graph.nodes.iter().any(|n| n.op.batch_norm().is_some())
+    {
+        context.note(format!(
+            "batch normalisations keep their statistics: {} samples a step tell too little of them (`freeze_batch_norm: false` lets them follow)",
+            config.batch_size
+        ));
+    }
     let training = serde_json::to_string(config).unwrap_or_default();
     let (piece, kept) = context.checkpoints.begin();
     let kept = match kept.and_then(|kept| Kept::read(kept, &training)) {
@@ -74,7 +84,7 @@ struct Fit<'a> {
 impl Fit<'_> {
     /// Trains to the end, from what was kept on.
     fn run(&self, model: &mut Model, new: Course, kept: Option<Kept>, callback: &mut dyn Callback) -> Result<Course, StageError> {
-        let (config, context) = (self.config, self.context);
+        let config = self.config;
         let rule = config.optimizer.kind();
         let (mut course, mut longest, mut remembered) = (new, Vec::new(), None);
         if let Some(kept) = kept {
@@ -90,13 +100,6 @@ impl Fit<'_> {
             let unfit =
                 |reason| StageError::config("", format!("a checkpoint does not fit the training: {reason}; run with --fresh"));
             updates.recall(&remembered).map_err(unfit)?;
-        }
-        let normalised = model.graph.nodes.iter().any(|n| n.op.batch_norm().is_some());
-        if normalised && config.freeze_batch_norm.is_none() && config.freezes(config.batch_size as i64) {
-            context.note(format!(
-                "batch normalisations keep their statistics: {} samples a step tell too little of them (`freeze_batch_norm: false` lets them follow)",
-                config.batch_size
-            ));
         }
         while course.facts.epoch < config.epochs {
             self.epoch(model, &mut course, &moved, &mut updates, callback)?;
@@ -197,7 +200,8 @@ impl Fit<'_> {
         let settled = callback.settled(epoch as f64 / epochs as f64);
         let (Some(patience), Some(quality), true) = (config.patience, quality, settled) else { return Ok(false) };
         let score = quality.score();
-        if course.facts.best.is_none_or(|best| score > best) {
+        // What is no number is no best, and would not come back from a checkpoint.
+        if score.is_finite() && course.facts.best.is_none_or(|best| score > best) {
             (course.facts.best, course.facts.waited, course.best) = (Some(score), 0, Some(model.copy()));
             return Ok(false);
         }

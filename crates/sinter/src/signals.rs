@@ -46,7 +46,7 @@ pub fn end_well(out: PathBuf, interrupt: Interrupt) {
 
 /// What a run that was stopped leaves.
 pub fn kept(out: &Path) -> String {
-    format!("all that was done is kept in {}; the same command goes on behind it", out.join(".cache").display())
+    format!("all that was done is kept in {}; the same command, without --fresh, goes on behind it", out.join(".cache").display())
 }
 
 /// The exit code of a run that a signal stopped.

@@ -34,9 +34,17 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
                 );
             }
             say(&best(&sweep, &trials))?;
-            finals.map_or(Ok(()), |finals| say(&told(&sweep, &finals)))
+            let Some(finals) = finals.filter(|finals| !finals.finals.is_empty()) else { return Ok(()) };
+            let now: Vec<i64> = sweep.finalists(&trials).iter().map(|t| t.id).collect();
+            if !finals.finals.iter().all(|f| now.contains(&f.trial.id)) {
+                say("of an earlier state of the sweep:")?;
+            }
+            say(&told(&sweep, &finals))
         }
         Some(SweepAction::Export { of, output }) => {
+            if !output.extension().is_some_and(|e| e == "csv" || e == "parquet") {
+                return Err(wrong(format!("{}: trials are written as .csv or .parquet", output.display())));
+            }
             let (_, trials) = open(of)?;
             table(&trials, output).map_err(failed)?;
             say(&format!("{} ({} trials)", output.display(), trials.len()))
@@ -62,7 +70,9 @@ fn add(of: &SweepOf, set: &[String]) -> Result<(), Failure> {
     let mut recipe = BTreeMap::new();
     for change in set {
         let (key, value) = change.split_once('=').ok_or_else(|| wrong(format!("`{change}` gives no value: write KEY=VALUE")))?;
-        recipe.insert(key.to_string(), value.to_string());
+        if recipe.insert(key.to_string(), value.to_string()).is_some() {
+            return Err(wrong(format!("`{key}` stands there twice")));
+        }
     }
     let Some(point) = sweep.space.point(&recipe) else {
         let each = sweep.space.parameters.iter().map(|p| format!("\n  {}: {}", p.key, p.values));
@@ -71,8 +81,17 @@ fn add(of: &SweepOf, set: &[String]) -> Result<(), Failure> {
             each.collect::<String>()
         )));
     };
+    let values = sweep.space.values(&point);
+    let between = |key: &&String| sweep.space.parameters.iter().any(|p| p.key == **key && !p.values.has(&recipe[*key]));
+    if let Some(key) = recipe.keys().find(between) {
+        return Err(wrong(format!("`{key}` is never {}; next to it lies {}", recipe[key], values[key])));
+    }
     let mut store = Store::open(&sweep.store_path()).map_err(failed)?;
-    let id = store.add("added", &sweep.space.values(&point), sweep.config.seed).map_err(failed)?;
+    let trials = store.trials().map_err(failed)?;
+    if let Some(known) = trials.iter().find(|t| sweep.space.point(&t.recipe).as_ref() == Some(&point)) {
+        return say(&format!("this recipe is trial {} ({})", known.id, known.state.name()));
+    }
+    let id = store.add("added", &values, sweep.config.seed).map_err(failed)?;
     say(&format!("trial {id} is tried next"))
 }
 
@@ -81,8 +100,7 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let sweep = Sweep::read(file, &args.out).map_err(config)?;
     let interrupt = Interrupt::default();
     signals::end_well(args.out.clone(), interrupt.clone());
-    let worker = args.worker.clone().unwrap_or_else(|| format!("{}", std::process::id()));
-    let how = Working { worker, interrupt: interrupt.clone(), checkpoint_every: args.checkpoint_every };
+    let how = Working { interrupt: interrupt.clone(), checkpoint_every: args.checkpoint_every };
     let tell = |said: Said| {
         if args.quiet {
             return;
@@ -96,6 +114,9 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         SweepError::Config(error) => config(error),
         error => failed(error),
     };
+    if args.worker.is_some() {
+        stop_with_parent(interrupt.clone());
+    }
     if args.worker.is_some() || args.workers.get() == 1 {
         work(&sweep, &how, &tell).map_err(ended)?;
         if args.worker.is_some() {
@@ -105,7 +126,9 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         let program = std::env::current_exe().map_err(failed)?;
         let out = args.out.display().to_string();
         let every = format!("{}s", args.checkpoint_every.as_secs());
-        let words = ["sweep", &file.display().to_string(), "--out", &out, "--checkpoint-every", &every, "--worker"];
+        let memory = sinter_model::memory_limit().0.to_string();
+        let words =
+            ["--memory", &memory, "sweep", &file.display().to_string(), "--out", &out, "--checkpoint-every", &every, "--worker"];
         let words: Vec<String> = words.into_iter().map(String::from).collect();
         drive(&sweep, (&program, &words), args.workers.get(), &interrupt, &tell).map_err(ended)?;
     }
@@ -123,12 +146,23 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     if args.json {
         return say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?);
     }
-    if args.quiet { Ok(()) } else { say(&told(&sweep, &finals)) }
+    if args.quiet || finals.finals.is_empty() { Ok(()) } else { say(&told(&sweep, &finals)) }
+}
+
+/// A worker whose driver is gone ends well: nobody else would ask it to.
+fn stop_with_parent(interrupt: Interrupt) {
+    let parent = rustix::process::getppid();
+    std::thread::spawn(move || {
+        while rustix::process::getppid() == parent {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        interrupt.ask();
+    });
 }
 
 fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
-    let count = |state: State| trials.iter().filter(|t| t.state == state).count();
-    let outside = trials.iter().filter(|t| sweep.space.point(&t.recipe).is_none()).count();
+    let (inside, outside): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|t| sweep.space.point(&t.recipe).is_some());
+    let (count, outside) = (|state: State| inside.iter().filter(|t| t.state == state).count(), outside.len());
     if json {
         let counts: BTreeMap<&str, usize> =
             [State::Done, State::Running, State::Waiting, State::Stopped, State::Failed].map(|s| (s.name(), count(s))).into();
@@ -138,7 +172,7 @@ fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
     let mut lines = vec![format!(
         "{}: {} of {} tried; {} done, {} stopped early, {} failed, {} running, {} waiting",
         sweep.config.name,
-        trials.len() - outside - count(State::Waiting) - count(State::Running),
+        inside.iter().filter(|t| t.state.is_final()).count(),
         sweep.config.trials,
         count(State::Done),
         count(State::Stopped),
@@ -149,7 +183,7 @@ fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
     if outside > 0 {
         lines.push(format!("{outside} trials lie outside of the space as it is now, and are kept apart"));
     }
-    let failures = trials.iter().filter(|t| t.state == State::Failed);
+    let failures = inside.iter().filter(|t| t.state == State::Failed);
     lines.extend(failures.map(|t| format!("trial {} failed {} times: {}", t.id, t.tries, t.text)));
     say(&lines.join("\n"))
 }
@@ -184,14 +218,11 @@ fn figures(sweep: &Sweep, trial: &Trial) -> String {
 fn line(sweep: &Sweep, said: &Said) -> String {
     match said {
         Said::Begun { trial } => format!("▸ trial {} ({}): {}", trial.id, trial.origin, recipe(trial)),
-        Said::Ended { trial, cached: (cached, of) } => match trial.state {
+        Said::Ended { trial, cached } => match trial.state {
             State::Done => {
                 let seconds = trial.seconds.unwrap_or_default();
-                format!(
-                    "✓ trial {}: {} ({cached} of {of} stages from the cache, {seconds:.1} s)",
-                    trial.id,
-                    figures(sweep, trial)
-                )
+                let cached = cached.map_or_else(String::new, |(cached, of)| format!("{cached} of {of} stages from the cache, "));
+                format!("✓ trial {}: {} ({cached}{seconds:.1} s)", trial.id, figures(sweep, trial))
             }
             State::Stopped => format!("– trial {}: {}", trial.id, trial.text),
             _ => format!("✗ trial {}: {}", trial.id, trial.text),
@@ -244,11 +275,16 @@ fn told(sweep: &Sweep, finals: &Finals) -> String {
             each.runs.first().map_or("", |r| r.folder.as_str())
         ));
     }
+    let mean = |trial: i64| {
+        let of = finals.finals.iter().find(|f| f.trial.id == trial);
+        of.map_or(f64::NAN, |f| f.runs.iter().map(|r| r.value).sum::<f64>() / f.runs.len().max(1) as f64)
+    };
     for v in &finals.versus {
-        let ((a, b), size) = (v.trials, metric.step_size(v.lost.abs()));
+        let (a, b) = v.trials;
+        let text = metric.loss_text(mean(a), mean(b));
         lines.push(match (v.p < sinter_sweep::LEVEL, v.lost > 0.0) {
-            (true, true) => format!("  {b} is truly worse than {a}: {size} lost (p = {:.3})", v.p),
-            (true, false) => format!("  {b} is truly better than {a}: {size} gained (p = {:.3})", v.p),
+            (true, true) => format!("  {b} is truly worse than {a}: {text} (p = {:.3})", v.p),
+            (true, false) => format!("  {b} is truly better than {a}: {text} (p = {:.3})", v.p),
             (false, _) => format!("  {a} and {b} can't be told apart (p = {:.2})", v.p),
         });
     }

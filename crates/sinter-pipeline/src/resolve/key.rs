@@ -12,7 +12,7 @@ use sinter_train::{StepPlan, TeacherRef};
 use crate::config::{ModelConfig, PipelineConfig};
 
 /// Raised when a change of code changes what a stage computes, so that old results are not taken for new.
-const EPOCH: u32 = 14;
+const EPOCH: u32 = 15;
 
 /// What a result depends on. The plan of a stage holds all of its configuration that counts; exports and later stages do not.
 #[derive(Debug, Clone, Serialize)]

@@ -135,9 +135,9 @@ impl Plan {
         self.stages.get(index.wrapping_sub(1)).map_or_else(|| "0-input".to_string(), |s| s.name.clone())
     }
 
-    /// The name of the result: the hash of all that it depends on.
-    pub fn key(&self) -> &str {
-        self.keys.last().map_or("", |key| key.name.as_str())
+    /// The name of the result: the hash of all that it and its figures depend on.
+    pub fn key(&self) -> String {
+        Key::of(&(self.keys.last().map(|k| k.name.as_str()), &self.target)).name
     }
 
     /// What quality is measured by: as the pipeline says, else what fits the task.

@@ -21,6 +21,9 @@ const ENDING: &str = ".model.safetensors";
 /// Keeping takes at most one part in so many of the time, unless every step is to be kept.
 const SHARE: u32 = 20;
 
+/// Pieces of work that may be missing between two that are there.
+const GAP: usize = 8;
+
 /// What is kept beside tensors.
 #[derive(Serialize, Deserialize)]
 struct Facts {
@@ -152,13 +155,18 @@ fn entry(stage: &Key, piece: usize) -> Key {
 impl Store {
     /// Removes what a stage kept on its way: its result is there.
     pub(crate) fn forget_work(&self, stage: &Key) {
+        // A piece may be missing: it was damaged, and set aside.
+        let mut missing = 0;
         for piece in 0.. {
             let key = entry(stage, piece).name;
             let folder = self.folder(&key);
-            // Best effort: what stays is pruned with all that nobody uses.
-            if !folder.exists() || self.lock(&key, || {}).is_ok_and(|_lock| std::fs::remove_dir_all(&folder).is_err()) {
+            missing = if folder.exists() { 0 } else { missing + 1 };
+            if missing > GAP {
                 break;
             }
+            // Best effort: what stays is pruned with all that nobody uses.
+            let _gone =
+                if missing == 0 { self.lock(&key, || {}).map(|_lock| std::fs::remove_dir_all(&folder)).ok() } else { None };
         }
     }
 }

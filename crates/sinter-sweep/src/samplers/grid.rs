@@ -13,7 +13,7 @@ pub struct Grid {}
 
 impl Sample for Grid {
     fn next(&self, asked: &Asked, _attempt: u64) -> Option<Point> {
-        all(asked.space).find(|point| !asked.taken.contains(point))
+        all(asked.space).find_map(|point| asked.fresh(&point))
     }
 
     fn unfit(&self, space: &Space) -> Option<String> {
@@ -22,20 +22,20 @@ impl Sample for Grid {
     }
 }
 
-/// All points of a finite space; of an axis without steps its lower end alone. Those that conditions make the same come once.
+/// All points of a space, of an axis without steps its lower end alone: like the figures of a counter, of which only those turn that are there.
 pub(super) fn all(space: &Space) -> impl Iterator<Item = Point> + '_ {
-    let counts: Vec<u128> = space.parameters.iter().map(|p| p.values.count().unwrap_or(1) as u128).collect();
-    let size = counts.iter().try_fold(1u128, |all, &n| all.checked_mul(n)).unwrap_or(u128::MAX);
-    (0..size).filter_map(move |number| {
-        let mut rest = number;
-        let mut indices = vec![0usize; counts.len()];
-        for (index, count) in indices.iter_mut().zip(&counts).rev() {
-            *index = (rest % count) as usize;
-            rest /= count;
-        }
+    let counts: Vec<usize> = space.parameters.iter().map(|p| p.values.count().unwrap_or(1)).collect();
+    let mut now = Some(vec![0usize; counts.len()]);
+    std::iter::from_fn(move || {
+        let indices = now.take()?;
         let point = space.draw(|at, values| values.nth(indices[at]));
-        // What is not there stands at its first value in one of these alone.
-        let first = point.iter().zip(&indices).all(|(place, index)| place.is_some() || *index == 0);
-        first.then_some(point)
+        let turns = (0..counts.len()).rev().find(|&at| point[at].is_some() && indices[at] + 1 < counts[at]);
+        now = turns.map(|at| {
+            let mut next = indices;
+            next[at] += 1;
+            next[at + 1..].fill(0);
+            next
+        });
+        Some(point)
     })
 }

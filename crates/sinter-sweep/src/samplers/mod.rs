@@ -11,6 +11,7 @@ mod random;
 mod sobol;
 mod tpe;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 use crate::pareto::Outcome;
@@ -30,10 +31,45 @@ pub struct Asked<'a> {
     /// What is being tried.
     pub pending: &'a [Point],
     /// Whatever was tried, is, or failed.
-    pub taken: &'a [Point],
+    pub taken: &'a Taken,
+}
+
+/// Points that are not to come again.
+#[derive(Debug, Clone, Default)]
+pub struct Taken(HashSet<Vec<Option<u64>>>);
+
+impl Taken {
+    fn key(point: &Point) -> Vec<Option<u64>> {
+        point.iter().map(|place| place.map(f64::to_bits)).collect()
+    }
+
+    /// Takes a point, as [`Space::settled`] gives it.
+    pub fn insert(&mut self, point: &Point) {
+        self.0.insert(Self::key(point));
+    }
+
+    /// Whether a point was taken.
+    pub fn contains(&self, point: &Point) -> bool {
+        self.0.contains(&Self::key(point))
+    }
+
+    /// How many were.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Asked<'_> {
+    /// The point as it would be tried, where it was not taken yet.
+    fn fresh(&self, point: &Point) -> Option<Point> {
+        self.space.settled(point).filter(|point| !self.taken.contains(point))
+    }
+
     /// Chances of this trial's own; `try_again` gives others.
     fn random(&self, try_again: u64) -> fastrand::Rng {
         let mut seeds = fastrand::Rng::with_seed(self.seed);
@@ -65,19 +101,18 @@ sinter_model::choices! {
     default Tpe
 }
 
-/// Attempts at a point that was not taken before.
+/// Attempts of the sampler at a point that was not taken before, and then of chance.
 const ATTEMPTS: u64 = 40;
+const BY_CHANCE: u64 = 2000;
 
-/// The next point that was not tried yet; `None` where the space has no other.
+/// The next point that was not tried yet; `None` where the space has no other, or none that chance finds.
 pub fn next(sampler: &Sampler, asked: &Asked) -> Option<Point> {
-    let fresh = |point: &Point| !asked.taken.contains(point);
     for attempt in 0..ATTEMPTS {
-        let point = sampler.kind().next(asked, attempt)?;
-        if fresh(&point) {
+        if let Some(point) = asked.fresh(&sampler.kind().next(asked, attempt)?) {
             return Some(point);
         }
     }
-    // A space that is nearly used up: whatever is left of it.
-    asked.space.size().filter(|size| *size <= 1 << 20)?;
-    grid::all(asked.space).find(fresh)
+    let mut random = asked.random(ATTEMPTS);
+    let by_chance = (0..BY_CHANCE).find_map(|_| asked.fresh(&random::draw(asked.space, &mut random)));
+    by_chance.or_else(|| grid::all(asked.space).find_map(|point| asked.fresh(&point)))
 }

@@ -40,7 +40,7 @@ impl Sample for Nsga2 {
         let mut winner = || &asked.told[best[random.usize(0..best.len()).min(random.usize(0..best.len()))]].0;
         let (mother, father): (&Point, &Point) = (winner(), winner());
         let crossed = random.f64() < CROSSED;
-        let share = 1.0 / asked.space.parameters.len().max(1) as f64;
+        let share = 1.0 / asked.space.parameters.len().max(2) as f64;
         Some(asked.space.draw(|at, values| {
             let inherited = if crossed && random.bool() { father[at].or(mother[at]) } else { mother[at].or(father[at]) };
             match inherited {

@@ -17,8 +17,8 @@ const DIMENSIONS: usize = sobol_burley::NUM_DIMENSIONS as usize;
 
 impl Sample for Sobol {
     fn next(&self, asked: &Asked, attempt: u64) -> Option<Point> {
-        // The sequence has an end; a point that was taken gives way to the one that would come half of it later.
-        let index = (asked.number as u32).wrapping_add((attempt as u32).wrapping_mul(0x8000)) % (1 << 16);
+        // The sequence has an end; a point that was taken gives way to one from somewhere else in it.
+        let index = (asked.number as u32).wrapping_add((attempt as u32).wrapping_mul(0x6a09)) % (1 << 16);
         let place = |at: usize, values: &Values| {
             let even = f64::from(sobol_burley::sample(index, at as u32, asked.seed as u32));
             match values {

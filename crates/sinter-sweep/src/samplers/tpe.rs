@@ -36,8 +36,8 @@ const MOST_GOOD: usize = 25;
 const MOST_OTHERS: usize = 400;
 /// Later trials count in full; earlier ones less and less.
 const IN_FULL: usize = 25;
-/// The width of a kernel where there is one, as a share of the range.
-const WIDTH: f64 = 0.2;
+/// A kernel is never narrower than one part in so many of the range.
+const NARROWEST: f64 = 100.0;
 
 impl Sample for Tpe {
     fn next(&self, asked: &Asked, attempt: u64) -> Option<Point> {
@@ -60,9 +60,11 @@ impl Sample for Tpe {
         // What is being tried may turn out badly: workers side by side look elsewhere.
         others.extend(asked.pending);
         let others = Density::new(asked.space, others);
-        let candidates = (0..self.candidates.get()).map(|_| good.draw(&mut random));
-        let scored = candidates.map(|point| (good.log(&point) - others.log(&point), point));
-        scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, point)| point)
+        let candidates: Vec<Point> = (0..self.candidates.get()).map(|_| good.draw(&mut random)).collect();
+        let fresh = candidates.iter().filter_map(|point| asked.fresh(point));
+        let scored = fresh.map(|point| (good.log(&point) - others.log(&point), point));
+        let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, point)| point);
+        best.or_else(|| candidates.into_iter().next())
     }
 }
 
@@ -72,7 +74,8 @@ struct Density<'a> {
     points: Vec<&'a Point>,
     /// One a recipe, then that of the whole space; they sum to one.
     weights: Vec<f64>,
-    width: f64,
+    /// Of each recipe, by key: how far it is to its neighbours.
+    widths: Vec<Vec<f64>>,
 }
 
 impl<'a> Density<'a> {
@@ -84,11 +87,8 @@ impl<'a> Density<'a> {
         weights.push(1.0);
         let sum: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|w| *w /= sum);
-        let dimensions = space.parameters.len() as f64;
-        let width = WIDTH * (n.max(1) as f64).powf(-1.0 / (dimensions + 4.0));
-        // Never so narrow that nothing beside a recipe is ever tried again.
-        let width = width.max(1.0 / (n as f64 + 2.0).min(100.0));
-        Self { space, points, weights, width }
+        let widths = widths(&points, space.parameters.len());
+        Self { space, points, weights, widths }
     }
 
     fn draw(&self, random: &mut fastrand::Rng) -> Point {
@@ -97,8 +97,8 @@ impl<'a> Density<'a> {
             at -= w;
             at < 0.0
         });
-        let centre = kernel.and_then(|k| self.points.get(k));
-        self.space.draw(|i, values| match (centre.and_then(|point| point[i]), values) {
+        let centre = kernel.filter(|k| *k < self.points.len());
+        self.space.draw(|i, values| match (centre.and_then(|k| self.points[k][i]), values) {
             (None, _) => anywhere(values, random),
             (Some(place), Values::Choices(all)) => {
                 let near = self.nearness(all.len());
@@ -106,7 +106,8 @@ impl<'a> Density<'a> {
             }
             (Some(place), Values::Axis(_)) => {
                 let half = half_step(values);
-                let near = (0..64).map(|_| place + self.width * normal(random)).find(|p| (-half..=1.0 + half).contains(p));
+                let width = centre.map_or(1.0, |k| self.widths[k][i]);
+                let near = (0..64).map(|_| place + width * normal(random)).find(|p| (-half..=1.0 + half).contains(p));
                 near.unwrap_or_else(|| random.f64())
             }
         })
@@ -119,23 +120,24 @@ impl<'a> Density<'a> {
     }
 
     fn log(&self, point: &Point) -> f64 {
-        let of = |centre: Option<&&Point>| -> f64 {
+        let of = |kernel: usize| -> f64 {
             let each = self.space.parameters.iter().enumerate().map(|(i, parameter)| {
                 let Some(place) = point[i] else { return 0.0 };
-                self.log_of(&parameter.values, centre.and_then(|c| c[i]), place)
+                let centre = self.points.get(kernel).and_then(|c| Some((c[i]?, self.widths[kernel][i])));
+                self.log_of(&parameter.values, centre, place)
             });
             each.sum()
         };
-        let logs: Vec<f64> = self.weights.iter().enumerate().map(|(k, w)| w.ln() + of(self.points.get(k))).collect();
+        let logs: Vec<f64> = self.weights.iter().enumerate().map(|(k, w)| w.ln() + of(k)).collect();
         let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         top + logs.iter().map(|l| (l - top).exp()).sum::<f64>().ln()
     }
 
     /// Of one key of one kernel; of the kernel for all of the space where there is no centre.
-    fn log_of(&self, values: &Values, centre: Option<f64>, place: f64) -> f64 {
+    fn log_of(&self, values: &Values, centre: Option<(f64, f64)>, place: f64) -> f64 {
         match (values, centre) {
             (Values::Choices(all), None) => -(all.len() as f64).ln(),
-            (Values::Choices(all), Some(centre)) => {
+            (Values::Choices(all), Some((centre, _))) => {
                 let (near, n) = (self.nearness(all.len()), all.len() as f64);
                 (if centre == place { near + (1.0 - near) / n } else { (1.0 - near) / n }).max(f64::MIN_POSITIVE).ln()
             }
@@ -143,21 +145,43 @@ impl<'a> Density<'a> {
                 Some(count) => -(count as f64).ln(),
                 None => 0.0,
             },
-            (Values::Axis(_), Some(centre)) => {
+            (Values::Axis(_), Some((centre, width))) => {
                 let half = half_step(values);
-                let mass = |low: f64, high: f64| below((high - centre) / self.width) - below((low - centre) / self.width);
+                let mass = |low: f64, high: f64| below((high - centre) / width) - below((low - centre) / width);
                 let whole = mass(-half, 1.0 + half).max(f64::MIN_POSITIVE);
                 let own = match values.count() {
                     Some(_) => mass(place - half, place + half),
                     None => {
-                        let z = (place - centre) / self.width;
-                        (-0.5 * z * z).exp() / (self.width * std::f64::consts::TAU.sqrt())
+                        let z = (place - centre) / width;
+                        (-0.5 * z * z).exp() / (width * std::f64::consts::TAU.sqrt())
                     }
                 };
                 (own / whole).max(f64::MIN_POSITIVE).ln()
             }
         }
     }
+}
+
+/// How wide each recipe's kernel is along each key: as far as to the farther of its two neighbours (Bergstra et al., 2011), the ends of the range not counted
+/// where there are two recipes or more.
+fn widths(points: &[&Point], keys: usize) -> Vec<Vec<f64>> {
+    let narrowest = 1.0 / (points.len() as f64 + 2.0).min(NARROWEST);
+    let mut widths = vec![vec![1.0; keys]; points.len()];
+    for key in 0..keys {
+        let mut order: Vec<(f64, usize)> = points.iter().enumerate().filter_map(|(i, point)| Some((point[key]?, i))).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (at, &(place, i)) in order.iter().enumerate() {
+            let below = if at > 0 { Some(place - order[at - 1].0) } else { None };
+            let above = order.get(at + 1).map(|next| next.0 - place);
+            let width = match (below, above) {
+                (Some(below), Some(above)) => below.max(above),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => place.max(1.0 - place),
+            };
+            widths[i][key] = width.clamp(narrowest, 1.0);
+        }
+    }
+    widths
 }
 
 /// Half of the distance between two values of an axis with steps; 0 without.
