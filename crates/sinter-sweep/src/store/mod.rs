@@ -3,13 +3,18 @@
 //! SQLite's write-ahead log makes a change whole or not at all, whatever kills the process. It needs a file system whose locks hold, which those of
 //! networks do not promise, so such places are refused.
 
+mod error;
+mod network;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-
 use sinter_model::is_gone;
+
+pub use error::StoreError;
+use network::network;
 
 use crate::chooser::Chosen;
 use crate::trial::{State, Trial};
@@ -44,62 +49,6 @@ CREATE TABLE IF NOT EXISTS step (trial INTEGER NOT NULL REFERENCES trial, step I
     PRIMARY KEY (trial, step)) STRICT;
 ";
 
-/// Why the store did not take or give something.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite refused.
-    #[error(
-        "{path}: {source} (a store that is damaged can be moved away: what was computed is in the cache, so that trying again is quick)"
-    )]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: rusqlite::Error,
-    },
-    /// The folder could not be made or looked at.
-    #[error("{path}: {source}")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// Locks can't be trusted there.
-    #[error(
-        "{path} lies on a network file system ({kind}), where the locks of SQLite can't be trusted and a store can be ruined; put it on a disk of this machine \
-         (--out), or share one store over the network by a PostgreSQL server, which this version can't do yet"
-    )]
-    Network {
-        /// The folder.
-        path: PathBuf,
-        /// `NFS`.
-        kind: &'static str,
-    },
-    /// Another Sinter wrote it.
-    #[error(
-        "{path}: this store has version {found}, this Sinter knows {VERSION}; go on with the Sinter that wrote it, or take another --out"
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-    },
-    /// Something in it can't be read.
-    #[error(
-        "{path}: trial {trial}: {reason}; move the file away: what was computed is in the cache, so that trying again is quick"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The trial.
-        trial: i64,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 /// The store of one sweep.
 #[derive(Debug)]
 pub struct Store {
@@ -111,24 +60,6 @@ pub struct Store {
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
-/// The network file systems that are known by their numbers (`man statfs`).
-fn network(path: &Path) -> Option<&'static str> {
-    let kind = rustix::fs::statfs(path).ok()?.f_type as u64 & 0xffff_ffff;
-    Some(match kind {
-        0x6969 => "NFS",
-        0xff53_4d42 | 0xfe53_4d42 | 0x517b => "SMB",
-        0x0bd0_0bd0 => "Lustre",
-        0x00c3_6400 => "Ceph",
-        0x4750_4653 => "GPFS",
-        0x1983_0326 => "BeeGFS",
-        0x7461_636f => "OCFS2",
-        0x0116_1970 => "GFS2",
-        0x5346_414f => "AFS",
-        0x0102_1997 => "9P",
-        _ => return None,
-    })
 }
 
 impl Store {
@@ -149,7 +80,7 @@ impl Store {
         let begun = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
         let found: i64 = begun.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
         if ![0, VERSION].contains(&found) {
-            return Err(StoreError::Version { path: path.to_path_buf(), found });
+            return Err(StoreError::Version { path: path.to_path_buf(), found, known: VERSION });
         }
         begun.execute_batch(TABLES).map_err(fail)?;
         begun.pragma_update(None, "user_version", VERSION).map_err(fail)?;
