@@ -50,11 +50,12 @@ fn models() -> Vec<(&'static str, Vec<i64>, Model)> {
     all
 }
 
+/// Seven bits, whose products no x86 saturates: ONNX Runtime's exact sums are not to be had where weights are shared.
 const STAGES: [&str; 9] = [
-    "quantize: {}",
-    "quantize: { weights: int8 }",
-    "quantize: { activations: dynamic }",
-    "quantize: { activations: dynamic, weights: int8 }",
+    "quantize: { weights: int7/channel }",
+    "quantize: { weights: int7 }",
+    "quantize: { activations: dynamic, weights: int7/channel }",
+    "quantize: { activations: dynamic, weights: int7 }",
     "quantize: { weights: int4/channel, activations: none }",
     "quantize: { weights: int4/group:4, activations: none }",
     "quantize: { weights: fp16, activations: none }",

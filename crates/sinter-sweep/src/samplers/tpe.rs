@@ -76,6 +76,8 @@ struct Density<'a> {
     weights: Vec<f64>,
     /// Of each recipe, by key: how far it is to its neighbours.
     widths: Vec<Vec<f64>>,
+    /// Of each recipe, by key: the part of its logarithm that is the same wherever it is asked.
+    constants: Vec<Vec<f64>>,
 }
 
 impl<'a> Density<'a> {
@@ -88,7 +90,13 @@ impl<'a> Density<'a> {
         let sum: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|w| *w /= sum);
         let widths = widths(&points, space.parameters.len());
-        Self { space, points, weights, widths }
+        let constant = |point: &Point, widths: &Vec<f64>| -> Vec<f64> {
+            let each = space.parameters.iter().zip(point).zip(widths);
+            each.map(|((parameter, place), width)| place.map_or(0.0, |place| constant(&parameter.values, place, *width)))
+                .collect()
+        };
+        let constants = points.iter().zip(&widths).map(|(point, widths)| constant(point, widths)).collect();
+        Self { space, points, weights, widths, constants }
     }
 
     fn draw(&self, random: &mut fastrand::Rng) -> Point {
@@ -123,8 +131,8 @@ impl<'a> Density<'a> {
         let of = |kernel: usize| -> f64 {
             let each = self.space.parameters.iter().enumerate().map(|(i, parameter)| {
                 let Some(place) = point[i] else { return 0.0 };
-                let centre = self.points.get(kernel).and_then(|c| Some((c[i]?, self.widths[kernel][i])));
-                self.log_of(&parameter.values, centre, place)
+                let own = |c: &&Point| Some((c[i]?, self.widths[kernel][i], self.constants[kernel][i]));
+                self.log_of(&parameter.values, self.points.get(kernel).and_then(own), place)
             });
             each.sum()
         };
@@ -134,10 +142,10 @@ impl<'a> Density<'a> {
     }
 
     /// Of one key of one kernel; of the kernel for all of the space where there is no centre.
-    fn log_of(&self, values: &Values, centre: Option<(f64, f64)>, place: f64) -> f64 {
+    fn log_of(&self, values: &Values, centre: Option<(f64, f64, f64)>, place: f64) -> f64 {
         match (values, centre) {
             (Values::Choices(all), None) => -(all.len() as f64).ln(),
-            (Values::Choices(all), Some((centre, _))) => {
+            (Values::Choices(all), Some((centre, ..))) => {
                 let (near, n) = (self.nearness(all.len()), all.len() as f64);
                 (if centre == place { near + (1.0 - near) / n } else { (1.0 - near) / n }).max(f64::MIN_POSITIVE).ln()
             }
@@ -145,21 +153,31 @@ impl<'a> Density<'a> {
                 Some(count) => -(count as f64).ln(),
                 None => 0.0,
             },
-            (Values::Axis(_), Some((centre, width))) => {
-                let half = half_step(values);
-                let mass = |low: f64, high: f64| below((high - centre) / width) - below((low - centre) / width);
-                let whole = mass(-half, 1.0 + half).max(f64::MIN_POSITIVE);
-                let own = match values.count() {
-                    Some(_) => mass(place - half, place + half),
-                    None => {
-                        let z = (place - centre) / width;
-                        (-0.5 * z * z).exp() / (width * std::f64::consts::TAU.sqrt())
-                    }
-                };
-                (own / whole).max(f64::MIN_POSITIVE).ln()
-            }
+            (Values::Axis(_), Some((centre, width, constant))) => match values.count() {
+                Some(_) => {
+                    let half = half_step(values);
+                    mass(centre, width, (place - half, place + half)).max(f64::MIN_POSITIVE).ln() + constant
+                }
+                None => constant - 0.5 * ((place - centre) / width).powi(2),
+            },
         }
     }
+}
+
+/// What of the logarithm of a kernel on an axis does not depend on where it is asked: its height, and that it ends where the axis does.
+fn constant(values: &Values, centre: f64, width: f64) -> f64 {
+    if matches!(values, Values::Choices(_)) {
+        return 0.0;
+    }
+    let half = half_step(values);
+    let inside = mass(centre, width, (-half, 1.0 + half)).max(f64::MIN_POSITIVE).ln();
+    let height = if values.count().is_some() { 0.0 } else { (width * std::f64::consts::TAU.sqrt()).ln() };
+    -inside - height
+}
+
+/// The share of a normal distribution between two places.
+fn mass(centre: f64, width: f64, (low, high): (f64, f64)) -> f64 {
+    below((high - centre) / width) - below((low - centre) / width)
 }
 
 /// How wide each recipe's kernel is along each key: as far as to the farther of its two neighbours (Bergstra et al., 2011), the ends of the range not counted
