@@ -59,6 +59,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of a run of which nothing more is known.
+    pub(crate) fn new(pipeline: String, state: State, started: String, stages: Vec<String>) -> Self {
+        Self { pipeline, state, started, stages, stage: None, work: None, kept: None, loss: None, text: String::new() }
+    }
+
     /// Reads what a run's folder says; `None` where it says nothing that can be read.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
         let mut progress: Self = serde_json::from_slice(&std::fs::read(folder.join(PROGRESS)).ok()?).ok()?;
@@ -104,17 +109,7 @@ impl<'a> Journal<'a> {
         if let Err(error) = &alive {
             tracing::warn!("`sinter status` will not see this run: {}: {error}", folder.join(LOCK).display());
         }
-        let progress = Progress {
-            pipeline: pipeline.to_string(),
-            state: State::Running,
-            started: now(),
-            stages,
-            stage: None,
-            work: None,
-            kept: None,
-            loss: None,
-            text: String::new(),
-        };
+        let progress = Progress::new(pipeline.to_string(), State::Running, now(), stages);
         let journal = Self {
             folder: folder.to_path_buf(),
             events,

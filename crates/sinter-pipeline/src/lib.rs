@@ -43,7 +43,7 @@ pub use inspect::{InspectError, Inspection, inspect, read_target};
 pub use interrupt::Interrupt;
 pub use journal::{Progress, State};
 pub use preview::{ChannelFacts, InputFacts, Preview, PreviewError, SplitFacts};
-pub use resolve::{Changes, Outline, Plan, StageOutline};
+pub use resolve::{Changes, Opened, Outline, Plan, StageOutline};
 pub use schema::{Schema, schema};
 pub use status::{Standing, status};
 pub use store::{CheckpointError, Entry, Finding, Kind, Prune, Store, StoreError};

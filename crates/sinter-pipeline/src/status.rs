@@ -30,9 +30,9 @@ pub fn status(folders: &[PathBuf]) -> Vec<Standing> {
 fn standing(folder: &Path) -> Option<Progress> {
     Progress::read(folder).or_else(|| {
         let record = RunRecord::read(folder).ok()?;
-        let (pipeline, started, text) = (record.pipeline, record.started, record.summary);
         let stages = record.stages.iter().skip(1).map(|s| s.stage.clone()).collect();
-        Some(Progress { pipeline, state: State::Done, started, stages, stage: None, work: None, kept: None, loss: None, text })
+        let progress = Progress::new(record.pipeline, State::Done, record.started, stages);
+        Some(Progress { text: record.summary, ..progress })
     })
 }
 

@@ -38,7 +38,7 @@ pub fn drive(
     let folder = sweep.folder().join("workers");
     let failed = |source| SweepError::Process { program: command.0.to_path_buf(), source };
     std::fs::create_dir_all(&folder).map_err(failed)?;
-    let store = Store::open(&sweep.store_path())?;
+    let mut store = Store::open(&sweep.store_path())?;
     begin(sweep, &store)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (cores / count.max(1)).max(1).to_string();
@@ -53,7 +53,7 @@ pub fn drive(
         Ok(Worker { name, child, log })
     };
     let mut workers = Workers((1..=count).map(|n| start(format!("worker-{n}"))).collect::<Result<_, _>>()?);
-    let mut told: BTreeSet<i64> = store.trials()?.iter().filter(|t| t.state.is_final()).map(|t| t.id).collect();
+    let mut told: BTreeSet<i64> = store.known()?.values().filter(|t| t.state.is_final()).map(|t| t.id).collect();
     let (mut restarts, mut stopped) = (0, false);
     while !workers.0.is_empty() {
         std::thread::sleep(LOOK);
@@ -61,10 +61,10 @@ pub fn drive(
             stopped = true;
             workers.0.iter().for_each(|worker| ask_to_stop(&worker.child));
         }
-        for trial in store.trials()?.into_iter().filter(|t| t.state.is_final()) {
+        for trial in store.known()?.values().filter(|t| t.state.is_final()) {
             if told.insert(trial.id) {
                 restarts = 0;
-                tell(Said::Ended { trial, cached: None });
+                tell(Said::Ended { trial: trial.clone(), cached: None });
             }
         }
         for mut worker in std::mem::take(&mut workers.0) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sinter_pipeline::{Changes, ConfigError, Plan, Source};
+use sinter_pipeline::{Changes, ConfigError, Opened, Plan, Source};
 use sinter_task::Metric;
 
 use crate::config::{Figure, SweepConfig};
@@ -31,6 +31,8 @@ pub struct Sweep {
     pub metric: Metric,
     /// The pipeline as it stands in its file: the hash of all that its result depends on.
     pub base: String,
+    /// Recipes share their data.
+    opened: Opened,
 }
 
 impl Sweep {
@@ -40,11 +42,7 @@ impl Sweep {
         // A key that stands there twice is an error here, and would be lost there.
         let _each_once: serde_yaml::Value = source.parse()?;
         let config: SweepConfig = source.parse()?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if config.name.is_empty() || config.name.starts_with('.') || !config.name.chars().all(fits) {
-            let help = "use letters, digits, `-`, `_` and `.`".to_string();
-            return Err(source.error("name", format!("`{}` can't name a folder", config.name), Some(help)));
-        }
+        source.names_folder(&config.name)?;
         let at = |key: &str| if key.is_empty() { "space".to_string() } else { format!("space.{key}") };
         let wrong = |e: SpaceError| source.error(&at(&e.key), e.reason, Some(e.help));
         let space = Space::new(&config.space).map_err(wrong)?;
@@ -71,9 +69,10 @@ impl Sweep {
             ));
         }
         let pipeline = path.parent().unwrap_or(Path::new("")).join(&config.pipeline);
-        let base = Plan::read(&pipeline, &Changes { seed: Some(config.seed), set: vec![] })?.key();
+        let opened = Opened::default();
+        let base = Plan::read_with(&pipeline, &Changes { seed: Some(config.seed), set: vec![] }, &opened)?.key();
         let (path, out, metric) = (path.to_path_buf(), out.to_path_buf(), Metric::share(""));
-        let mut sweep = Self { config, space, path, pipeline, out, metric, base };
+        let mut sweep = Self { config, space, path, pipeline, out, metric, base, opened };
         for end in [0.0, 1.0] {
             let point = sweep.space.draw(|_, values| match values.count() {
                 Some(count) => values.nth(if end == 0.0 { 0 } else { count - 1 }),
@@ -105,7 +104,7 @@ impl Sweep {
 
     /// The pipeline of a recipe.
     pub fn plan(&self, recipe: &BTreeMap<String, String>, seed: u64) -> Result<Plan, ConfigError> {
-        Plan::read(&self.pipeline, &Changes { seed: Some(seed), set: Space::changes(recipe) })
+        Plan::read_with(&self.pipeline, &Changes { seed: Some(seed), set: Space::changes(recipe) }, &self.opened)
     }
 
     /// The sweep's own folder.
@@ -116,6 +115,11 @@ impl Sweep {
     /// Its store.
     pub fn store_path(&self) -> PathBuf {
         self.folder().join("sweep.db")
+    }
+
+    /// Whether a trial's recipe lies in the space as it is now.
+    pub fn holds(&self, trial: &Trial) -> bool {
+        self.space.point(&trial.recipe).is_some()
     }
 
     /// What a trial comes to; `None` for one that did not come to its end, and where a figure is missing.
@@ -133,7 +137,7 @@ impl Sweep {
 
     /// The trials of the space as it is now that came to their end, from the best on, each with its rank: 0 is the front.
     pub fn ranked<'t>(&self, trials: &'t [Trial]) -> Vec<(usize, &'t Trial)> {
-        let inside = trials.iter().filter(|t| self.space.point(&t.recipe).is_some());
+        let inside = trials.iter().filter(|t| self.holds(t));
         let done: Vec<(&Trial, Outcome)> = inside.filter_map(|t| Some((t, self.outcome(t)?))).collect();
         let outcomes: Vec<&Outcome> = done.iter().map(|(_, outcome)| outcome).collect();
         let ranks = crate::pareto::ranks(&outcomes);

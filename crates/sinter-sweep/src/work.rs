@@ -116,13 +116,14 @@ pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> 
         if how.interrupt.heed() {
             return Err(SweepError::Stopped);
         }
-        let fits = |trial: &Trial| sweep.space.point(&trial.recipe).is_some();
-        match store.take(&writer(), SILENCE, &fits, &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))? {
+        match store
+            .take(&writer(), SILENCE, &|trial| sweep.holds(trial), &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))?
+        {
             Some(trial) => one(sweep, how, &store, trial, tell)?,
             // One that is with another may come back.
             None if store.count(State::Running)? > 0 => std::thread::sleep(WAIT),
             None => {
-                let inside = store.trials()?.iter().filter(|t| fits(t)).count();
+                let inside = store.known()?.values().filter(|t| sweep.holds(t)).count();
                 if inside < sweep.config.trials.get() {
                     tell(Said::Note { text: format!("no other recipe is left to try: {inside} of {}", sweep.config.trials) });
                 }
@@ -178,13 +179,14 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
     };
     // A trial that is stopped early ends as a run that a user stops.
     let stop = how.interrupt.below();
-    let others = Others::of(sweep, store);
+    // Early stopping compares with trials of the space as it is now.
+    let outside = outside(sweep, store);
     let (epoch, early) = (Cell::new(0u64), RefCell::new(None));
     let listen = |event: Event| {
         let Event::Epoch { value: Some(value), .. } = event else { return };
         epoch.set(epoch.get() + 1);
         let score = sweep.metric.score(value);
-        if let Some(text) = stopped_at(sweep, (store, &others), trial, epoch.get(), score) {
+        if let Some(text) = stopped_at(sweep, (store, &outside), trial, epoch.get(), score) {
             *early.borrow_mut() = Some(text);
             stop.ask();
         }
@@ -209,17 +211,19 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
         // Where the last epoch brought both, the trial is done all the same.
         (Ok(found), _) => {
             let row = &found.row;
-            let mut figures = BTreeMap::from([
-                (Figure::Quality.name().to_string(), found.quality.value),
-                (LOST.to_string(), found.float.degradation(&found.quality).share),
-                (Figure::Packed.name().to_string(), row.packed_bytes as f64),
-                (Figure::Flash.name().to_string(), row.flash as f64),
-                (Figure::Ram.name().to_string(), row.ram as f64),
-                (Figure::Macs.name().to_string(), row.macs as f64),
-                (Figure::Nonzero.name().to_string(), row.nonzero as f64),
-                (Figure::Energy.name().to_string(), row.energy_middle.unwrap_or(row.energy_floor)),
-            ]);
-            figures.extend(row.latency_middle.map(|seconds| (Figure::Latency.name().to_string(), seconds)));
+            let figures = [
+                (Figure::Quality, Some(found.quality.value)),
+                (Figure::Packed, Some(row.packed_bytes as f64)),
+                (Figure::Flash, Some(row.flash as f64)),
+                (Figure::Ram, Some(row.ram as f64)),
+                (Figure::Macs, Some(row.macs as f64)),
+                (Figure::Nonzero, Some(row.nonzero as f64)),
+                (Figure::Energy, row.energy_middle.or(Some(row.energy_floor))),
+                (Figure::Latency, row.latency_middle),
+            ];
+            let figures = figures.into_iter().filter_map(|(figure, value)| Some((figure.name().to_string(), value?)));
+            let lost = (LOST.to_string(), found.float.degradation(&found.quality).share);
+            let figures = figures.chain([lost]).collect();
             Tried::Done { figures, seconds: found.seconds, cached: (found.cached, row.index) }
         }
         (Err(RunError::Stopped { .. }), Some(text)) => Tried::Early { text },
@@ -228,30 +232,30 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
     }
 }
 
-/// The trials that early stopping compares with: those of the space as it is now.
-struct Others(BTreeSet<i64>);
-
-impl Others {
-    fn of(sweep: &Sweep, store: &Store) -> Self {
-        let trials = store.trials().unwrap_or_default();
-        Self(trials.iter().filter(|t| sweep.space.point(&t.recipe).is_none()).map(|t| t.id).collect())
-    }
-
-    fn scores(&self, all: Vec<(i64, f64)>) -> Vec<f64> {
-        all.into_iter().filter(|(id, _)| !self.0.contains(id)).map(|(_, score)| score).collect()
-    }
+/// The trials outside of the space, where somebody asks: where trials are stopped early.
+fn outside(sweep: &Sweep, store: &Store) -> BTreeSet<i64> {
+    let trials = if sweep.config.stop.is_some() { store.trials().unwrap_or_default() } else { vec![] };
+    trials.iter().filter(|t| !sweep.holds(t)).map(|t| t.id).collect()
 }
 
 /// Writes down how far a trial is; says why it stops there, if it does. What was decided at an epoch the first time holds when the trial is taken up.
-fn stopped_at(sweep: &Sweep, (store, others): (&Store, &Others), trial: &Trial, epoch: u64, score: f64) -> Option<String> {
+fn stopped_at(
+    sweep: &Sweep,
+    (store, outside): (&Store, &BTreeSet<i64>),
+    trial: &Trial,
+    epoch: u64,
+    score: f64,
+) -> Option<String> {
     let rule = sweep.config.stop.as_ref();
     if !score.is_finite() {
         return rule.map(|_| format!("stopped after epoch {epoch}: its {} is {score}", sweep.metric.name));
     }
+    let compared = rule.is_some();
     // A store that is busy for a moment is no reason to lose a trial: it is asked again at the next epoch.
-    let put = store.step(trial.id, epoch, score).and_then(|new| Ok(if new { Some(store.at_step(epoch)?) } else { None }));
+    let put = store.step(trial.id, epoch, score);
+    let put = put.and_then(|new| if new && compared { store.at_step(epoch).map(Some) } else { Ok(None) });
     let all = put.map_err(|error| tracing::warn!("epoch {epoch} of trial {} was not written down: {error}", trial.id)).ok()??;
-    let all = others.scores(all);
+    let all: Vec<f64> = all.into_iter().filter(|(id, _)| !outside.contains(id)).map(|(_, score)| score).collect();
     let better = all.iter().filter(|other| **other > score).count();
     rule?
         .kind()

@@ -257,6 +257,20 @@ pub struct PipelineArgs {
     pub set: Vec<String>,
 }
 
+/// How long work goes on: what it keeps, and what it tells.
+#[derive(Debug, ClapArgs)]
+pub struct GoingArgs {
+    /// How often a stage that trains keeps how far it is, so that a run that is killed loses no more: 30s, 5m, 1h. `0s` keeps every step.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = age)]
+    pub checkpoint_every: Duration,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print every event as one line of JSON.
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -270,15 +284,8 @@ pub struct RunArgs {
     /// Compile and run the C source of a model that came from outside, to measure its size and its answers.
     #[arg(long)]
     pub measure: bool,
-    /// How often a stage that trains keeps how far it is, so that a run that is killed loses no more: 30s, 5m, 1h. `0s` keeps every step.
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = age)]
-    pub checkpoint_every: Duration,
-    /// Print nothing but errors.
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print every event as one line of JSON.
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
+    #[command(flatten)]
+    pub going: GoingArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -295,15 +302,8 @@ pub struct SweepArgs {
     /// Processes that try recipes side by side; they share the cores.
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
     pub workers: NonZeroUsize,
-    /// How often a trial that trains keeps how far it is.
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = age)]
-    pub checkpoint_every: Duration,
-    /// Print nothing but errors.
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print every event as one line of JSON.
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
+    #[command(flatten)]
+    pub going: GoingArgs,
     /// Be one of several workers, of this name.
     #[arg(long, hide = true)]
     pub worker: Option<String>,

@@ -175,14 +175,14 @@ fn operators(json: bool) -> Result<(), Failure> {
 
 fn run_pipeline(args: &RunArgs) -> Result<(), Failure> {
     let plan = args.pipeline.read()?;
-    let listener = Listener::new(args.quiet, args.json);
+    let listener = Listener::new(args.going.quiet, args.going.json);
     let interrupt = Interrupt::default();
     signals::end_well(args.out.clone(), interrupt.clone());
     let options = RunOptions {
         out: args.out.clone(),
         fresh: args.fresh,
         measure: args.measure,
-        checkpoint_every: args.checkpoint_every,
+        checkpoint_every: args.going.checkpoint_every,
         interrupt,
     };
     let outcome = plan.run(&options, &|event| listener.hear(&event)).map_err(|error| match error {

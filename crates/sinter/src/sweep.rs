@@ -100,12 +100,12 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let sweep = Sweep::read(file, &args.out).map_err(config)?;
     let interrupt = Interrupt::default();
     signals::end_well(args.out.clone(), interrupt.clone());
-    let how = Working { interrupt: interrupt.clone(), checkpoint_every: args.checkpoint_every };
+    let how = Working { interrupt: interrupt.clone(), checkpoint_every: args.going.checkpoint_every };
     let tell = |said: Said| {
-        if args.quiet {
+        if args.going.quiet {
             return;
         }
-        let line = if args.json { json_line(&said) } else { line(&sweep, &said) };
+        let line = if args.going.json { json_line(&said) } else { line(&sweep, &said) };
         // A reader that is gone does not stop a sweep.
         let _gone = say(&line);
     };
@@ -125,7 +125,7 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     } else {
         let program = std::env::current_exe().map_err(failed)?;
         let out = args.out.display().to_string();
-        let every = format!("{}s", args.checkpoint_every.as_secs());
+        let every = format!("{}s", args.going.checkpoint_every.as_secs());
         let memory = sinter_model::memory_limit().0.to_string();
         let words =
             ["--memory", &memory, "sweep", &file.display().to_string(), "--out", &out, "--checkpoint-every", &every, "--worker"];
@@ -134,7 +134,7 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     }
     let store = Store::open(&sweep.store_path()).map_err(failed)?;
     let trials = store.trials().map_err(failed)?;
-    if !args.quiet && !args.json {
+    if !args.going.quiet && !args.going.json {
         say(&best(&sweep, &trials))?;
     }
     if sweep.config.finalists.count == 0 {
@@ -143,10 +143,10 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let finals = finals(&sweep, &how, &tell).map_err(ended)?;
     let text = serde_json::to_vec_pretty(&finals).map_err(failed)?;
     write_whole(&sweep.folder().join(FINALS), &text).map_err(failed)?;
-    if args.json {
+    if args.going.json {
         return say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?);
     }
-    if args.quiet || finals.finals.is_empty() { Ok(()) } else { say(&told(&sweep, &finals)) }
+    if args.going.quiet || finals.finals.is_empty() { Ok(()) } else { say(&told(&sweep, &finals)) }
 }
 
 /// A worker whose driver is gone ends well: nobody else would ask it to.
@@ -161,7 +161,7 @@ fn stop_with_parent(interrupt: Interrupt) {
 }
 
 fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
-    let (inside, outside): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|t| sweep.space.point(&t.recipe).is_some());
+    let (inside, outside): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|t| sweep.holds(t));
     let (count, outside) = (|state: State| inside.iter().filter(|t| t.state == state).count(), outside.len());
     if json {
         let counts: BTreeMap<&str, usize> =

@@ -57,6 +57,16 @@ impl Source {
         layer.error(layer.find(&path), message, "here", help)
     }
 
+    /// Errors on a `name` of the file that can't be that of a folder.
+    pub fn names_folder(&self, name: &str) -> Result<(), ConfigError> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(fine) || name.starts_with('.') {
+            let help = Some("use letters, digits, `-`, `_` and `.`: the name becomes a folder".into());
+            return Err(self.error("name", format!("`{name}` can't name a folder"), help));
+        }
+        Ok(())
+    }
+
     /// Parses the file.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         use serde_yaml::with::singleton_map_recursive::deserialize;

@@ -21,16 +21,6 @@ pub(crate) fn parse_target(source: &Source) -> Result<Target, ConfigError> {
     }
 }
 
-/// The name becomes a folder.
-pub(super) fn name(config: &PipelineConfig, source: &Source) -> Result<(), ConfigError> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if config.name.is_empty() || !config.name.chars().all(fine) || config.name.starts_with('.') {
-        let help = Some("use letters, digits, `-`, `_` and `.`: the name becomes a folder".into());
-        return Err(source.error("name", format!("`{}` can't name a folder", config.name), help));
-    }
-    Ok(())
-}
-
 /// Why data could not be opened, at its place in the data file.
 pub(super) fn data_error(error: &DataError, source: &Source) -> ConfigError {
     let help = match error {

@@ -50,16 +50,16 @@ impl Key {
 }
 
 impl Dependencies {
-    /// Of the model as it came. Errors name the file that could not be read.
-    pub fn of_input(config: &PipelineConfig, data: &DataConfig, model: &Model) -> Result<Self, String> {
-        let mut files = BTreeMap::new();
+    /// Of the model as it came, and of data with blake3 of its files. Errors name the file that could not be read.
+    pub fn of_input(
+        config: &PipelineConfig,
+        (data, mut files): (&DataConfig, BTreeMap<String, String>),
+        model: &Model,
+    ) -> Result<Self, String> {
         let mut described = config.model.clone();
         let read = [("onnx", described.onnx.take()), ("huggingface", described.huggingface.take())];
         for (kind, _) in read.iter().filter(|(_, path)| path.is_some()) {
             files.insert(kind.to_string(), hash_model(model)?);
-        }
-        for (i, file) in data.files().iter().enumerate() {
-            files.insert(format!("data {i}"), hash_path(file)?);
         }
         // Where the data lies does not matter, what it holds does.
         let mut data = serde_json::to_value(data).unwrap_or_default();
@@ -95,7 +95,7 @@ fn hash_model(model: &Model) -> Result<String, String> {
 }
 
 /// Of a file, or of every file of a folder in the order of their names.
-fn hash_path(path: &Path) -> Result<String, String> {
+pub(super) fn hash_path(path: &Path) -> Result<String, String> {
     let mut hasher = blake3::Hasher::new();
     add(&mut hasher, path).map_err(|e| format!("could not read {}: {e}", path.display()))?;
     Ok(hasher.finalize().to_hex().to_string())

@@ -3,9 +3,11 @@
 mod checks;
 mod key;
 mod model;
+mod opened;
 mod outline;
 mod stages;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sinter_data::{DataConfig, Dataset};
@@ -17,12 +19,14 @@ use sinter_train::{Forecast, Setting};
 
 pub(crate) use checks::parse_target;
 pub(crate) use key::Key;
+pub use opened::Opened;
 pub use outline::{Outline, StageOutline};
 pub(crate) use stages::{Planned, find};
 
 use crate::config::{PATHS, PipelineConfig};
 use crate::files::{ConfigError, Source};
 use key::Dependencies;
+use opened::Data;
 
 /// What is to be other than the pipeline file says, for one run.
 #[derive(Debug, Clone, Default)]
@@ -64,11 +68,16 @@ pub struct Plan {
 impl Plan {
     /// Reads, checks and resolves everything; nothing is written.
     pub fn read(path: &Path, changes: &Changes) -> Result<Self, ConfigError> {
+        Self::read_with(path, changes, &Opened::default())
+    }
+
+    /// The same, with data that an earlier plan may have opened.
+    pub fn read_with(path: &Path, changes: &Changes, opened: &Opened) -> Result<Self, ConfigError> {
         let source = Source::layered(path, &changes.set, &PATHS)?;
         let mut config: PipelineConfig = source.parse()?;
         config.seed = changes.seed.unwrap_or(config.seed);
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        checks::name(&config, &source)?;
+        source.names_folder(&config.name)?;
         config.metric.iter_mut().chain(&mut config.metrics).for_each(|metric| metric.run_in(&folder));
         let named = |key: &str, e: ConfigError, help: &str| source.error(key, e.message, Some(help.into()));
         let data_path = folder.join(&config.data);
@@ -101,7 +110,7 @@ impl Plan {
             target.quantization = sinter_estimate::TFLITE.quantization.clone();
         }
         checks::budget(&config, &target, &source)?;
-        let mut data = Dataset::open(&data_config).map_err(|e| checks::data_error(&e, &data_source))?;
+        let Data { samples: mut data, files, .. } = opened.open(&data_config, &data_source)?;
         if data.test.is_empty() {
             let help = Some("give a test split, or a share under `split: { test: 20% }`".into());
             return Err(data_source.error("source", format!("data set `{}` has no test samples to measure on", data.name), help));
@@ -113,7 +122,7 @@ impl Plan {
         let mut forecast = Forecast::new(&model);
         let stages = stages::resolve(&config, &mut forecast, &Setting { data: &data, target: &target }, &folder, &source)?;
         checks::exports(&config, &folder, &model, &forecast, &source)?;
-        let keys = keys(&config, &data_config, &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
+        let keys = keys(&config, (&data_config, files), &model, &stages).map_err(|reason| ConfigError::plain(reason, None))?;
         Ok(Self {
             config,
             data_config,
@@ -175,7 +184,12 @@ impl Plan {
 }
 
 /// The key of each model along the pipeline.
-fn keys(config: &PipelineConfig, data: &DataConfig, model: &Model, stages: &[Planned]) -> Result<Vec<Key>, String> {
+fn keys(
+    config: &PipelineConfig,
+    data: (&DataConfig, BTreeMap<String, String>),
+    model: &Model,
+    stages: &[Planned],
+) -> Result<Vec<Key>, String> {
     let mut depends = Dependencies::of_input(config, data, model)?;
     let mut keys = vec![Key::of(&depends)];
     for stage in stages {

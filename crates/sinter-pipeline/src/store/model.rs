@@ -28,9 +28,6 @@ struct Meta {
     graph: Graph,
     weights: Vec<WeightMeta>,
     activations: Vec<(String, QuantParams)>,
-    /// Values whose quantizers' scales gradients are training.
-    #[serde(default)]
-    learned: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,9 +40,6 @@ struct WeightMeta {
     codebook: Option<CodebookMeta>,
     half: Option<Half>,
     quantizer: Option<QuantParams>,
-    /// Whether gradients are training the quantizer's scales.
-    #[serde(default)]
-    learned: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,18 +90,15 @@ pub(super) fn encode(model: &Model) -> Result<Vec<u8>, CheckpointError> {
             }),
             half: weight.half(),
             quantizer: weight.quantizer().map(Quantizer::params).transpose()?,
-            learned: weight.quantizer().is_some_and(|q| q.leaf().is_some()),
         });
     }
-    let mut learned = Vec::new();
-    for (name, quantizer) in &model.activations {
+    for (i, quantizer) in model.activations.values().enumerate() {
         if let Some(leaf) = quantizer.leaf() {
-            parts.push((format!("{name}.value.scale"), to_bytes(leaf)?));
-            learned.push(name.clone());
+            parts.push((format!("value {i}.scale"), to_bytes(leaf)?));
         }
     }
     let activations = model.activations.iter().map(|(n, g)| Ok((n.clone(), g.params()?))).collect::<Result<_, OpError>>()?;
-    let meta = Meta { name: model.name.clone(), graph: model.graph.clone(), weights, activations, learned };
+    let meta = Meta { name: model.name.clone(), graph: model.graph.clone(), weights, activations };
     let fail = CheckpointError::Damaged;
     let text = serde_json::to_string(&meta).map_err(|e| fail(e.to_string()))?;
     let views = parts.iter().map(|(name, bytes)| Ok((name.clone(), TensorView::new(Dtype::U8, vec![bytes.len()], bytes)?)));
@@ -123,6 +114,7 @@ pub(super) fn decode(all: &[u8]) -> Result<Model, CheckpointError> {
     let text = metadata.metadata().as_ref().and_then(|m| m.get("sinter")).ok_or_else(|| fail("it is not Sinter's".into()))?;
     let meta: Meta = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
     let part = |name: String| tensors.tensor(&name).map(|t| t.data().to_vec()).map_err(|e| fail(e.to_string()));
+    let leaf = |name: String| tensors.tensor(&name).ok().map(|t| t.data().to_vec());
     let make = |data: &[u8], shape: &[i64], kind: Kind| Tensor::f_from_data_size(data, shape, kind).map_err(OpError::from);
     let mut weights = BTreeMap::new();
     for (i, w) in meta.weights.iter().enumerate() {
@@ -156,24 +148,21 @@ pub(super) fn decode(all: &[u8]) -> Result<Model, CheckpointError> {
             }
             None => None,
         };
-        let mut quantizer = w.quantizer.as_ref().map(Quantizer::new).transpose()?;
-        if let (Some(quantizer), true) = (&mut quantizer, w.learned) {
-            learn(quantizer, &part(format!("{i}.scale"))?)?;
-        }
+        let quantizer = w.quantizer.as_ref().map(|q| quantizer(q, leaf(format!("{i}.scale")))).transpose()?;
         weights.insert(w.name.clone(), Weight::from_parts(w.role, latent, Chain { mask, codebook, half: w.half, quantizer }));
     }
-    let activations = meta.activations.iter().map(|(n, g)| Ok((n.clone(), Quantizer::new(g)?)));
-    let mut activations = activations.collect::<Result<BTreeMap<_, _>, OpError>>()?;
-    for name in &meta.learned {
-        let quantizer = activations.get_mut(name).ok_or_else(|| fail(format!("`{name}` has no quantizer")))?;
-        learn(quantizer, &part(format!("{name}.value.scale"))?)?;
-    }
+    let values = meta.activations.iter().enumerate();
+    let values = values.map(|(i, (name, params))| Ok((name.clone(), quantizer(params, leaf(format!("value {i}.scale")))?)));
+    let activations = values.collect::<Result<_, OpError>>()?;
     Ok(Model { name: meta.name, graph: meta.graph, weights, activations })
 }
 
-/// Takes up the training of scales where it was: their logarithms are kept beside the parameters, which would round them.
-fn learn(quantizer: &mut Quantizer, leaf: &[u8]) -> Result<(), CheckpointError> {
-    let leaf = Tensor::f_from_data_size(leaf, &[leaf.len() as i64 / 4], Kind::Float).map_err(OpError::from)?;
-    quantizer.learn()?;
-    Ok(quantizer.set_leaf(leaf)?)
+/// A quantizer. Where gradients were training its scales, their logarithms are kept beside the parameters, which would round them.
+fn quantizer(params: &QuantParams, leaf: Option<Vec<u8>>) -> Result<Quantizer, OpError> {
+    let mut quantizer = Quantizer::new(params)?;
+    if let Some(leaf) = leaf {
+        quantizer.learn()?;
+        quantizer.set_leaf(Tensor::f_from_data_size(&leaf, &[leaf.len() as i64 / 4], Kind::Float)?)?;
+    }
+    Ok(quantizer)
 }

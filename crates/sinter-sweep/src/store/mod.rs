@@ -5,16 +5,18 @@
 
 mod error;
 mod network;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use sinter_model::is_gone;
 
 pub use error::StoreError;
 use network::network;
+use rows::{read, refresh};
 
 use crate::chooser::Chosen;
 use crate::trial::{State, Trial};
@@ -125,6 +127,12 @@ impl Store {
         read(&self.db, &self.path, "true")
     }
 
+    /// All trials by number; only what may have changed since the last time is read.
+    pub fn known(&mut self) -> Result<&BTreeMap<i64, Trial>, StoreError> {
+        refresh(&mut self.read, &self.db, &self.path)?;
+        Ok(&self.read)
+    }
+
     /// Takes the next trial for a worker, which is named as [`sinter_model::writer`] does: one that waits, else one that `choose` thinks out of all that there are. `None`
     /// where there is nothing to do. Trials whose worker is gone, or has been silent for so long, wait again, or have failed.
     pub fn take(
@@ -142,10 +150,7 @@ impl Store {
         let id = match waiting.into_iter().find(fits) {
             Some(trial) => trial.id,
             None => {
-                let last = self.read.keys().next_back().copied().unwrap_or(0);
-                let open = self.read.values().filter(|t| !t.state.is_final()).map(|t| t.id.to_string());
-                let news = format!("id > {last} OR id IN ({})", open.collect::<Vec<_>>().join(", "));
-                self.read.extend(read(&begun, &path, &news)?.into_iter().map(|t| (t.id, t)));
+                refresh(&mut self.read, &begun, &path)?;
                 let Some((origin, recipe, seed)) = choose(&self.read) else {
                     begun.commit().map_err(fail)?;
                     return Ok(None);
@@ -251,37 +256,6 @@ fn lost(db: &Connection, which: &str, value: impl rusqlite::ToSql, why: &str) ->
          state = CASE WHEN losses + 1 < {LOSSES} THEN 'waiting' ELSE 'failed' END WHERE state = 'running' AND {which}"
     );
     db.execute(&sql, params![value, why])
-}
-
-fn read(db: &Connection, path: &Path, which: &str) -> Result<Vec<Trial>, StoreError> {
-    let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-    let columns = "id, state, origin, recipe, seed, tries, seconds, coalesce(figures, '{}'), coalesce(text, '')";
-    let mut all = db.prepare(&format!("SELECT {columns} FROM trial WHERE {which} ORDER BY id")).map_err(fail)?;
-    let mut rows = all.query([]).map_err(fail)?;
-    let mut trials = Vec::new();
-    while let Some(row) = rows.next().map_err(fail)? {
-        trials.push(trial(row, path)?);
-    }
-    Ok(trials)
-}
-
-fn trial(row: &Row, path: &Path) -> Result<Trial, StoreError> {
-    let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-    let id: i64 = row.get(0).map_err(fail)?;
-    let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), trial: id, reason };
-    let text = |at: usize| row.get::<_, String>(at).map_err(fail);
-    let state = text(1)?;
-    Ok(Trial {
-        id,
-        state: State::ALL.into_iter().find(|s| s.name() == state).ok_or_else(|| damaged(format!("its state is `{state}`")))?,
-        origin: text(2)?,
-        recipe: serde_json::from_str(&text(3)?).map_err(|e| damaged(format!("recipe: {e}")))?,
-        seed: row.get::<_, i64>(4).map_err(fail)? as u64,
-        tries: row.get(5).map_err(fail)?,
-        seconds: row.get(6).map_err(fail)?,
-        figures: serde_json::from_str(&text(7)?).map_err(|e| damaged(format!("figures: {e}")))?,
-        text: text(8)?,
-    })
 }
 
 #[cfg(test)]
