@@ -9,9 +9,10 @@ use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use serde_json::Value;
 use sinter_model::{Bytes, Joules, Macs};
 use sinter_report::{
-    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
-    find_runs, write_comparison, write_report,
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RangeRow, Run, RunRecord, Samples, SensitivityRow, StageRow,
+    WeightsRow, find_runs, write_comparison, write_report,
 };
+use sinter_task::Alone;
 
 /// A name that must never be taken for markup.
 const HOSTILE: &str = "<script>alert(\"x\")</script>&'|";
@@ -205,15 +206,54 @@ for (const svg of page.querySelectorAll('svg')) {
 const fetched = view.performance.getEntriesByType('resource').map(e => e.name);
 if (fetched.length) found.push('fetched: ' + fetched.join(', '));
 if (texts < 40) found.push('only ' + texts + ' texts were seen');
-if (page.querySelectorAll('svg .spot title').length < 5) found.push('no values under the pointer');
+if (page.querySelectorAll(page.getElementById('live') ? '#live svg circle' : 'svg .spot title').length < 5) found.push('no values under the pointer');
 for (const table of page.querySelectorAll('table.sortable')) {
   const heads = [...table.querySelectorAll('th button')], rows = () => [...table.tBodies[0].rows].map(r => Number(r.cells[heads.length - 1].dataset.v));
   if (!heads.length) { found.push('a table that can not be sorted'); continue; }
   heads[heads.length - 1].click();
   if (rows().some((v, i, all) => i && all[i-1] > v)) found.push('a table sorts wrongly');
 }
-document.body.innerHTML = '<pre id="found"></pre>';
-document.getElementById('found').textContent = 'LOOKED' + found.map(f => '\n' + f).join('');
+"#;
+
+/// Uses a comparison as a reader would: by its fields, lists and boxes. Complains of what does not follow.
+const READER: &str = r#"
+const frame = document.querySelector('iframe'), view = frame.contentWindow, page = frame.contentDocument, found = [];
+const wait = ms => new Promise(done => setTimeout(done, ms)), check = (holds, what) => { if (!holds) found.push(what); };
+const rows = () => [...page.querySelectorAll('#recipes tbody tr')].filter(r => !r.hidden), column = name => [...page.querySelectorAll('#recipes thead tr:first-child th')].findIndex(t => t.textContent.replace(/​/g, '') === name);
+const field = name => page.querySelectorAll('#recipes .filters input')[column(name)], type = (element, words) => { element.focus(); element.value = words; element.dispatchEvent(new view.Event('input', {bubbles: true})); };
+const points = () => page.querySelectorAll('#live section:first-child .plot circle').length, all = rows().length;
+check(all === 14, 'the table has ' + all + ' rows'); check(points() === all, points() + ' points of ' + all);
+check(!page.getElementById('still'), 'still pictures beside those that answer');
+type(field('Packed'), '< 95.4 KiB'); await wait(400);
+const kept = rows().map(r => Number(r.cells[column('Packed')].dataset.v));
+check(kept.length > 0 && kept.length < all && kept.every(v => v < 95.4 * 1024), 'a filter by size keeps ' + kept);
+check(points() === kept.length, 'the chart has ' + points() + ' points of ' + kept.length + ' rows');
+check(page.getElementById('count').textContent === kept.length + ' of ' + all + ' recipes', page.getElementById('count').textContent);
+type(field('Packed'), 'a lot'); await wait(400);
+check(field('Packed').getAttribute('aria-invalid') === 'true' && rows().length === all, 'what can not be read is no filter, and said so');
+type(field('Packed'), ''); type(field('accuracy'), '90.5%..91%'); await wait(400);
+check(rows().length === 5, 'a range keeps ' + rows().length); check(!field('Packed').hasAttribute('aria-invalid'), 'still said to be wrong');
+[...page.querySelectorAll('#bar button')].find(b => b.textContent === 'Clear filters').click(); await wait(400);
+check(rows().length === all, 'filters can not be cleared');
+const head = name => page.querySelectorAll('#recipes thead tr:first-child th')[column(name)].querySelector('button');
+head('Packed').focus(); check(page.activeElement === head('Packed'), 'a heading takes no focus');
+head('Packed').click();
+const sizes = rows().map(r => Number(r.cells[column('Packed')].dataset.v));
+check(sizes.every((v, i) => !i || sizes[i - 1] <= v) && column('Packed') >= 0, 'sorted by size: ' + sizes);
+const shown = name => view.getComputedStyle(rows()[0].cells[column(name)]).display !== 'none';
+check(!shown('Seed'), 'columns that nobody chose are there');
+[...page.querySelectorAll('.columns label')].find(l => l.textContent.trim() === 'Seed').firstChild.click(); await wait(100);
+check(shown('Seed'), 'a column that was chosen is not there');
+const list = words => [...page.querySelectorAll('#live label')].find(l => l.firstChild.textContent.trim() === words).querySelector('select');
+const choose = (from, words) => { from.value = [...from.options].find(o => o.textContent === words).value; from.dispatchEvent(new view.Event('change', {bubbles: true})); };
+const axis = () => page.querySelector('#live section:first-child .plot').textContent;
+choose(list('across'), 'Seed'); await wait(100); check(axis().includes('Seed') && !axis().includes('Packed, KiB'), 'the axis stays: ' + axis().slice(0, 80));
+check(page.querySelector('#live section:first-child svg a').getAttribute('href').endsWith('/report.html'), 'points lead nowhere');
+const beside = () => page.getElementById('beside').textContent;
+choose(list('this'), 'run3 00000000'); choose(list('and that'), 'run5 00000000'); await wait(100);
+check(beside().includes('2 of 40 samples of the test split get another answer: 1 that only run3 00000000 has right, 1 that only run5 00000000 has right'), 'side by side: ' + beside().slice(0, 900));
+check(beside().includes('stages[0].train.epochs'), 'no word of what differs');
+check([...page.querySelectorAll('#live h2')].some(h => h.textContent === 'What a figure hangs on' && !h.parentElement.hidden), 'nothing of what figures hang on');
 "#;
 
 fn chromium() -> Option<PathBuf> {
@@ -229,11 +269,18 @@ fn chromium() -> Option<PathBuf> {
 
 /// Every complaint about a page at a width, in a light or a dark room.
 fn complaints(chromium: &Path, page: &Path, width: u32, dark: bool, scratch: &Path) -> Vec<String> {
+    asked(chromium, page, INSPECTOR, width, dark, scratch)
+}
+
+/// What a script finds that runs beside a page; `found` holds it in the end.
+fn asked(chromium: &Path, page: &Path, script: &str, width: u32, dark: bool, scratch: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
     let inner = text.replace('&', "&amp;").replace('"', "&quot;");
     let holder = format!(
         "<!DOCTYPE html><meta charset=utf-8><link rel=icon href=\"data:,\"><body style=\"margin:0\"><iframe style=\"width:{width}px;height:900px;border:0\" srcdoc=\"{inner}\"></iframe>\
-         <script>window.onload = () => {{ {INSPECTOR} }};</script></body>"
+         <script>window.onload = () => setTimeout(async () => {{ let told = []; try {{ {script}
+         told = found; }} catch (error) {{ told = ['the script: ' + error]; }}
+         document.body.innerHTML = '<pre id=\"found\"></pre>'; document.getElementById('found').textContent = 'LOOKED' + told.map(f => '\\n' + f).join(''); }}, 300);</script></body>"
     );
     let file = scratch.join("holder.html");
     std::fs::write(&file, holder).unwrap();
@@ -250,6 +297,7 @@ fn complaints(chromium: &Path, page: &Path, width: u32, dark: bool, scratch: &Pa
         .args(["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1500,1000"])
         .arg(format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 }))
         .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg("--virtual-time-budget=20000")
         .arg("--dump-dom")
         .arg(format!("file://{}", file.display()))
         .output()
@@ -275,7 +323,7 @@ fn pages_can_be_read_everywhere_and_fetch_nothing() {
     }
     // A folder of runs serves as well as the runs.
     let found = find_runs(&[folder.path().to_path_buf()]).unwrap();
-    assert_eq!(found.iter().map(|r| r.pipeline.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
+    assert_eq!(found.iter().map(|r| r.record.pipeline.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
     write_comparison(&found, &folder.path().join("compare")).unwrap();
     let mut all = Vec::new();
     for page in
@@ -288,6 +336,46 @@ fn pages_can_be_read_everywhere_and_fetch_nothing() {
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// A comparison answers its reader: filters, sorting, columns, axes, two side by side, all of them by what a keyboard reaches too.
+#[test]
+fn a_comparison_answers() {
+    let Some(chromium) = chromium() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Vec<Run> = (0..14u64)
+        .map(|i| {
+            let mut record = record(&format!("run{i}"), 4, i + 1);
+            let last = record.stages.last_mut().unwrap();
+            last.packed_bytes = 90_000 + 1_500 * i;
+            record.measured[0].value = Some(0.9 + 0.001 * (i % 10) as f64);
+            record.run = "0".repeat(12);
+            let run = Run { folder: folder.path().join(&record.pipeline), record };
+            std::fs::create_dir_all(&run.folder).unwrap();
+            // All are right but for one sample of each, which is their own.
+            let class = |at: u64| Some(Alone { value: f64::from(u8::from(at != i)), classes: Some((1, if at == i { 2 } else { 1 })) });
+            let result: Vec<_> = (0..40).map(class).collect();
+            Samples { float: result.clone(), result }.write(&run.folder).unwrap();
+            run
+        })
+        .collect();
+    let out = folder.path().join("compare");
+    write_comparison(&runs, &out).unwrap();
+    let found = asked(&chromium, &out.join("compare.html"), READER, 1440, false, folder.path());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_hundred_runs_are_soon_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Vec<Run> =
+        (0..100).map(|i| Run { folder: folder.path().into(), record: record(&format!("run{i}"), 20, i) }).collect();
+    let started = Instant::now();
+    write_comparison(&runs, folder.path()).unwrap();
+    let (took, size) = (started.elapsed(), std::fs::metadata(folder.path().join("compare.html")).unwrap().len());
+    eprintln!("{size} bytes, drawn in {took:?}");
+    // As above.
+    assert!(took < Duration::from_secs(20) && size < 5_000_000, "{took:?} {size}");
 }
 
 #[test]
@@ -308,10 +396,11 @@ fn names_from_files_are_never_markup() {
     let folder = tempfile::tempdir().unwrap();
     let record = record("hostile", 3, 1);
     write_report(&record, folder.path()).unwrap();
-    write_comparison(&[record.clone(), record], &folder.path().join("compare")).unwrap();
-    for page in ["report.html", "compare/compare.html"] {
+    let run = Run { folder: folder.path().into(), record };
+    write_comparison(&[run.clone(), run], &folder.path().join("compare")).unwrap();
+    for (page, scripts) in [("report.html", 1), ("compare/compare.html", 7)] {
         let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
-        assert_eq!(text.matches("<script").count(), 1, "{page}: only the page's own script");
+        assert_eq!(text.matches("<script").count(), scripts, "{page}: only the page's own scripts");
         assert!(!text.contains("alert(\"x\")</script>"));
         assert!(text.contains("&lt;script&gt;"), "{page} shows the name");
     }

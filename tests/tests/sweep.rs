@@ -84,6 +84,20 @@ fn a_sweep_tries_chooses_and_compares() {
     for run in finals.iter().flat_map(|f| f["runs"].as_array().unwrap()) {
         assert!(folder.join(run["folder"].as_str().unwrap()).join("report.html").is_file(), "{run}");
     }
+    // The page: all trials, the finalists' with a way to their reports, and the same values as a file.
+    let place = folder.join("reports/sweeps/sizes");
+    let page = std::fs::read_to_string(place.join("sweep.html")).unwrap();
+    assert!(page.contains("8 of 8 recipes tried") && page.contains("Finalists, on the test split"), "{}", &page[..2000]);
+    let links: Vec<&str> = page.split("<a href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(links.len(), 2, "{links:?}");
+    assert!(links.iter().all(|link| place.join(link).is_file()), "{links:?}");
+    let mut values = csv::Reader::from_path(place.join("sweep.csv")).unwrap();
+    let column = values.headers().unwrap().iter().position(|n| n == "packed").unwrap();
+    let mut sizes: Vec<f64> = values.records().map(|r| r.unwrap()[column].parse().unwrap()).collect();
+    let mut wanted: Vec<f64> = found(folder, "reports").iter().map(|t| t.2["packed"].as_f64().unwrap()).collect();
+    sizes.sort_by(f64::total_cmp);
+    wanted.sort_by(f64::total_cmp);
+    assert_eq!(sizes, wanted);
     // Nothing is left to try: the same command does nothing again, and finds the same.
     let before = found(folder, "reports");
     ran(folder, &["s.yaml"]);

@@ -320,6 +320,7 @@ impl<'a> Run<'a> {
         // What the stages took when they were done, not what reading them from the cache took.
         record.seconds = record.stages.iter().map(|s| s.seconds).sum();
         record.summary = record::summary(&record) + &judge::fit(&plan.target, &result, &record);
+        artefacts.samples.write(folder)?;
         write_report(&record, folder)?;
         let json = serde_json::to_vec_pretty(&record).map_err(|e| unwritten(folder, e))?;
         write_whole(&folder.join("run.json"), &json)?;

@@ -18,9 +18,6 @@ pub enum ReportError {
         /// What went wrong.
         source: polars::error::PolarsError,
     },
-    /// The comparison's table could not be made.
-    #[error("compare.csv: {0}")]
-    Comparison(String),
     /// A chart could not be drawn.
     #[error("chart {chart}: {reason}")]
     Chart {

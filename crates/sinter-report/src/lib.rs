@@ -15,6 +15,7 @@ mod metric_field;
 mod page;
 mod quality;
 mod record;
+mod samples;
 mod scroll;
 mod style;
 mod tables;
@@ -22,12 +23,16 @@ mod tiles;
 
 pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
-pub use compare::{find_runs, run_folders, write_comparison};
+pub use compare::{
+    Apart, Cell, Column, Comparison, Details, Kind, MOST_ROWS, Row, Run, Scale, Table, compare_runs, find_runs, link, run_folders, write_comparison,
+};
 pub use error::ReportError;
+pub use page::frame;
 pub use quality::{Figure, LostRow, MeasuredRow, QualityRow};
 pub use record::{
     ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,
 };
+pub use samples::Samples;
 pub use tables::{Cells, write_table, write_tables};
 pub use tiles::{Tile, draw_tiles};
 

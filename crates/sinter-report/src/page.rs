@@ -12,8 +12,8 @@ use crate::record::{LayerRow, NpuRow, RunRecord, StageRow};
 use crate::scroll::scroll;
 use crate::style::{CSS, SCRIPT};
 
-/// The frame that every page shares.
-pub(crate) fn frame(title: &str, body: Markup) -> String {
+/// The frame that every page shares: style and script lie within it.
+pub fn frame(title: &str, body: Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {

@@ -22,7 +22,7 @@ th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outli
 th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
 td.best{color:var(--good);font-weight:650}
 figure{margin:1.5rem 0}figcaption{font-weight:600;margin-bottom:.4rem}
-.image{overflow-x:auto}figure svg{width:100%;min-width:560px;height:auto;max-width:760px;display:block}
+.image{overflow-x:auto}figure svg{width:100%;min-width:860px;height:auto;display:block}
 .spot:hover{fill:var(--ink);fill-opacity:.1}
 td.change{color:var(--muted);padding-left:0}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
@@ -31,6 +31,25 @@ code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 p.small,ul.small{color:var(--muted);font-size:.88rem}
 a{color:var(--accent)}
 @media print{body{max-width:none;padding:0}.scroll,.image{overflow:visible}pre{white-space:pre-wrap}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+"##;
+
+/// What a comparison's page has beside.
+pub(crate) const COMPARE_CSS: &str = r##"
+body.wide{max-width:1640px}
+.bar{display:flex;flex-wrap:wrap;gap:.5rem 1.25rem;align-items:center;margin:0 0 .75rem;font-size:.92rem}
+.bar[hidden],[hidden]{display:none!important}
+select,input,.bar button{font:inherit;color:var(--ink);background:var(--panel);border:1px solid var(--rule);border-radius:6px;padding:.2rem .45rem;max-width:22rem}
+.bar button{cursor:pointer}
+.filters td{padding:.15rem .6rem .4rem}.filters input{width:100%;min-width:5.5rem;font-size:.85rem;padding:.1rem .35rem}.filters input::placeholder{color:var(--muted)}
+input[aria-invalid=true]{border-color:#d55e00;outline-color:#d55e00}
+details.columns{position:relative}details.columns summary{cursor:pointer;padding:.2rem .45rem}
+details.columns>div{position:absolute;z-index:9;left:0;max-width:min(46rem,85vw);max-height:24rem;overflow:auto;display:flex;flex-wrap:wrap;gap:.75rem;background:var(--paper);border:1px solid var(--rule);border-radius:8px;padding:.75rem}
+details.columns fieldset{border:0;margin:0;padding:0;min-width:0}details.columns label{display:block;overflow-wrap:anywhere}
+h3{font-size:1rem;margin:1.25rem 0 .4rem}
+.plot{overflow-x:auto;display:flex;flex-wrap:wrap;gap:.5rem 1rem}.plot figure{margin:0}.plot figure svg,.plot svg{min-width:0;max-width:none;width:auto}
+.plot{--plot-background:var(--paper)}
+tr.differs td{background:color-mix(in srgb,var(--accent) 9%,transparent)}
+#recipes td.wrap{min-width:14rem}#recipes th{white-space:normal;overflow-wrap:break-word;max-width:14rem;min-width:5.5rem;vertical-align:bottom}
 "##;
 
 /// Sorts a table by the column whose head is pressed; without script the tables stand as they are.

@@ -1,5 +1,8 @@
 //! The end of a sweep: the best recipes run in full, with several seeds, and compared on the test split, which nothing was chosen by.
 
+use std::path::Path;
+
+use sinter_model::write_whole;
 use sinter_pipeline::{RunError, RunOptions};
 use sinter_report::RunRecord;
 use sinter_task::{Examined, Paired};
@@ -16,6 +19,13 @@ pub struct Final {
     pub trial: Trial,
     /// Its runs, one a seed.
     pub runs: Vec<FinalRun>,
+}
+
+impl Final {
+    /// Of its runs, by the metric.
+    pub fn mean(&self) -> f64 {
+        self.runs.iter().map(|r| r.value).sum::<f64>() / self.runs.len().max(1) as f64
+    }
 }
 
 /// One run of a finalist.
@@ -56,6 +66,22 @@ pub struct Finals {
     pub versus: Vec<Versus>,
 }
 
+/// Their file in the sweep's folder.
+const FILE: &str = "finals.json";
+
+impl Finals {
+    /// As they were kept in a sweep's folder; `None` where there are none, or none that this version reads.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(FILE)).ok()?).ok()
+    }
+
+    /// Keeps them in a sweep's folder.
+    pub fn write(&self, folder: &Path) -> Result<(), SweepError> {
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        Ok(write_whole(&folder.join(FILE), &text)?)
+    }
+}
+
 /// The level at which two recipes are said to differ.
 pub const LEVEL: f64 = 0.05;
 
@@ -63,11 +89,11 @@ pub const LEVEL: f64 = 0.05;
 pub fn finals(sweep: &Sweep, how: &Working, tell: Tell) -> Result<Finals, SweepError> {
     let store = Store::open(&sweep.store_path())?;
     let trials = store.trials()?;
-    let best = sweep.finalists(&trials);
-    if best.is_empty() && sweep.config.finalists.count > 0 {
+    let best = sweep.search.finalists(&trials);
+    if best.is_empty() && sweep.search.config.finalists.count > 0 {
         tell(Said::Note { text: "no recipe keeps to the limits, so there are no finalists".into() });
     }
-    let seeds: Vec<u64> = (0..sweep.config.finalists.seeds.get() as u64).map(|i| sweep.config.seed.wrapping_add(i)).collect();
+    let seeds: Vec<u64> = (0..sweep.search.config.finalists.seeds.get() as u64).map(|i| sweep.search.config.seed.wrapping_add(i)).collect();
     let mut finals = Vec::new();
     let mut examined: Vec<Vec<Examined>> = Vec::new();
     for trial in best {

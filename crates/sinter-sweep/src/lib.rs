@@ -5,16 +5,18 @@
 //! 3. `chooser` asks the sampler; `store`: what was tried, is, and will be; several processes share it.
 //! 4. `work`: takes a trial, runs the pipeline's stages, writes down what came of it. `drive` starts several of these.
 //! 5. `finals`: the best recipes in full, with other seeds, compared on the test split.
-//! 6. `table`: all trials as a table.
+//! 6. `table`: all trials as a table; `comparison`: a page of them.
 //!
 //! Recipes are chosen on the validation split alone. Stages that recipes share are done once: the pipeline's cache sees to it.
 
 mod chooser;
+mod comparison;
 mod config;
 mod drive;
 mod finals;
 pub mod pareto;
 mod samplers;
+mod search;
 mod space;
 mod stopping;
 mod store;
@@ -25,10 +27,12 @@ mod values;
 mod work;
 
 pub use chooser::{Chooser, Chosen};
+pub use comparison::{compare, text};
 pub use config::{Figure, Finalists, LOST, Limits, SweepConfig, schema};
 pub use drive::drive;
 pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};
 pub use samplers::{Asked, Sample, Sampler, Taken, next};
+pub use search::Search;
 pub use space::{Choices, Domain, Parameter, Point, Range, Space, SpaceError};
 pub use stopping::{Stop, Stopping};
 pub use store::{LOSSES, Store, StoreError, TRIES};

@@ -110,22 +110,22 @@ pub struct Working {
 pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> {
     let mut store = Store::open(&sweep.store_path())?;
     begin(sweep, &store)?;
-    let config = &sweep.config;
-    let mut chooser = Chooser::new(&sweep.space, &config.sampler, config.seed, config.trials.get());
+    let config = &sweep.search.config;
+    let mut chooser = Chooser::new(&sweep.search.space, &config.sampler, config.seed, config.trials.get());
     loop {
         if how.interrupt.heed() {
             return Err(SweepError::Stopped);
         }
         match store
-            .take(&writer(), SILENCE, &|trial| sweep.holds(trial), &mut |trials| chooser.choose(trials, &|t| sweep.outcome(t)))?
+            .take(&writer(), SILENCE, &|trial| sweep.search.holds(trial), &mut |trials| chooser.choose(trials, &|t| sweep.search.outcome(t)))?
         {
             Some(trial) => one(sweep, how, &store, trial, tell)?,
             // One that is with another may come back.
             None if store.count(State::Running)? > 0 => std::thread::sleep(WAIT),
             None => {
-                let inside = store.known()?.values().filter(|t| sweep.holds(t)).count();
-                if inside < sweep.config.trials.get() {
-                    tell(Said::Note { text: format!("no other recipe is left to try: {inside} of {}", sweep.config.trials) });
+                let inside = store.known()?.values().filter(|t| sweep.search.holds(t)).count();
+                if inside < sweep.search.config.trials.get() {
+                    tell(Said::Note { text: format!("no other recipe is left to try: {inside} of {}", sweep.search.config.trials) });
                 }
                 return Ok(());
             }
@@ -137,11 +137,12 @@ pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> 
 pub(crate) fn begin(sweep: &Sweep, store: &Store) -> Result<(), SweepError> {
     match store.meta("pipeline")? {
         Some(known) if known != sweep.base => {
-            Err(SweepError::Changed { pipeline: sweep.pipeline.clone(), store: sweep.store_path() })
+            return Err(SweepError::Changed { pipeline: sweep.pipeline.clone(), store: sweep.store_path() });
         }
-        Some(_) => Ok(()),
-        None => Ok(store.set_meta("pipeline", &sweep.base)?),
+        Some(_) => {}
+        None => store.set_meta("pipeline", &sweep.base)?,
     }
+    Ok(sweep.search.keep(store)?)
 }
 
 /// Does one trial. What stops it alone is told in the store; only what stops the sweep is an error.
@@ -185,7 +186,7 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
     let listen = |event: Event| {
         let Event::Epoch { value: Some(value), .. } = event else { return };
         epoch.set(epoch.get() + 1);
-        let score = sweep.metric.score(value);
+        let score = sweep.search.metric.score(value);
         if let Some(text) = stopped_at(sweep, (store, &outside), trial, epoch.get(), score) {
             *early.borrow_mut() = Some(text);
             stop.ask();
@@ -206,7 +207,7 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
     }
     match (done, early) {
         (Ok(found), _) if !found.quality.value.is_finite() => {
-            Tried::Failed { text: format!("its {} is {}", sweep.metric.name, found.quality.value) }
+            Tried::Failed { text: format!("its {} is {}", sweep.search.metric.name, found.quality.value) }
         }
         // Where the last epoch brought both, the trial is done all the same.
         (Ok(found), _) => {
@@ -234,8 +235,8 @@ fn tried(sweep: &Sweep, how: &Working, store: &Store, trial: &Trial) -> Tried {
 
 /// The trials outside of the space, where somebody asks: where trials are stopped early.
 fn outside(sweep: &Sweep, store: &Store) -> BTreeSet<i64> {
-    let trials = if sweep.config.stop.is_some() { store.trials().unwrap_or_default() } else { vec![] };
-    trials.iter().filter(|t| !sweep.holds(t)).map(|t| t.id).collect()
+    let trials = if sweep.search.config.stop.is_some() { store.trials().unwrap_or_default() } else { vec![] };
+    trials.iter().filter(|t| !sweep.search.holds(t)).map(|t| t.id).collect()
 }
 
 /// Writes down how far a trial is; says why it stops there, if it does. What was decided at an epoch the first time holds when the trial is taken up.
@@ -246,9 +247,9 @@ fn stopped_at(
     epoch: u64,
     score: f64,
 ) -> Option<String> {
-    let rule = sweep.config.stop.as_ref();
+    let rule = sweep.search.config.stop.as_ref();
     if !score.is_finite() {
-        return rule.map(|_| format!("stopped after epoch {epoch}: its {} is {score}", sweep.metric.name));
+        return rule.map(|_| format!("stopped after epoch {epoch}: its {} is {score}", sweep.search.metric.name));
     }
     let compared = rule.is_some();
     // A store that is busy for a moment is no reason to lose a trial: it is asked again at the next epoch.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::error::TaskError;
 use crate::measurement::Measurement;
 use crate::metric::{Metric, Unit};
-use crate::metrics::{Measure, Tally};
+use crate::metrics::{Alone, Measure, Tally};
 
 /// How often samples are drawn again (Efron, 1979), and how many draws all together are the most.
 const DRAWS: usize = 1000;
@@ -82,6 +82,12 @@ impl Examined {
         // Nobody who drew a thousand times knows of a chance of none.
         let p = p.max(1.0 / lost.len() as f64);
         Some(Paired { low: quantile(&lost, 0.025), high: quantile(&lost, 0.975), p })
+    }
+
+    /// What each sample comes to by itself, in the order of the split; `None` where a metric is told of many only.
+    pub fn each(&self) -> Vec<Option<Alone>> {
+        let finite = |sample| self.tally.alone(sample).filter(|a| a.value.is_finite());
+        (0..self.measurement.samples).map(finite).collect()
     }
 
     /// A value for each draw, from the smallest on.

@@ -20,5 +20,5 @@ pub use examined::{Examined, Paired};
 pub use losses::{HardTargets, SoftTargets};
 pub use measurement::Measurement;
 pub use metric::{Better, Degradation, Loss, Metric, Unit};
-pub use metrics::{Measure, MetricChoice, area_under_curve};
+pub use metrics::{Alone, Measure, MetricChoice, area_under_curve};
 pub use objective::{Objective, expose_logits, gives_probabilities};

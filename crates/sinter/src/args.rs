@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::num::NonZeroUsize;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +84,18 @@ pub enum Command {
         /// Where compare.html goes.
         #[arg(long, default_value = "reports/compare")]
         out: PathBuf,
+    },
+    /// Show runs and sweeps in the browser while they go on: what stands where, comparisons, reports. Read-only; ends with Ctrl-C.
+    Serve {
+        /// The folder of all runs.
+        #[arg(default_value = "reports")]
+        folder: PathBuf,
+        /// The port; 0 takes one that is free.
+        #[arg(long, default_value_t = 7040)]
+        port: u16,
+        /// The address. Anything but the default lets others on the network read all that is in the folder.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+        host: IpAddr,
     },
     /// Print a model's layers, weights, multiply-accumulates and memory.
     Inspect {
@@ -336,6 +349,11 @@ pub enum SweepAction {
         /// Print JSON instead of text.
         #[arg(long)]
         json: bool,
+    },
+    /// Write the sweep's page, sweep.html, as far as it is: trials to filter and to sort, charts, what the figures hang on, finalists.
+    Report {
+        #[command(flatten)]
+        of: SweepOf,
     },
     /// Write all trials as a table.
     Export {

@@ -1,6 +1,7 @@
 //! What each command does.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -63,9 +64,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
             }
         }
         Command::Compare { runs, out } => {
-            let records = find_runs(&runs).map_err(wrong)?;
-            write_comparison(&records, &out).map_err(failed)?;
+            write_comparison(&find_runs(&runs).map_err(wrong)?, &out).map_err(failed)?;
             say(&out.join("compare.html").display().to_string())
+        }
+        Command::Serve { folder, port, host } => {
+            let told = |address: SocketAddr| drop(say(&format!("http://{address}/ shows {}; Ctrl-C ends", folder.display())));
+            sinter_serve::serve(&folder, SocketAddr::new(host, port), told).map_err(wrong)
         }
         Command::Inspect { model, target, dims, constants, json } => {
             let constants = constants.into_iter().map(|(name, number)| (name, vec![number])).collect();

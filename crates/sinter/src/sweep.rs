@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sinter_model::{Bytes, write_whole};
+use sinter_model::Bytes;
 use sinter_pipeline::Interrupt;
-use sinter_sweep::{Figure, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, drive, finals, table, work};
+use sinter_report::link;
+use sinter_sweep::{
+    Figure, Final, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, compare, drive, finals, table, text, work,
+};
 
 use crate::answer::{Failure, config, failed, say, wrong};
 use crate::args::{SweepAction, SweepArgs, SweepOf};
 use crate::signals;
 use crate::terminal::json_line;
-
-/// What the finalists came to, in the sweep's folder.
-const FINALS: &str = "finals.json";
 
 pub fn run(args: &SweepArgs) -> Result<(), Failure> {
     match &args.action {
@@ -24,10 +24,9 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         }
         Some(SweepAction::Best { of, json }) => {
             let (sweep, trials) = open(of)?;
-            let finals = std::fs::read(sweep.folder().join(FINALS)).ok();
-            let finals: Option<Finals> = finals.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let finals = Finals::read(&sweep.folder());
             if *json {
-                let ranked = sweep.ranked(&trials);
+                let ranked = sweep.search.ranked(&trials);
                 let best: Vec<&Trial> = ranked.iter().filter(|(rank, _)| *rank == 0).map(|(_, t)| *t).collect();
                 return say(
                     &serde_json::to_string_pretty(&serde_json::json!({ "best": best, "finals": finals })).map_err(failed)?
@@ -35,7 +34,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
             }
             say(&best(&sweep, &trials))?;
             let Some(finals) = finals.filter(|finals| !finals.finals.is_empty()) else { return Ok(()) };
-            let now: Vec<i64> = sweep.finalists(&trials).iter().map(|t| t.id).collect();
+            let now: Vec<i64> = sweep.search.finalists(&trials).iter().map(|t| t.id).collect();
             if !finals.finals.iter().all(|f| now.contains(&f.trial.id)) {
                 say("of an earlier state of the sweep:")?;
             }
@@ -49,6 +48,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
             table(&trials, output).map_err(failed)?;
             say(&format!("{} ({} trials)", output.display(), trials.len()))
         }
+        Some(SweepAction::Report { of }) => say(&report(&open(of)?.0)?),
         Some(SweepAction::Add { of, set }) => add(of, set),
     }
 }
@@ -74,24 +74,24 @@ fn add(of: &SweepOf, set: &[String]) -> Result<(), Failure> {
             return Err(wrong(format!("`{key}` stands there twice")));
         }
     }
-    let Some(point) = sweep.space.point(&recipe) else {
-        let each = sweep.space.parameters.iter().map(|p| format!("\n  {}: {}", p.key, p.values));
+    let Some(point) = sweep.search.space.point(&recipe) else {
+        let each = sweep.search.space.parameters.iter().map(|p| format!("\n  {}: {}", p.key, p.values));
         return Err(wrong(format!(
             "this recipe is none of the sweep's space; it wants a value of each key that is there:{}",
             each.collect::<String>()
         )));
     };
-    let values = sweep.space.values(&point);
-    let between = |key: &&String| sweep.space.parameters.iter().any(|p| p.key == **key && !p.values.has(&recipe[*key]));
+    let values = sweep.search.space.values(&point);
+    let between = |key: &&String| sweep.search.space.parameters.iter().any(|p| p.key == **key && !p.values.has(&recipe[*key]));
     if let Some(key) = recipe.keys().find(between) {
         return Err(wrong(format!("`{key}` is never {}; next to it lies {}", recipe[key], values[key])));
     }
     let mut store = Store::open(&sweep.store_path()).map_err(failed)?;
     let trials = store.trials().map_err(failed)?;
-    if let Some(known) = trials.iter().find(|t| sweep.space.point(&t.recipe).as_ref() == Some(&point)) {
+    if let Some(known) = trials.iter().find(|t| sweep.search.space.point(&t.recipe).as_ref() == Some(&point)) {
         return say(&format!("this recipe is trial {} ({})", known.id, known.state.name()));
     }
-    let id = store.add("added", &values, sweep.config.seed).map_err(failed)?;
+    let id = store.add("added", &values, sweep.search.config.seed).map_err(failed)?;
     say(&format!("trial {id} is tried next"))
 }
 
@@ -137,16 +137,26 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     if !args.going.quiet && !args.going.json {
         say(&best(&sweep, &trials))?;
     }
-    if sweep.config.finalists.count == 0 {
-        return Ok(());
+    if sweep.search.config.finalists.count > 0 {
+        let finals = finals(&sweep, &how, &tell).map_err(ended)?;
+        finals.write(&sweep.folder()).map_err(failed)?;
+        if args.going.json {
+            say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?)?;
+        } else if !args.going.quiet && !finals.finals.is_empty() {
+            say(&told(&sweep, &finals))?;
+        }
     }
-    let finals = finals(&sweep, &how, &tell).map_err(ended)?;
-    let text = serde_json::to_vec_pretty(&finals).map_err(failed)?;
-    write_whole(&sweep.folder().join(FINALS), &text).map_err(failed)?;
-    if args.going.json {
-        return say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?);
-    }
-    if args.going.quiet || finals.finals.is_empty() { Ok(()) } else { say(&told(&sweep, &finals)) }
+    let page = report(&sweep)?;
+    if args.going.json || args.going.quiet { Ok(()) } else { say(&page) }
+}
+
+/// Writes the page of a sweep, as far as it is; tells where.
+fn report(sweep: &Sweep) -> Result<String, Failure> {
+    let folder = sweep.folder();
+    let Some(store) = Store::existing(&sweep.store_path()).map_err(failed)? else { return Ok(String::new()) };
+    let all = compare(&sweep.search, &store, Finals::read(&folder).as_ref(), &|run| link(&folder, run)).map_err(failed)?;
+    all.write(&folder, "sweep").map_err(failed)?;
+    Ok(folder.join("sweep.html").display().to_string())
 }
 
 /// A worker whose driver is gone ends well: nobody else would ask it to.
@@ -161,19 +171,19 @@ fn stop_with_parent(interrupt: Interrupt) {
 }
 
 fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
-    let (inside, outside): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|t| sweep.holds(t));
+    let (inside, outside): (Vec<&Trial>, Vec<&Trial>) = trials.iter().partition(|t| sweep.search.holds(t));
     let (count, outside) = (|state: State| inside.iter().filter(|t| t.state == state).count(), outside.len());
     if json {
         let counts: BTreeMap<&str, usize> =
             [State::Done, State::Running, State::Waiting, State::Stopped, State::Failed].map(|s| (s.name(), count(s))).into();
-        let all = serde_json::json!({ "sweep": sweep.config.name, "of": sweep.config.trials, "states": counts, "outside": outside, "trials": trials });
+        let all = serde_json::json!({ "sweep": sweep.search.config.name, "of": sweep.search.config.trials, "states": counts, "outside": outside, "trials": trials });
         return say(&serde_json::to_string_pretty(&all).map_err(failed)?);
     }
     let mut lines = vec![format!(
         "{}: {} of {} tried; {} done, {} stopped early, {} failed, {} running, {} waiting",
-        sweep.config.name,
+        sweep.search.config.name,
         inside.iter().filter(|t| t.state.is_final()).count(),
-        sweep.config.trials,
+        sweep.search.config.trials,
         count(State::Done),
         count(State::Stopped),
         count(State::Failed),
@@ -196,20 +206,17 @@ fn recipe(trial: &Trial) -> String {
 
 /// The figures that count, in words.
 fn figures(sweep: &Sweep, trial: &Trial) -> String {
-    let mut wanted = sweep.config.objectives.clone();
+    let mut wanted = sweep.search.config.objectives.clone();
     for figure in [Figure::Quality, Figure::Packed] {
         if !wanted.contains(&figure) {
             wanted.push(figure);
         }
     }
     let each = wanted.iter().filter_map(|figure| {
-        let value = *trial.figures.get(figure.name())?;
+        let told = text(&sweep.search, *figure, *trial.figures.get(figure.name())?);
         Some(match figure {
-            Figure::Quality => format!("{} {} on validation", sweep.metric.name, sweep.metric.text(value)),
-            Figure::Packed | Figure::Flash | Figure::Ram => format!("{} {}", figure.name(), Bytes(value as u64)),
-            Figure::Energy => format!("energy {}", sinter_model::Joules(value)),
-            Figure::Latency => format!("latency {}", sinter_model::Seconds(value)),
-            Figure::Macs | Figure::Nonzero => format!("{} {value}", figure.name()),
+            Figure::Quality => format!("{} {told} on validation", sweep.search.metric.name),
+            _ => format!("{} {told}", figure.name()),
         })
     });
     each.collect::<Vec<_>>().join(", ")
@@ -234,12 +241,12 @@ fn line(sweep: &Sweep, said: &Said) -> String {
 /// The front, or the best recipes where one figure counts.
 fn best(sweep: &Sweep, trials: &[Trial]) -> String {
     const MOST: usize = 12;
-    let ranked = sweep.ranked(trials);
-    let one = sweep.config.objectives.len() == 1;
+    let ranked = sweep.search.ranked(trials);
+    let one = sweep.search.config.objectives.len() == 1;
     let mut shown: Vec<&Trial> = ranked.iter().filter(|(rank, _)| one || *rank == 0).map(|(_, t)| *t).take(MOST).collect();
     if !one {
         // Along the front.
-        let first = |t: &Trial| sweep.outcome(t).map_or(f64::INFINITY, |o| o.losses[0]);
+        let first = |t: &Trial| sweep.search.outcome(t).map_or(f64::INFINITY, |o| o.losses[0]);
         shown.sort_by(|a, b| first(a).total_cmp(&first(b)));
     }
     let mut lines = vec![match (shown.is_empty(), one) {
@@ -248,7 +255,7 @@ fn best(sweep: &Sweep, trials: &[Trial]) -> String {
         (_, false) => "recipes that no other is better than in all that counts, by the validation split:".to_string(),
     }];
     for trial in shown {
-        let kept = sweep.outcome(trial).is_some_and(|o| o.violation == 0.0);
+        let kept = sweep.search.outcome(trial).is_some_and(|o| o.violation == 0.0);
         let lost = trial.figures.get(LOST).map_or(String::new(), |lost| format!(", {:.2} % lost", lost * 100.0));
         let beyond = if kept { "" } else { ", beyond the limits" };
         lines.push(format!("  trial {:>3}: {}{lost}{beyond}\n             {}", trial.id, figures(sweep, trial), recipe(trial)));
@@ -258,27 +265,23 @@ fn best(sweep: &Sweep, trials: &[Trial]) -> String {
 
 /// The finalists on the test split, and which of them differ.
 fn told(sweep: &Sweep, finals: &Finals) -> String {
-    let metric = &sweep.metric;
+    let metric = &sweep.search.metric;
     let mut lines = vec![format!("finalists, on the test split ({} of each over their seeds):", metric.name)];
     for each in &finals.finals {
         let values: Vec<f64> = each.runs.iter().map(|r| r.value).collect();
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
         let packed = each.runs.iter().map(|r| r.packed).max().unwrap_or(0);
         lines.push(format!(
             "  trial {:>3}: {} ({} to {}), {} packed\n             {}",
             each.trial.id,
-            metric.text(mean),
+            metric.text(each.mean()),
             metric.text(least),
             metric.text(most),
             Bytes(packed),
             each.runs.first().map_or("", |r| r.folder.as_str())
         ));
     }
-    let mean = |trial: i64| {
-        let of = finals.finals.iter().find(|f| f.trial.id == trial);
-        of.map_or(f64::NAN, |f| f.runs.iter().map(|r| r.value).sum::<f64>() / f.runs.len().max(1) as f64)
-    };
+    let mean = |trial: i64| finals.finals.iter().find(|f| f.trial.id == trial).map_or(f64::NAN, Final::mean);
     for v in &finals.versus {
         let (a, b) = v.trials;
         let text = metric.loss_text(mean(a), mean(b));

@@ -13,7 +13,7 @@ use sinter_exec::ExecError;
 use sinter_export::{QdqError, RuntimeError, device::LowerError};
 use sinter_model::{Model, OpError, WriteError, write_whole};
 use sinter_onnx::OnnxError;
-use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow, QualityRow};
+use sinter_report::{ArtifactRow, CertificateTable, MeasuredRow, NpuRow, QualityRow, Samples};
 use sinter_task::Examined;
 use sinter_train::{Event, Events};
 
@@ -118,6 +118,8 @@ pub(crate) struct Artefacts {
     pub measured: Vec<MeasuredRow>,
     /// What a runtime made of both files, by every metric.
     pub quality: Vec<QualityRow>,
+    /// What it made of each sample.
+    pub samples: Samples,
     /// What holds for every input.
     pub certificate: Option<CertificateTable>,
     /// What Vela says of the TFLite file, for targets that it compiles for.

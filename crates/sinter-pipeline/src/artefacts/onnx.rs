@@ -8,7 +8,7 @@ use sinter_exec::{ExecError, first_step};
 use sinter_export::{OnnxRuntime, RuntimeError, explicit, peak_memory};
 use sinter_model::Model;
 use sinter_onnx::Storage;
-use sinter_report::{Figure, LostRow, MeasuredRow, QualityRow};
+use sinter_report::{Figure, LostRow, MeasuredRow, QualityRow, Samples};
 use sinter_task::{Examined, Paired, TaskError, examine};
 use sinter_train::Event;
 
@@ -76,6 +76,9 @@ impl Writer<'_> {
             let told = of.with_interval();
             Figure { value: told.value, interval: told.interval }
         };
+        if let ([float, ..], [result, ..]) = (&float[..], &examined[..]) {
+            self.done.samples = Samples { float: float.each(), result: result.each() };
+        }
         let rows = float.iter().zip(&examined).map(|(float, result)| QualityRow {
             metric: result.measurement.metric.clone(),
             float: (!result.is_distance).then(|| figure(float)),

@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 use sinter_task::Unit;
 
+use super::WIDTH;
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, as_drawn, shorten, text_style};
 use crate::record::{RunRecord, SensitivityRow};
 
@@ -60,7 +61,7 @@ fn gather(rows: impl Iterator<Item = (String, (f64, f64))>) -> Vec<(String, Vec<
 
 impl Plot for Curves {
     fn size(&self) -> (u32, u32) {
-        (760, 380)
+        (WIDTH, 420)
     }
 
     fn describe(&self) -> String {

@@ -4,7 +4,7 @@ use plotters::prelude::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
-use super::LABEL_WIDTH;
+use super::{LABEL_WIDTH, WIDTH};
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, shorten};
 
 /// One cell.
@@ -35,7 +35,7 @@ impl Heat {
 
 impl Plot for Heat {
     fn size(&self) -> (u32, u32) {
-        (760, (HEAD + self.row_height() * self.rows.len() as i32 + 12) as u32)
+        (WIDTH, (HEAD + self.row_height() * self.rows.len() as i32 + 12) as u32)
     }
 
     fn describe(&self) -> String {

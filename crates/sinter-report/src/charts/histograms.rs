@@ -4,14 +4,15 @@ use plotters::prelude::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
+use super::WIDTH;
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, shorten};
 use crate::record::WeightsRow;
 
-/// Small multiples, three in a row.
+/// Small multiples, four in a row.
 pub(crate) struct Histograms<'a>(pub Vec<&'a WeightsRow>);
 
-const ACROSS: usize = 3;
-const WIDTH: i32 = 253;
+const ACROSS: usize = 4;
+const EACH: i32 = 267;
 const HEIGHT: i32 = 150;
 const PLOT: i32 = 84;
 const HEAD: i32 = 30;
@@ -31,7 +32,7 @@ fn tip(row: &WeightsRow) -> String {
 
 impl Plot for Histograms<'_> {
     fn size(&self) -> (u32, u32) {
-        (760, (HEAD + HEIGHT * self.0.len().div_ceil(ACROSS) as i32) as u32)
+        (WIDTH, (HEAD + HEIGHT * self.0.len().div_ceil(ACROSS) as i32) as u32)
     }
 
     fn describe(&self) -> String {
@@ -46,8 +47,8 @@ impl Plot for Histograms<'_> {
         }
         pen.text("height: root of the count", (200, 15), 13, MUTED, HPos::Left)?;
         for (i, row) in self.0.iter().enumerate() {
-            let (x, y) = (12 + WIDTH * (i % ACROSS) as i32, HEAD + HEIGHT * (i / ACROSS) as i32);
-            let (wide, bottom) = (WIDTH - 24, y + 22 + PLOT);
+            let (x, y) = (12 + EACH * (i % ACROSS) as i32, HEAD + HEIGHT * (i / ACROSS) as i32);
+            let (wide, bottom) = (EACH - 24, y + 22 + PLOT);
             pen.text(shorten(&row.layer, 26), (x, y + 10), 13, INK, HPos::Left)?;
             let most = row.before.iter().chain(&row.after).copied().max().unwrap_or(1).max(1) as f64;
             let at = |value: f64| x + (f64::from(wide) * (value - row.low) / (row.high - row.low)).round() as i32;

@@ -19,12 +19,14 @@ use curves::Curves;
 use heat::{Cell, Heat};
 use histograms::Histograms;
 use pairs::Pairs;
-use scatter::{Point, Scatter};
+pub(crate) use scatter::{Point, Scatter};
 use spans::Spans;
 use steps::{Shape, Steps};
 
+/// As wide as the page's text: a page that is narrower scrolls within a chart, and letters stay as large as those beside it.
+const WIDTH: u32 = 1080;
 /// Room for names at the left.
-const LABEL_WIDTH: i32 = 180;
+const LABEL_WIDTH: i32 = 210;
 /// At most so many layers are drawn in bars and histograms: those that were largest. The table has all of them.
 const MOST_LAYERS: usize = 24;
 const MOST_HISTOGRAMS: usize = 12;
@@ -86,69 +88,6 @@ pub(crate) fn of_run(record: &RunRecord) -> Result<Vec<Chart>, ReportError> {
         charts.push(render("time", "What each stage took", &times(record))?);
     }
     Ok(charts)
-}
-
-/// Quality against size, energy and latency of several runs, each with its front; a cost that some run lacks is left out.
-pub(crate) fn of_comparison(records: &[RunRecord]) -> Result<Vec<Chart>, ReportError> {
-    let last = |r: &RunRecord| r.last().cloned().unwrap_or_default();
-    let mut charts = Vec::new();
-    for axis in CostAxis::ALL {
-        let points: Option<Vec<Point>> = records
-            .iter()
-            .enumerate()
-            .map(|(i, r)| {
-                let s = last(r);
-                let cost = axis.of(r, &s).filter(|c| *c > 0.0)?;
-                let tip = format!("{}: {}, {}", r.label(), axis.text(cost), r.metric.text(r.final_value()));
-                Some(Point { cost, quality: r.metric.scaled(r.final_value()), label: r.label(), tip, color: i })
-            })
-            .collect();
-        let Some(points) = points else { continue };
-        let Some(metric) = records.first().map(|r| r.metric.clone()) else { continue };
-        let (name, title, x) = axis.words();
-        charts.push(render(name, title, &Scatter { points, x: x.into(), metric, joined: false, front: true })?);
-    }
-    Ok(charts)
-}
-
-/// What quality is set against when runs are compared.
-#[derive(Debug, Clone, Copy)]
-enum CostAxis {
-    Size,
-    Energy,
-    Latency,
-}
-
-impl CostAxis {
-    const ALL: [Self; 3] = [Self::Size, Self::Energy, Self::Latency];
-
-    /// File name, title, and what stands along the axis.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Size => ("compare", "Quality against size", "packed size, KiB (logarithmic)"),
-            Self::Energy => ("compare-energy", "Quality against the estimated energy floor", "energy floor, µJ (logarithmic)"),
-            Self::Latency => {
-                ("compare-latency", "Quality against the measured latency", "median latency in ONNX Runtime, ms (logarithmic)")
-            }
-        }
-    }
-
-    /// In the axis's unit; `None` where it was not measured.
-    fn of(self, record: &RunRecord, last: &StageRow) -> Option<f64> {
-        match self {
-            Self::Size => Some(last.packed_bytes as f64 / 1024.0),
-            Self::Energy => Some(last.energy_floor * 1e6),
-            Self::Latency => record.exported_latency(),
-        }
-    }
-
-    fn text(self, cost: f64) -> String {
-        match self {
-            Self::Size => Bytes((cost * 1024.0).round() as u64).to_string(),
-            Self::Energy => Joules(cost * 1e-6).to_string(),
-            Self::Latency => format!("{cost:.3} ms"),
-        }
-    }
 }
 
 fn names(record: &RunRecord) -> Vec<String> {

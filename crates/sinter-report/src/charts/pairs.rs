@@ -3,7 +3,7 @@
 use plotters::prelude::DrawingBackend;
 use plotters::style::text_anchor::HPos;
 
-use super::LABEL_WIDTH;
+use super::{LABEL_WIDTH, WIDTH};
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, SERIES, shorten};
 
 /// Rows of two values.
@@ -21,7 +21,7 @@ const ROW: i32 = 42;
 
 impl Plot for Pairs {
     fn size(&self) -> (u32, u32) {
-        (760, 60 + ROW as u32 * self.labels.len() as u32)
+        (WIDTH, 60 + ROW as u32 * self.labels.len() as u32)
     }
 
     fn describe(&self) -> String {

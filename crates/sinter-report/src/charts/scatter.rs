@@ -4,6 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use sinter_task::Metric;
 
+use super::WIDTH;
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, as_drawn, shorten, text_style};
 
 /// One run, or one stage of it.
@@ -48,7 +49,7 @@ impl Scatter {
 
 impl Plot for Scatter {
     fn size(&self) -> (u32, u32) {
-        (760, 380)
+        (WIDTH, 420)
     }
 
     fn describe(&self) -> String {
@@ -88,7 +89,7 @@ impl Plot for Scatter {
             v if v >= 0.1 => format!("{v:.1}"),
             v => format!("{v:.3}"),
         };
-        as_drawn(mesh.y_label_formatter(&y_label).x_label_formatter(&x_label).y_labels(6).draw())?;
+        as_drawn(mesh.y_label_formatter(&y_label).x_label_formatter(&x_label).y_labels(6).x_labels(8).draw())?;
         let series = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
         if self.joined {
             let line = self.points.iter().map(|p| (p.cost, p.quality));
@@ -122,13 +123,15 @@ impl Plot for Scatter {
                 continue;
             }
             let text = shorten(&p.label, 24);
-            let width = 8 * text.chars().count() as i32;
+            let width = 8 * text.chars().count() as i32 + 6;
             // At the right edge there is room on the left only.
             let leftward = x + 12 + width > self.size().0 as i32;
             let start = if leftward { x - 10 - width } else { x + 10 };
             let free = |at: i32| !taken.iter().any(|(tx, ty, tw)| (at - ty).abs() < 16 && start < tx + tw && *tx < start + width);
             let at = [0, -16, 16, -32, 32, -48, 48, -64].into_iter().map(|d| y + d).find(|&at| free(at)).unwrap_or(y);
             taken.push((start, at, width));
+            // No line goes through a name.
+            pen.rect((start - 2, at - 8), (start + width - 6, at + 8), &RGBColor(255, 255, 255).mix(0.8))?;
             let (x, side) = if leftward { (x - 10, HPos::Right) } else { (x + 10, HPos::Left) };
             pen.text(text, (x, at), 13, INK, side)?;
         }

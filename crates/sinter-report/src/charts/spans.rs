@@ -4,7 +4,7 @@ use plotters::prelude::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
-use super::LABEL_WIDTH;
+use super::{LABEL_WIDTH, WIDTH};
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, RULE, SERIES, shorten};
 use crate::record::RangeRow;
 
@@ -25,7 +25,7 @@ fn tip(row: &RangeRow) -> String {
 
 impl Plot for Spans<'_> {
     fn size(&self) -> (u32, u32) {
-        (760, (HEAD + ROW * self.0.len() as i32 + 10) as u32)
+        (WIDTH, (HEAD + ROW * self.0.len() as i32 + 10) as u32)
     }
 
     fn describe(&self) -> String {

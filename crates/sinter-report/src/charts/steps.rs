@@ -5,7 +5,7 @@ use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 use sinter_task::Better;
 
-use super::LABEL_WIDTH;
+use super::{LABEL_WIDTH, WIDTH};
 use crate::chart::{Drawn, INK, MUTED, Pen, Plot, SERIES, shorten};
 
 /// What stands after each stage.
@@ -50,7 +50,7 @@ impl Steps {
 
 impl Plot for Steps {
     fn size(&self) -> (u32, u32) {
-        (760, 30 + ROW as u32 * self.labels.len().max(1) as u32)
+        (WIDTH, 30 + ROW as u32 * self.labels.len().max(1) as u32)
     }
 
     fn describe(&self) -> String {

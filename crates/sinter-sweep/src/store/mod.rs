@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use sinter_model::is_gone;
 
 pub use error::StoreError;
@@ -90,9 +90,20 @@ impl Store {
         Ok(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })
     }
 
-    /// Opens a store that is there.
+    /// Looks into a store that is there: nothing is written, and nobody who writes is held up.
     pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
-        path.is_file().then(|| Self::open(path)).transpose()
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
+        db.busy_timeout(PATIENCE).map_err(fail)?;
+        match db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)? {
+            VERSION => Ok(Some(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })),
+            // Somebody is about to make it.
+            0 => Ok(None),
+            found => Err(StoreError::Version { path: path.to_path_buf(), found, known: VERSION }),
+        }
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -199,6 +210,18 @@ impl Store {
         let mut all = self.db.prepare("SELECT step, value FROM step WHERE trial = ? ORDER BY step").map_err(self.fail())?;
         let all = all.query_map([id], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?))).and_then(Iterator::collect);
         all.map_err(self.fail())
+    }
+
+    /// The curves of all trials.
+    pub fn curves(&self) -> Result<BTreeMap<i64, Vec<(u64, f64)>>, StoreError> {
+        let mut all = self.db.prepare("SELECT trial, step, value FROM step ORDER BY trial, step").map_err(self.fail())?;
+        let rows = all.query_map([], |r| Ok((r.get::<_, i64>(0)?, (r.get::<_, i64>(1)? as u64, r.get::<_, f64>(2)?))));
+        let mut curves = BTreeMap::<i64, Vec<(u64, f64)>>::new();
+        for row in rows.map_err(self.fail())? {
+            let (trial, point) = row.map_err(self.fail())?;
+            curves.entry(trial).or_default().push(point);
+        }
+        Ok(curves)
     }
 
     /// A trial of this worker's has come to an end. One that failed waits for another try, up to [`TRIES`]. Figures that are no finite numbers are left out.

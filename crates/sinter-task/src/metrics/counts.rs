@@ -4,7 +4,7 @@ use sinter_data::{NO_LABEL, Task};
 use sinter_model::{to_f32s, to_i64s};
 use tch::{Kind, Tensor};
 
-use super::{Beside, Seen, Tally, rows_of};
+use super::{Alone, Beside, Seen, Tally, rows_of};
 use crate::error::TaskError;
 use crate::tasks::class_axis;
 
@@ -145,6 +145,21 @@ impl Tally for Counts {
 
     fn entries(&self) -> usize {
         self.entries.len()
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        let end = *self.ends.get(sample)?;
+        let of = &self.entries[sample.checked_sub(1).map_or(0, |before| self.ends[before])..end];
+        let counts = of.iter().map(|(_, [hits, labelled, predicted])| Count {
+            hits: f64::from(*hits),
+            labelled: f64::from(*labelled),
+            predicted: f64::from(*predicted),
+        });
+        let value = (self.value)(&counts.collect::<Vec<_>>());
+        // One position: one label, and one prediction.
+        let of_one = |which: usize| of.iter().find(|(_, c)| c[which] == 1).map(|(class, _)| *class);
+        let single = !self.marks && of.iter().map(|(_, c)| c[1]).sum::<u32>() == 1;
+        Some(Alone { value, classes: of_one(1).zip(of_one(2)).filter(|_| single) })
     }
 
     fn beside(&self) -> Beside {

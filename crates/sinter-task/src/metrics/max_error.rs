@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sinter_data::Task;
 use sinter_model::to_f32s;
 
-use super::{Measure, Seen, Tally};
+use super::{Alone, Measure, Seen, Tally};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
@@ -46,6 +46,10 @@ impl Tally for Largest {
     fn value(&self, times: &[u32]) -> f64 {
         let there = self.0.iter().zip(times).filter(|(_, t)| **t > 0).map(|(v, _)| f64::from(*v));
         there.fold(0.0, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.0.get(sample).map(|v| Alone::of(f64::from(*v)))
     }
 
     /// Samples that are drawn again say nothing of the largest of all.

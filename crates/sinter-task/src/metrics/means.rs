@@ -3,7 +3,7 @@
 use sinter_model::to_f32s;
 use tch::Tensor;
 
-use super::{Seen, Tally};
+use super::{Alone, Seen, Tally};
 use crate::error::TaskError;
 
 /// What a sample contributes: float `[n]`.
@@ -30,6 +30,10 @@ impl Tally for Means {
 
     fn value(&self, times: &[u32]) -> f64 {
         weighted_mean(self.seen.iter().map(|v| f64::from(*v)), times)
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.seen.get(sample).map(|v| Alone::of(f64::from(*v)))
     }
 }
 

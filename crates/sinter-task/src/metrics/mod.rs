@@ -91,9 +91,30 @@ pub trait Tally: Send + Sync {
         true
     }
 
+    /// What one sample comes to by itself; `None` where a metric is told of many only.
+    fn alone(&self, _sample: usize) -> Option<Alone> {
+        None
+    }
+
     /// What else was seen on the way.
     fn beside(&self) -> Beside {
         Beside::default()
+    }
+}
+
+/// One sample by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Alone {
+    /// The metric's value over it alone.
+    pub value: f64,
+    /// Its label and the class that was predicted, where it has one of each.
+    pub classes: Option<(u32, u32)>,
+}
+
+impl Alone {
+    /// A sample without a class.
+    fn of(value: f64) -> Self {
+        Self { value, classes: None }
     }
 }
 

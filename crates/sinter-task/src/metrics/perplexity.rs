@@ -6,7 +6,7 @@ use sinter_data::{NO_LABEL, Task};
 use sinter_model::to_f32s;
 use tch::Kind;
 
-use super::{Measure, Seen, Tally, rows_of};
+use super::{Alone, Measure, Seen, Tally, rows_of};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
@@ -56,6 +56,10 @@ impl Tally for Surprise {
             |(sum, count): (f64, f64), ((s, c), &t): (&(f64, f64), &u32)| (sum + s * f64::from(t), count + c * f64::from(t));
         let (sum, count) = self.0.iter().zip(times).fold((0.0, 0.0), add);
         (sum / count.max(1.0)).exp()
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.0.get(sample).map(|(sum, count)| Alone::of((sum / count.max(1.0)).exp()))
     }
 }
 

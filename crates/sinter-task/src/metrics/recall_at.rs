@@ -9,7 +9,7 @@ use sinter_model::{to_f32s, to_i64s};
 use tch::{Kind, Tensor};
 
 use super::means::weighted_mean;
-use super::{Measure, Seen, Tally, rows_of};
+use super::{Alone, Measure, Seen, Tally, rows_of};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
@@ -94,6 +94,10 @@ impl Tally for Vectors {
         let mine = self.found.iter().zip(times).filter_map(|(f, &t)| f.map(|f| (f64::from(u8::from(f)), t)));
         let (values, times): (Vec<f64>, Vec<u32>) = mine.unzip();
         weighted_mean(values.into_iter(), &times)
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        (*self.found.get(sample)?).map(|found| Alone::of(f64::from(u8::from(found))))
     }
 }
 

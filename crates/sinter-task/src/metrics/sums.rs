@@ -3,7 +3,7 @@
 use sinter_model::to_f32s;
 use tch::{Kind, Tensor};
 
-use super::{Seen, Tally, rows_of};
+use super::{Alone, Seen, Tally, rows_of};
 use crate::error::TaskError;
 
 /// Of the values of one sample, or of many.
@@ -69,9 +69,16 @@ impl Tally for Sums {
         for (each, &t) in self.each.iter().zip(times).filter(|(_, t)| **t > 0) {
             all.iter_mut().zip(each).for_each(|(sum, v)| *sum += v * f64::from(t));
         }
-        let [count, absolute, square, x, xx, xy, y, yy] = all;
-        (self.value)(&Sum { count: count.max(1.0), absolute, square, x, xx, xy, y, yy })
+        (self.value)(&sum(all))
     }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.each.get(sample).map(|each| Alone::of((self.value)(&sum(*each))))
+    }
+}
+
+fn sum([count, absolute, square, x, xx, xy, y, yy]: [f64; 8]) -> Sum {
+    Sum { count: count.max(1.0), absolute, square, x, xx, xy, y, yy }
 }
 
 /// Of one value: what came out, what should have, and the sample.

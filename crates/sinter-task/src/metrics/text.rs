@@ -3,7 +3,7 @@
 use sinter_data::Task;
 use sinter_model::to_i64s;
 
-use super::{Seen, Tally};
+use super::{Alone, Seen, Tally};
 use crate::error::TaskError;
 
 /// Of one sample: edits from what came out to what was said, and how long that is.
@@ -46,6 +46,10 @@ impl Tally for Transcripts {
 
     fn value(&self, times: &[u32]) -> f64 {
         (self.value)(&mut self.each.iter().zip(times).map(|(e, t)| (*e, f64::from(*t))))
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.each.get(sample).map(|e| Alone::of((self.value)(&mut std::iter::once((*e, 1.0)))))
     }
 }
 

@@ -7,7 +7,7 @@ use sinter_model::to_f32s;
 use tch::Kind;
 
 use super::means::weighted_mean;
-use super::{Measure, Seen, Tally, rows_of};
+use super::{Alone, Measure, Seen, Tally, rows_of};
 use crate::error::TaskError;
 use crate::metric::Metric;
 
@@ -55,6 +55,10 @@ impl Tally for Among {
 
     fn value(&self, times: &[u32]) -> f64 {
         weighted_mean(self.seen.iter().map(|v| f64::from(*v)), times)
+    }
+
+    fn alone(&self, sample: usize) -> Option<Alone> {
+        self.seen.get(sample).map(|v| Alone::of(f64::from(*v)))
     }
 }
 

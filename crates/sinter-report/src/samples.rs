@@ -1,0 +1,88 @@
+//! What became of each sample of the test split: `samples.parquet`, by which two runs are compared sample by sample.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use polars::prelude::{DataFrame, ParquetReader, ParquetWriter, PolarsError, SerReader, df};
+use sinter_model::write_whole;
+use sinter_task::Alone;
+
+use crate::error::ReportError;
+
+const FILE: &str = "samples.parquet";
+
+/// What the float model and the result come to on each sample, in the order of the test split, by the leading metric.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples {
+    /// Of the float model; `None` where a sample has no value of its own.
+    pub float: Vec<Option<Alone>>,
+    /// Of the result, in its runtime.
+    pub result: Vec<Option<Alone>>,
+}
+
+impl Samples {
+    /// Writes the table into a run's folder; nothing where no sample has a value of its own.
+    pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
+        if self.float.iter().chain(&self.result).all(Option::is_none) {
+            return Ok(());
+        }
+        let fail = |source| ReportError::Table { table: "samples", source };
+        let mut bytes = Cursor::new(Vec::new());
+        let written = self.table().and_then(|mut table| ParquetWriter::new(&mut bytes).finish(&mut table));
+        written.map_err(fail)?;
+        write_whole(&folder.join(FILE), bytes.get_ref())?;
+        Ok(())
+    }
+
+    /// The table of a run; `None` where it has none, or one that can't be read.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let table = ParquetReader::new(std::fs::File::open(folder.join(FILE)).ok()?).finish().ok()?;
+        let labels: Vec<Option<u32>> = table.column("label").ok()?.u32().ok()?.iter().collect();
+        let of = |model: &str| -> Option<Vec<Option<Alone>>> {
+            let classes = table.column(&format!("{model}_class")).ok()?.u32().ok()?.iter();
+            let values = table.column(&format!("{model}_value")).ok()?.f64().ok()?.iter();
+            let each = labels.iter().zip(classes).zip(values);
+            Some(each.map(|((label, class), value)| Some(Alone { value: value?, classes: label.zip(class) })).collect())
+        };
+        Some(Self { float: of("float")?, result: of("result")? })
+    }
+
+    fn table(&self) -> Result<DataFrame, PolarsError> {
+        let classes = |all: &[Option<Alone>]| -> Vec<Option<(u32, u32)>> { all.iter().map(|a| a.and_then(|a| a.classes)).collect() };
+        let (float, result) = (classes(&self.float), classes(&self.result));
+        let predicted = |all: &[Option<(u32, u32)>]| -> Vec<Option<u32>> { all.iter().map(|c| c.map(|(_, said)| said)).collect() };
+        let values = |all: &[Option<Alone>]| -> Vec<Option<f64>> { all.iter().map(|a| a.map(|a| a.value)).collect() };
+        df![
+            "sample" => (0..self.result.len() as u32).collect::<Vec<_>>(),
+            "label" => result.iter().map(|c| c.map(|(label, _)| label)).collect::<Vec<_>>(),
+            "float_class" => predicted(&float),
+            "result_class" => predicted(&result),
+            "float_value" => values(&self.float),
+            "result_value" => values(&self.result),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |value, class| Some(Alone { value, classes: Some((3, class)) });
+        let plain = |value| Some(Alone { value, classes: None });
+        for samples in [
+            Samples { float: vec![of(1.0, 3), of(0.0, 2)], result: vec![of(0.0, 1), of(1.0, 3)] },
+            Samples { float: vec![plain(0.25), None], result: vec![plain(0.5), plain(0.125)] },
+        ] {
+            samples.write(folder.path()).unwrap();
+            assert_eq!(Samples::read(folder.path()), Some(samples));
+        }
+        let nothing = tempfile::tempdir().unwrap();
+        Samples { float: vec![None], result: vec![None] }.write(nothing.path()).unwrap();
+        assert_eq!(Samples::read(nothing.path()), None);
+        std::fs::write(nothing.path().join(FILE), "no table").unwrap();
+        assert_eq!(Samples::read(nothing.path()), None);
+    }
+}

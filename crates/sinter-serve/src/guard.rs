@@ -1,0 +1,96 @@
+//! Who may ask, and for what.
+
+use std::net::SocketAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HOST, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// Pages hold all that they need; nothing is fetched from elsewhere, and nobody frames them.
+const POLICY: &str = "default-src 'self' data:; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'";
+
+/// Answers reading alone, to those who call this machine by a name of its own: a page elsewhere whose name was made to point here is turned away. Hidden
+/// files are nobody's business.
+pub(crate) async fn check(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
+    if !is_own(host, address) {
+        return (StatusCode::FORBIDDEN, "this server answers to its own address alone").into_response();
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    if is_hidden(request.uri().path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let mut answer = next.run(request).await;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+/// Whether a request's host is this server: by number, or as `localhost`. Who serves others as well answers to every name.
+fn is_own(host: &str, address: SocketAddr) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let number = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    name == "localhost" || number.is_ok_and(|ip| ip.is_loopback() || ip == address.ip()) || !address.ip().is_loopback()
+}
+
+/// Whether some part of a path begins with a dot, written plainly or in percent signs.
+fn is_hidden(path: &str) -> bool {
+    decoded(path).split(['/', '\\']).any(|part| part.starts_with('.'))
+}
+
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let pair = bytes.get(at + 1..at + 3).and_then(|p| std::str::from_utf8(p).ok()).and_then(|p| u8::from_str_radix(p, 16).ok());
+        match (bytes[at], pair) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 3;
+            }
+            (byte, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The runs that a query names, as `NAME/HASH`; those that lead elsewhere are left out.
+pub(crate) fn wanted(query: &str) -> Vec<String> {
+    let named = query.split('&').filter_map(|pair| pair.strip_prefix("run=")).map(decoded);
+    named.filter(|run| !run.is_empty() && !run.starts_with('/') && !is_hidden(run)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_known_by_the_host_they_ask_for() {
+        let here: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        for own in ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]:8080"] {
+            assert!(is_own(own, here), "{own}");
+        }
+        for foreign in ["example.org", "example.org:8080", "192.168.1.7", "localhost.example.org:80", ""] {
+            assert!(!is_own(foreign, here), "{foreign}");
+        }
+        assert!(is_own("build-machine:8080", "0.0.0.0:8080".parse().unwrap()));
+    }
+
+    #[test]
+    fn hidden_files_stay_hidden() {
+        for path in ["/runs/.cache/x", "/runs/a/%2e%2e/b", "/runs/..%2fetc", "/runs/%2Ecache", "/runs/a/..\\b"] {
+            assert!(is_hidden(path), "{path}");
+        }
+        assert!(!is_hidden("/runs/name/0a1b/report.html"));
+        assert_eq!(wanted("run=a%2Fb&run=../x&run=/etc&other=1&run=c/d"), ["a/b", "c/d"]);
+    }
+}

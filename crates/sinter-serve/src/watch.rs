@@ -1,0 +1,74 @@
+//! Looks at the folder while somebody listens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use sinter_pipeline::status;
+use tokio::sync::watch;
+
+use crate::{pages, sweeps};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What was seen: enough to bring a page up to date, or to say that it is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Seen {
+    /// The tables of the first page.
+    pub tables: String,
+    /// How far each sweep is, as a mark that changes when anything does.
+    pub sweeps: BTreeMap<String, String>,
+}
+
+impl Seen {
+    /// As the folder is now.
+    pub fn of(folder: &Path) -> Self {
+        let (runs, all) = (status(&[folder.to_path_buf()]), sweeps::all(folder));
+        let mark = |counts: &[usize; 4]| counts.map(|n| n.to_string()).join(" ");
+        let sweeps = all.iter().map(|s| (s.name.clone(), mark(&s.counts))).collect();
+        Self { tables: pages::tables(folder, &runs, &all).into_string(), sweeps }
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Looks again and again, as long as anybody listens.
+pub(crate) struct Watch(watch::Sender<Seen>);
+
+impl Watch {
+    /// Begins; nothing is looked at before somebody listens.
+    pub fn start(folder: &Path) -> Self {
+        let (sender, _) = watch::channel(Seen::default());
+        tokio::spawn(look(folder.to_path_buf(), sender.clone()));
+        Self(sender)
+    }
+
+    /// What is seen from now on.
+    pub fn listen(&self) -> watch::Receiver<Seen> {
+        self.0.subscribe()
+    }
+}
+
+async fn look(folder: PathBuf, sender: watch::Sender<Seen>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if sender.receiver_count() == 0 {
+            continue;
+        }
+        let folder = folder.clone();
+        match tokio::task::spawn_blocking(move || Seen::of(&folder)).await {
+            Ok(seen) => {
+                sender.send_if_modified(|old| {
+                    let changed = *old != seen;
+                    *old = seen;
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!("the folder could not be looked at: {error}"),
+        }
+    }
+}
