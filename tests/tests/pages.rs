@@ -9,8 +9,8 @@ use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use serde_json::Value;
 use sinter_model::{Bytes, Joules, Macs};
 use sinter_report::{
-    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RangeRow, Run, RunRecord, Samples, SensitivityRow, StageRow,
-    WeightsRow, find_runs, write_comparison, write_report,
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RangeRow, Run, RunRecord, Samples, SensitivityRow,
+    StageRow, WeightsRow, find_runs, write_comparison, write_report,
 };
 use sinter_task::Alone;
 
@@ -169,92 +169,10 @@ fn record(name: &str, layers: usize, seed: u64) -> RunRecord {
 }
 
 /// What is looked for in a page, by a script that runs beside it. Gives one complaint a line.
-const INSPECTOR: &str = r#"
-const frame = document.querySelector('iframe'), view = frame.contentWindow, page = frame.contentDocument, found = [];
-const rgba = text => { const n = (text.match(/[\d.]+/g) || []).map(Number); return n.length < 3 ? [0,0,0,0] : [n[0],n[1],n[2],n.length > 3 ? n[3] : 1]; };
-const over = (top, below) => [0,1,2].map(i => top[i]*top[3] + below[i]*(1-top[3])).concat(1);
-const light = c => { const l = [0,1,2].map(i => { const v = c[i]/255; return v <= .04045 ? v/12.92 : ((v+.055)/1.055)**2.4; }); return .2126*l[0]+.7152*l[1]+.0722*l[2]; };
-const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x+.05)/(y+.05); };
-if (page.documentElement.scrollWidth > view.innerWidth) {
-  const wide = [...page.querySelectorAll('body *')].filter(e => !e.closest('.scroll,.image,pre') && e.getBoundingClientRect().right > view.innerWidth + 1);
-  found.push('overflows: ' + page.documentElement.scrollWidth + ' of ' + view.innerWidth + ' px: ' + wide.slice(0, 3).map(e => e.tagName + '.' + e.className).join(', '));
-}
-const behind = element => { const layers = []; for (let e = element; e; e = e.parentElement) layers.push(rgba(view.getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((below, top) => over(top, below), [255,255,255,1]); };
-let texts = 0;
-for (const e of page.querySelectorAll('body *')) {
-  if (e.closest('svg') || !e.textContent.trim() || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
-  const style = view.getComputedStyle(e);
-  if (style.display === 'none' || style.visibility === 'hidden' || ['SCRIPT','STYLE'].includes(e.tagName)) continue;
-  texts++;
-  const r = ratio(over(rgba(style.color), behind(e)), behind(e));
-  if (r < 4.5) found.push('contrast ' + r.toFixed(2) + ': ' + e.tagName + ' ' + e.textContent.trim().slice(0, 40));
-}
-for (const svg of page.querySelectorAll('svg')) {
-  const under = behind(svg.parentElement), shapes = [...svg.querySelectorAll('rect:not(.spot)')].map(s => {
-    const style = view.getComputedStyle(s), fill = rgba(style.fill); fill[3] *= Number(style.opacity) * Number(style.fillOpacity);
-    return [s, s.getBoundingClientRect(), fill];
-  });
-  for (const t of svg.querySelectorAll('text')) {
-    texts++;
-    const box = t.getBoundingClientRect(), x = box.x + box.width/2, y = box.y + box.height/2;
-    const back = shapes.filter(([s, b]) => b.left <= x && x <= b.right && b.top <= y && y <= b.bottom && s.compareDocumentPosition(t) & 4)
-      .reduce((below, [, , fill]) => over(fill, below), under);
-    const r = ratio(rgba(view.getComputedStyle(t).fill), back);
-    if (r < 4.5) found.push('contrast ' + r.toFixed(2) + ' in a chart: ' + t.textContent.trim().slice(0, 40));
-  }
-}
-const fetched = view.performance.getEntriesByType('resource').map(e => e.name);
-if (fetched.length) found.push('fetched: ' + fetched.join(', '));
-if (texts < 40) found.push('only ' + texts + ' texts were seen');
-if (page.querySelectorAll(page.getElementById('live') ? '#live svg circle' : 'svg .spot title').length < 5) found.push('no values under the pointer');
-for (const table of page.querySelectorAll('table.sortable')) {
-  const heads = [...table.querySelectorAll('th button')], rows = () => [...table.tBodies[0].rows].map(r => Number(r.cells[heads.length - 1].dataset.v));
-  if (!heads.length) { found.push('a table that can not be sorted'); continue; }
-  heads[heads.length - 1].click();
-  if (rows().some((v, i, all) => i && all[i-1] > v)) found.push('a table sorts wrongly');
-}
-"#;
+const INSPECTOR: &str = include_str!("../browser/inspector.js");
 
 /// Uses a comparison as a reader would: by its fields, lists and boxes. Complains of what does not follow.
-const READER: &str = r#"
-const frame = document.querySelector('iframe'), view = frame.contentWindow, page = frame.contentDocument, found = [];
-const wait = ms => new Promise(done => setTimeout(done, ms)), check = (holds, what) => { if (!holds) found.push(what); };
-const rows = () => [...page.querySelectorAll('#recipes tbody tr')].filter(r => !r.hidden), column = name => [...page.querySelectorAll('#recipes thead tr:first-child th')].findIndex(t => t.textContent.replace(/​/g, '') === name);
-const field = name => page.querySelectorAll('#recipes .filters input')[column(name)], type = (element, words) => { element.focus(); element.value = words; element.dispatchEvent(new view.Event('input', {bubbles: true})); };
-const points = () => page.querySelectorAll('#live section:first-child .plot circle').length, all = rows().length;
-check(all === 14, 'the table has ' + all + ' rows'); check(points() === all, points() + ' points of ' + all);
-check(!page.getElementById('still'), 'still pictures beside those that answer');
-type(field('Packed'), '< 95.4 KiB'); await wait(400);
-const kept = rows().map(r => Number(r.cells[column('Packed')].dataset.v));
-check(kept.length > 0 && kept.length < all && kept.every(v => v < 95.4 * 1024), 'a filter by size keeps ' + kept);
-check(points() === kept.length, 'the chart has ' + points() + ' points of ' + kept.length + ' rows');
-check(page.getElementById('count').textContent === kept.length + ' of ' + all + ' recipes', page.getElementById('count').textContent);
-type(field('Packed'), 'a lot'); await wait(400);
-check(field('Packed').getAttribute('aria-invalid') === 'true' && rows().length === all, 'what can not be read is no filter, and said so');
-type(field('Packed'), ''); type(field('accuracy'), '90.5%..91%'); await wait(400);
-check(rows().length === 5, 'a range keeps ' + rows().length); check(!field('Packed').hasAttribute('aria-invalid'), 'still said to be wrong');
-[...page.querySelectorAll('#bar button')].find(b => b.textContent === 'Clear filters').click(); await wait(400);
-check(rows().length === all, 'filters can not be cleared');
-const head = name => page.querySelectorAll('#recipes thead tr:first-child th')[column(name)].querySelector('button');
-head('Packed').focus(); check(page.activeElement === head('Packed'), 'a heading takes no focus');
-head('Packed').click();
-const sizes = rows().map(r => Number(r.cells[column('Packed')].dataset.v));
-check(sizes.every((v, i) => !i || sizes[i - 1] <= v) && column('Packed') >= 0, 'sorted by size: ' + sizes);
-const shown = name => view.getComputedStyle(rows()[0].cells[column(name)]).display !== 'none';
-check(!shown('Seed'), 'columns that nobody chose are there');
-[...page.querySelectorAll('.columns label')].find(l => l.textContent.trim() === 'Seed').firstChild.click(); await wait(100);
-check(shown('Seed'), 'a column that was chosen is not there');
-const list = words => [...page.querySelectorAll('#live label')].find(l => l.firstChild.textContent.trim() === words).querySelector('select');
-const choose = (from, words) => { from.value = [...from.options].find(o => o.textContent === words).value; from.dispatchEvent(new view.Event('change', {bubbles: true})); };
-const axis = () => page.querySelector('#live section:first-child .plot').textContent;
-choose(list('across'), 'Seed'); await wait(100); check(axis().includes('Seed') && !axis().includes('Packed, KiB'), 'the axis stays: ' + axis().slice(0, 80));
-check(page.querySelector('#live section:first-child svg a').getAttribute('href').endsWith('/report.html'), 'points lead nowhere');
-const beside = () => page.getElementById('beside').textContent;
-choose(list('this'), 'run3 00000000'); choose(list('and that'), 'run5 00000000'); await wait(100);
-check(beside().includes('2 of 40 samples of the test split get another answer: 1 that only run3 00000000 has right, 1 that only run5 00000000 has right'), 'side by side: ' + beside().slice(0, 900));
-check(beside().includes('stages[0].train.epochs'), 'no word of what differs');
-check([...page.querySelectorAll('#live h2')].some(h => h.textContent === 'What a figure hangs on' && !h.parentElement.hidden), 'nothing of what figures hang on');
-"#;
+const READER: &str = include_str!("../browser/reader.js");
 
 fn chromium() -> Option<PathBuf> {
     let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -353,7 +271,8 @@ fn a_comparison_answers() {
             let run = Run { folder: folder.path().join(&record.pipeline), record };
             std::fs::create_dir_all(&run.folder).unwrap();
             // All are right but for one sample of each, which is their own.
-            let class = |at: u64| Some(Alone { value: f64::from(u8::from(at != i)), classes: Some((1, if at == i { 2 } else { 1 })) });
+            let class =
+                |at: u64| Some(Alone { value: f64::from(u8::from(at != i)), classes: Some((1, if at == i { 2 } else { 1 })) });
             let result: Vec<_> = (0..40).map(class).collect();
             Samples { float: result.clone(), result }.write(&run.folder).unwrap();
             run

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use sinter_fixtures::sinter_command;
 use sinter_report::{RunRecord, StageRow, write_report};
 use sinter_sweep::{Search, Space, State, Store, SweepConfig};
 use sinter_task::Metric;
-use sinter_fixtures::sinter_command;
 
 /// A server that ends with the test.
 struct Server {
@@ -58,7 +58,13 @@ impl Drop for Server {
 
 /// A run that is done, in `folder/NAME/hash`.
 fn run(folder: &Path, name: &str) {
-    let stage = |index: usize, stage: &str| StageRow { index, stage: stage.into(), packed_bytes: 1000, value: 0.9, ..StageRow::default() };
+    let stage = |index: usize, stage: &str| StageRow {
+        index,
+        stage: stage.into(),
+        packed_bytes: 1000,
+        value: 0.9,
+        ..StageRow::default()
+    };
     let record = RunRecord {
         pipeline: name.into(),
         run: "hash".into(),
@@ -79,7 +85,8 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
     run(folder.path(), "first");
     std::fs::create_dir_all(folder.path().join(".cache")).unwrap();
     std::fs::write(folder.path().join(".cache/secret"), "secret").unwrap();
-    let yaml = "name: tried\npipeline: p.yaml\nspace: { stages.prune.unstructured.sparsity: [60%, 80%] }\nlimits: { packed: 50 KB }\n";
+    let yaml =
+        "name: tried\npipeline: p.yaml\nspace: { stages.prune.unstructured.sparsity: [60%, 80%] }\nlimits: { packed: 50 KB }\n";
     let config: SweepConfig = serde_yaml::from_str(yaml).unwrap();
     let space = Space::new(&config.space).unwrap();
     let path = folder.path().join("sweeps/tried/sweep.db");
@@ -112,10 +119,21 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
     let figures = [("quality".to_string(), 0.875), ("packed".to_string(), 40_000.0)].into();
     worker.end((first, "me"), State::Done, (&figures, 3.0), "").unwrap();
     let sweep = server.get("/sweeps/tried");
-    assert!(sweep.contains("1 of 40 recipes tried, 1 running") && sweep.contains("87.50 %") && sweep.contains("39.1 KiB"), "{sweep}");
+    assert!(
+        sweep.contains("1 of 40 recipes tried, 1 running") && sweep.contains("87.50 %") && sweep.contains("39.1 KiB"),
+        "{sweep}"
+    );
 
     // Reading alone, within the folder, and under names of its own.
-    for path in ["/runs/.cache/secret", "/runs/%2ecache/secret", "/runs/../Cargo.toml", "/runs/%2e%2e/x", "/sweeps/none", "/sweeps/..%2ftried", "/nowhere"] {
+    for path in [
+        "/runs/.cache/secret",
+        "/runs/%2ecache/secret",
+        "/runs/../Cargo.toml",
+        "/runs/%2e%2e/x",
+        "/sweeps/none",
+        "/sweeps/..%2ftried",
+        "/nowhere",
+    ] {
         let answer = server.get(path);
         assert!(answer.starts_with("HTTP/1.1 404") && !answer.contains("secret"), "{path}: {answer}");
     }

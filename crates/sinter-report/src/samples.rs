@@ -48,9 +48,11 @@ impl Samples {
     }
 
     fn table(&self) -> Result<DataFrame, PolarsError> {
-        let classes = |all: &[Option<Alone>]| -> Vec<Option<(u32, u32)>> { all.iter().map(|a| a.and_then(|a| a.classes)).collect() };
+        let classes =
+            |all: &[Option<Alone>]| -> Vec<Option<(u32, u32)>> { all.iter().map(|a| a.and_then(|a| a.classes)).collect() };
         let (float, result) = (classes(&self.float), classes(&self.result));
-        let predicted = |all: &[Option<(u32, u32)>]| -> Vec<Option<u32>> { all.iter().map(|c| c.map(|(_, said)| said)).collect() };
+        let predicted =
+            |all: &[Option<(u32, u32)>]| -> Vec<Option<u32>> { all.iter().map(|c| c.map(|(_, said)| said)).collect() };
         let values = |all: &[Option<Alone>]| -> Vec<Option<f64>> { all.iter().map(|a| a.map(|a| a.value)).collect() };
         df![
             "sample" => (0..self.result.len() as u32).collect::<Vec<_>>(),

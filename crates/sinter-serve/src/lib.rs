@@ -84,7 +84,7 @@ async fn read<T: Send + 'static>(shared: Arc<Shared>, work: impl FnOnce(&Shared)
 }
 
 async fn home(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Response> {
-    let page = read(shared, |shared| pages::home(&shared.folder, &Seen::of(&shared.folder))).await?;
+    let page = read(shared, |shared| pages::home(&shared.folder, &Seen::of(&shared.folder).tables)).await?;
     Ok(Html(page))
 }
 

@@ -8,7 +8,6 @@ use sinter_report::{Comparison, Run, compare_runs, find_runs, frame};
 use sinter_sweep::{Finals, Search, Store};
 
 use crate::sweeps;
-use crate::watch::Seen;
 
 /// Brings the first page up to date as things happen.
 const HOME: &str = r#"
@@ -37,13 +36,13 @@ setInterval(() => { if (due && Date.now() - moved > 3000 && !['INPUT', 'SELECT']
 "#;
 
 /// The first page.
-pub(crate) fn home(folder: &Path, seen: &Seen) -> String {
+pub(crate) fn home(folder: &Path, tables: &str) -> String {
     let body = html! {
         header {
             h1 { "Sinter · " (folder.display()) }
             p.small { span #state aria-live="polite" { "as it was when the page was loaded" } }
         }
-        main #tables { (PreEscaped(&seen.tables)) }
+        main #tables { (PreEscaped(tables)) }
         script { (PreEscaped(HOME)) }
     };
     frame("Runs · Sinter", body)

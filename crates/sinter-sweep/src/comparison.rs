@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sinter_model::{Bytes, Joules, Macs, Seconds};
 use sinter_report::{Cell, Column, Comparison, Kind, Row, Scale, Table};
-use sinter_task::Better;
+use sinter_task::{Better, Metric};
 
 use crate::config::{Figure, LOST};
 use crate::finals::{Final, Finals};
@@ -28,16 +28,21 @@ pub fn compare(search: &Search, store: &Store, finals: Option<&Finals>, link: Li
     let keys: BTreeSet<&String> = order.iter().flat_map(|(_, t)| t.recipe.keys()).collect();
     let one = search.config.objectives.len() == 1;
     let mut columns = vec![about("trial", "Trial", true), about("state", "State", true)];
-    columns.extend(keys.iter().map(|key| Column { kind: Kind::Recipe, ..about(key, key.strip_prefix("stages.").unwrap_or(key), true) }));
+    columns.extend(
+        keys.iter().map(|key| Column { kind: Kind::Recipe, ..about(key, key.strip_prefix("stages.").unwrap_or(key), true) }),
+    );
     columns.extend(Figure::ALL.iter().map(|figure| Column {
         kind: Kind::Figure,
         scale: scale(search, *figure),
         better: Some(if *figure == Figure::Quality { search.metric.better } else { Better::Lower }),
         ..about(figure.name(), &heading(search, *figure), shown(search, *figure))
     }));
-    columns.push(Column { kind: Kind::Figure, ..about(LOST, "Lost", true) });
+    columns.push(Column { kind: Kind::Figure, scale: Scale::Metric(Metric::share(LOST)), ..about(LOST, "Lost", true) });
     columns.extend([about("front", "Front", !one), about("seconds", "Time", false), about("origin", "Chosen by", false)]);
-    columns.extend([about("tries", "Tries", false), about("text", "What is to be said", order.iter().any(|(_, t)| !t.text.is_empty()))]);
+    columns.extend([
+        about("tries", "Tries", false),
+        about("text", "What is to be said", order.iter().any(|(_, t)| !t.text.is_empty())),
+    ]);
     let rows = order.iter().map(|(rank, trial)| row(search, *rank, trial, &keys, &curves, finals, link));
     let mut all = Comparison {
         title: format!("sweep {}", search.config.name),
@@ -125,10 +130,17 @@ fn row(
     cells.push(Cell::text(if rank == Some(0) && !beyond { "on it" } else { "" }));
     cells.push(Cell::maybe(trial.seconds, |s| format!("{s:.1} s")));
     cells.extend([Cell::text(&trial.origin), Cell::number(trial.tries as f64, trial.tries.to_string()), Cell::text(&trial.text)]);
-    let points = curves.get(&trial.id).map(|points| points.iter().map(|(step, value)| (*step as f64, *value)).collect::<Vec<_>>());
+    let points =
+        curves.get(&trial.id).map(|points| points.iter().map(|(step, value)| (*step as f64, *value)).collect::<Vec<_>>());
     let curve = points.filter(|p| !p.is_empty()).map(|points| (format!("{} on validation", search.metric.name), points));
     let of_final = finals.and_then(|f| f.finals.iter().find(|f| f.trial.id == trial.id)).and_then(|f| f.runs.first());
-    Row { name, link: of_final.and_then(|run| link(Path::new(&run.folder))), cells, curves: curve.into_iter().collect(), details: None }
+    Row {
+        name,
+        link: of_final.and_then(|run| link(Path::new(&run.folder))),
+        cells,
+        curves: curve.into_iter().collect(),
+        details: None,
+    }
 }
 
 fn answer(search: &Search, order: &[(Option<usize>, &Trial)]) -> String {
@@ -183,7 +195,8 @@ fn tables(search: &Search, finals: &Finals) -> Vec<Table> {
         let values: Vec<f64> = each.runs.iter().map(|r| r.value).collect();
         let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
         let packed = each.runs.iter().map(|r| r.packed).max().unwrap_or(0);
-        let recipe = each.trial.recipe.iter().map(|(key, value)| format!("{}={value}", key.strip_prefix("stages.").unwrap_or(key)));
+        let recipe =
+            each.trial.recipe.iter().map(|(key, value)| format!("{}={value}", key.strip_prefix("stages.").unwrap_or(key)));
         vec![
             format!("trial {}", each.trial.id),
             metric.text(each.mean()),
@@ -208,7 +221,9 @@ fn tables(search: &Search, finals: &Finals) -> Vec<Table> {
         title: "Finalists, on the test split".into(),
         head: texts(&["Trial", &format!("{}, mean", metric.name), "Least and most", "Packed, at most", "Recipe", "Runs"]),
         rows: finals.finals.iter().map(of).collect(),
-        note: format!("Each in full with {seeds} seeds. Chosen by the validation split, so what the test split says of them is fair."),
+        note: format!(
+            "Each in full with {seeds} seeds. Chosen by the validation split, so what the test split says of them is fair."
+        ),
     }];
     if !finals.versus.is_empty() {
         tables.push(Table {

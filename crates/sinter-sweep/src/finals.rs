@@ -93,7 +93,8 @@ pub fn finals(sweep: &Sweep, how: &Working, tell: Tell) -> Result<Finals, SweepE
     if best.is_empty() && sweep.search.config.finalists.count > 0 {
         tell(Said::Note { text: "no recipe keeps to the limits, so there are no finalists".into() });
     }
-    let seeds: Vec<u64> = (0..sweep.search.config.finalists.seeds.get() as u64).map(|i| sweep.search.config.seed.wrapping_add(i)).collect();
+    let seeds: Vec<u64> =
+        (0..sweep.search.config.finalists.seeds.get() as u64).map(|i| sweep.search.config.seed.wrapping_add(i)).collect();
     let mut finals = Vec::new();
     let mut examined: Vec<Vec<Examined>> = Vec::new();
     for trial in best {

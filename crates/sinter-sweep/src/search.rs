@@ -40,7 +40,9 @@ impl Search {
 
     /// What a store's trials were begun for; `None` where it does not say so in a way that this version reads.
     pub fn kept(store: &Store) -> Result<Option<Self>, StoreError> {
-        let Some(Kept { config, metric }) = store.meta(KEY)?.and_then(|text| serde_json::from_str(&text).ok()) else { return Ok(None) };
+        let Some(Kept { config, metric }) = store.meta(KEY)?.and_then(|text| serde_json::from_str(&text).ok()) else {
+            return Ok(None);
+        };
         Ok(Space::new(&config.space).ok().map(|space| Self { config, space, metric }))
     }
 

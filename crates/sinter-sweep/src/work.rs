@@ -116,16 +116,18 @@ pub fn work(sweep: &Sweep, how: &Working, tell: Tell) -> Result<(), SweepError> 
         if how.interrupt.heed() {
             return Err(SweepError::Stopped);
         }
-        match store
-            .take(&writer(), SILENCE, &|trial| sweep.search.holds(trial), &mut |trials| chooser.choose(trials, &|t| sweep.search.outcome(t)))?
-        {
+        match store.take(&writer(), SILENCE, &|trial| sweep.search.holds(trial), &mut |trials| {
+            chooser.choose(trials, &|t| sweep.search.outcome(t))
+        })? {
             Some(trial) => one(sweep, how, &store, trial, tell)?,
             // One that is with another may come back.
             None if store.count(State::Running)? > 0 => std::thread::sleep(WAIT),
             None => {
                 let inside = store.known()?.values().filter(|t| sweep.search.holds(t)).count();
                 if inside < sweep.search.config.trials.get() {
-                    tell(Said::Note { text: format!("no other recipe is left to try: {inside} of {}", sweep.search.config.trials) });
+                    tell(Said::Note {
+                        text: format!("no other recipe is left to try: {inside} of {}", sweep.search.config.trials),
+                    });
                 }
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! What can be written on the command line.
 
-use std::num::NonZeroUsize;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 

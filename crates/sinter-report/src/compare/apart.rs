@@ -41,13 +41,13 @@ impl Apart {
         };
         let answers: Vec<Vec<Option<f64>>> = all.iter().map(|s| (0..of).map(|at| answer(s, at)).collect()).collect();
         let labels: Vec<Option<u32>> = (0..of).map(|at| label(all[0], at)).collect();
-        let right = |row: usize, at: usize| answers[row][at].is_some() && answers[row][at] == labels[at].map(f64::from);
+        let right = |answer: Option<f64>, label: Option<u32>| answer.is_some() && answer == label.map(f64::from);
         let count = |a: usize, b: usize| {
             let mut counts = [0u32; 3];
-            for at in 0..of {
-                counts[0] += u32::from(answers[a][at] != answers[b][at]);
-                counts[1] += u32::from(right(a, at) && !right(b, at));
-                counts[2] += u32::from(right(b, at) && !right(a, at));
+            for ((&a, &b), &label) in answers[a].iter().zip(&answers[b]).zip(&labels) {
+                counts[0] += u32::from(a != b);
+                counts[1] += u32::from(right(a, label) && !right(b, label));
+                counts[2] += u32::from(right(b, label) && !right(a, label));
             }
             counts
         };

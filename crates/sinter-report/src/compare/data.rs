@@ -41,6 +41,6 @@ fn column(column: &Column) -> Value {
         Better::Higher => "higher",
         Better::Lower => "lower",
     });
-    let is_metric = matches!(column.scale, Scale::Metric(_));
+    let is_metric = column.better.is_some() && matches!(column.scale, Scale::Metric(_));
     json!({ "name": column.name, "key": column.key, "kind": kind, "scale": scale, "better": better, "metric": is_metric, "shown": column.shown })
 }

@@ -40,7 +40,8 @@ pub(super) fn of(all: &Comparison) -> Vec<Importance> {
 fn encode(all: &Comparison, column: usize) -> Vec<f64> {
     let cells = || all.rows.iter().map(|r| &r.cells[column]);
     if all.is_numeric(column) {
-        let (low, high) = cells().filter_map(|c| c.value).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) =
+            cells().filter_map(|c| c.value).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         return cells().map(|c| c.value.unwrap_or(low - (high - low).max(1.0))).collect();
     }
     let mut texts: Vec<&str> = cells().map(|c| c.text.as_str()).collect();
@@ -76,7 +77,8 @@ fn one(all: &Comparison, figure: usize, keys: &[usize], encoded: &[Vec<f64>]) ->
         let pick = |of: &[usize]| of.iter().map(|&i| x[i].clone()).collect::<Vec<_>>();
         let own: Vec<f64> = seen.iter().map(|&i| y[i]).collect();
         let wanted: Vec<f64> = unseen.iter().map(|&i| y[i]).collect();
-        let settings = RandomForestRegressorParameters::default().with_n_trees(TREES).with_m(keys.len().div_ceil(3).max(1)).with_seed(1);
+        let settings =
+            RandomForestRegressorParameters::default().with_n_trees(TREES).with_m(keys.len().div_ceil(3).max(1)).with_seed(1);
         let forest = RandomForestRegressor::fit(&DenseMatrix::from_2d_vec(&pick(&seen)).ok()?, &own, settings).ok()?;
         let missed = |x: &Vec<Vec<f64>>| -> Option<f64> {
             let found = forest.predict(&DenseMatrix::from_2d_vec(x).ok()?).ok()?;
@@ -96,7 +98,8 @@ fn one(all: &Comparison, figure: usize, keys: &[usize], encoded: &[Vec<f64>]) ->
         }
     }
     let sum: f64 = worse.iter().map(|w| w.max(0.0)).sum();
-    let mut shares: Vec<(usize, f64)> = keys.iter().zip(&worse).map(|(&key, w)| (key, w.max(0.0) / sum.max(f64::MIN_POSITIVE))).collect();
+    let mut shares: Vec<(usize, f64)> =
+        keys.iter().zip(&worse).map(|(&key, w)| (key, w.max(0.0) / sum.max(f64::MIN_POSITIVE))).collect();
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
     Some(Importance { figure, foretold: 1.0 - error / y.len() as f64, shares })
 }
@@ -110,7 +113,14 @@ mod tests {
     #[test]
     fn importance_goes_by_what_a_key_moves() {
         let mut random = fastrand::Rng::with_seed(7);
-        let column = |key: &str, kind, better| Column { key: key.into(), name: key.into(), kind, scale: Scale::Plain, better, shown: true };
+        let column = |key: &str, kind, better| Column {
+            key: key.into(),
+            name: key.into(),
+            kind,
+            scale: Scale::Plain,
+            better,
+            shown: true,
+        };
         let columns = vec![
             column("a", Kind::Recipe, None),
             column("b", Kind::Recipe, None),

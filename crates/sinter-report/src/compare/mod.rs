@@ -242,10 +242,13 @@ mod tests {
 
     #[test]
     fn columns_that_tell_nothing_go() {
-        let column = |key: &str, kind| Column { key: key.into(), name: key.into(), kind, scale: Scale::Plain, better: None, shown: true };
-        let columns = vec![column("a", Kind::Recipe), column("b", Kind::Recipe), column("c", Kind::Figure), column("d", Kind::Figure)];
+        let column =
+            |key: &str, kind| Column { key: key.into(), name: key.into(), kind, scale: Scale::Plain, better: None, shown: true };
+        let columns =
+            vec![column("a", Kind::Recipe), column("b", Kind::Recipe), column("c", Kind::Figure), column("d", Kind::Figure)];
         let row = |texts: [&str; 4]| Row { cells: texts.map(Cell::of_recipe).to_vec(), ..Row::default() };
-        let mut all = Comparison { columns, rows: vec![row(["1", "2", "3", ""]), row(["1", "3", "3", ""])], ..Comparison::default() };
+        let mut all =
+            Comparison { columns, rows: vec![row(["1", "2", "3", ""]), row(["1", "3", "3", ""])], ..Comparison::default() };
         all.columns[3].key = "a".into();
         assert_eq!(all.values().iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "figure.a"]);
         all.tidy();

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sinter_task::Better;
 
-use super::{Column, Comparison, Kind, MOST_ROWS, Table, data};
+use super::{Column, Comparison, MOST_ROWS, Table, data};
 use crate::chart::Chart;
 use crate::page::figure;
 use crate::scroll::scroll;
@@ -14,6 +14,9 @@ const D3: &str = include_str!("../../vendor/d3-7.9.2.min.js");
 const PLOT: &str = include_str!("../../vendor/plot-0.6.17.umd.min.js");
 /// Ours.
 const OURS: [&str; 3] = [include_str!("script/charts.js"), include_str!("script/beside.js"), include_str!("script/filter.js")];
+
+/// Texts that are longer stand in several lines.
+const LONG: usize = 40;
 
 pub(super) fn of(all: &Comparison, charts: &[Chart]) -> String {
     html! {
@@ -61,12 +64,14 @@ fn hidden(columns: &[Column]) -> String {
 
 fn table(all: &Comparison) -> Markup {
     let numeric: Vec<bool> = (0..all.columns.len()).map(|i| all.is_numeric(i)).collect();
+    let long: Vec<bool> =
+        (0..all.columns.len()).map(|i| all.rows.iter().any(|r| r.cells[i].text.chars().count() > LONG)).collect();
     let best: Vec<Option<f64>> = all.columns.iter().enumerate().map(|(i, column)| best(all, i, column)).collect();
     let class = |i: usize, value: Option<f64>| match (numeric[i], best[i]) {
         (true, Some(best)) if value == Some(best) => "n best",
         (true, _) => "n",
-        _ if all.columns[i].kind == Kind::Recipe => "",
-        _ => "wrap",
+        _ if long[i] => "wrap",
+        _ => "",
     };
     html! {
         table #recipes .sortable {

@@ -8,7 +8,7 @@ use crate::error::ReportError;
 /// Quality against each cost that all rows have: size, energy, latency; each with its front.
 pub(super) fn of(all: &Comparison) -> Result<Vec<Chart>, ReportError> {
     let Some((quality, metric)) = all.columns.iter().enumerate().find_map(|(i, c)| match &c.scale {
-        Scale::Metric(metric) => Some((i, metric)),
+        Scale::Metric(metric) if c.better.is_some() => Some((i, metric)),
         _ => None,
     }) else {
         return Ok(vec![]);

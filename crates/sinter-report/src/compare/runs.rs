@@ -34,22 +34,29 @@ pub fn link(from: &Path, run: &Path) -> Option<String> {
 /// Runs side by side; `link` tells where the page of each is.
 pub fn compare_runs(runs: &[Run], link: &dyn Fn(&Run) -> Option<String>) -> Comparison {
     let configs: Vec<BTreeMap<String, String>> = runs.iter().map(|r| flatten(&r.record.config)).collect();
-    let keys: BTreeSet<&String> = configs.iter().flat_map(|c| c.keys()).filter(|k| !["name", "seed"].contains(&k.as_str())).collect();
-    let differing: Vec<&String> = keys.into_iter().filter(|key| configs.iter().any(|c| c.get(*key) != configs[0].get(*key))).collect();
+    let keys: BTreeSet<&String> =
+        configs.iter().flat_map(|c| c.keys()).filter(|k| !["name", "seed"].contains(&k.as_str())).collect();
+    let differing: Vec<&String> =
+        keys.into_iter().filter(|key| configs.iter().any(|c| c.get(*key) != configs[0].get(*key))).collect();
     let metrics = metrics(runs);
     let stages = |run: &Run| run.record.stages.iter().map(|s| s.stage.clone()).collect::<Vec<_>>();
     // Where the stages are the same, the keys that differ tell a recipe better than its sentence.
     let alike = runs.len() > 1 && !differing.is_empty() && runs.windows(2).all(|w| stages(&w[0]) == stages(&w[1]));
     let mut columns = vec![column("run", "Run", Kind::About, true), column("recipe", "Recipe", Kind::About, !alike)];
     let names = short(&differing);
-    columns.extend(differing.iter().zip(&names).enumerate().map(|(i, (key, name))| column(key, name, Kind::Recipe, i < MOST_KEYS)));
+    columns
+        .extend(differing.iter().zip(&names).enumerate().map(|(i, (key, name))| column(key, name, Kind::Recipe, i < MOST_KEYS)));
     columns.extend(metrics.iter().map(|(metric, leads)| Column {
         scale: Scale::Metric(metric.clone()),
         better: Some(metric.better),
         ..column(&metric.name, &metric.name, Kind::Figure, *leads)
     }));
+    let one_metric = runs.windows(2).all(|w| w[0].record.metric == w[1].record.metric);
     columns.extend(FIGURES.iter().map(|f| Column {
-        scale: f.scale.clone(),
+        scale: match (f.key, metrics.first()) {
+            (LOST, Some((metric, _))) if one_metric => Scale::Metric(metric.clone()),
+            _ => f.scale.clone(),
+        },
         better: f.better,
         ..column(f.key, f.name, Kind::Figure, f.shown)
     }));
@@ -63,7 +70,13 @@ pub fn compare_runs(runs: &[Run], link: &dyn Fn(&Run) -> Option<String>) -> Comp
         cells.extend(metrics.iter().map(|(metric, _)| quality(record, metric)));
         cells.extend(FIGURES.iter().map(|f| (f.of)(record, &last)));
         cells.extend(ABOUT.iter().map(|(_, _, of)| of(record)));
-        Row { name: record.label(), link: link(run), cells, curves: curves(record), details: Some(Details::of(record, config.clone())) }
+        Row {
+            name: record.label(),
+            link: link(run),
+            cells,
+            curves: curves(record),
+            details: Some(Details::of(record, config.clone())),
+        }
     });
     let samples: Vec<Option<Samples>> = runs.iter().map(|r| Samples::read(&r.folder)).collect();
     let same_data = runs.windows(2).all(|w| w[0].record.data == w[1].record.data);
@@ -91,7 +104,8 @@ fn column(key: &str, name: &str, kind: Kind, shown: bool) -> Column {
 
 /// Keys such as `stages[1].prune.pattern` as `prune.pattern`, where no other key is called so then.
 fn short(keys: &[&String]) -> Vec<String> {
-    let bare = |key: &str| key.strip_prefix("stages[").and_then(|rest| rest.split_once("].")).map_or(key.to_string(), |(_, k)| k.into());
+    let bare =
+        |key: &str| key.strip_prefix("stages[").and_then(|rest| rest.split_once("].")).map_or(key.to_string(), |(_, k)| k.into());
     let all: Vec<String> = keys.iter().map(|key| bare(key)).collect();
     let alone = |name: &String| all.iter().filter(|other| *other == name).count() == 1;
     keys.iter().zip(&all).map(|(key, name)| if alone(name) { name.clone() } else { key.replacen("stages", "", 1) }).collect()
@@ -107,10 +121,12 @@ struct Figure {
     of: fn(&RunRecord, &StageRow) -> Cell,
 }
 
+/// Of the float model's quality.
+const LOST: &str = "lost";
 const LOWER: Option<Better> = Some(Better::Lower);
 
 const FIGURES: [Figure; 13] = [
-    Figure { key: "lost", name: "Lost", scale: Scale::Plain, better: None, shown: true, of: |r, _| lost(r) },
+    Figure { key: LOST, name: "Lost", scale: Scale::Plain, better: None, shown: true, of: |r, _| lost(r) },
     Figure {
         key: "packed_bytes",
         name: "Packed",

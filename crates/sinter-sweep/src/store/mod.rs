@@ -96,7 +96,8 @@ impl Store {
             return Ok(None);
         }
         let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(fail)?;
         db.busy_timeout(PATIENCE).map_err(fail)?;
         match db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)? {
             VERSION => Ok(Some(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })),

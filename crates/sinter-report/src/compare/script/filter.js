@@ -4,11 +4,17 @@
   if (!window.sinter) return;
   const {columns, rows, lines, cell, text, all, numeric, make, show, redraw} = window.sinter;
   const table = document.getElementById('recipes'), bar = document.getElementById('bar'), hidden = document.getElementById('hidden');
-  const factors = {'': 1, '%': .01, b: 1, k: 1e3, kb: 1e3, kib: 1024, mb: 1e6, mib: 1048576, gib: 1073741824, n: 1e-9, u: 1e-6, 'µ': 1e-6, m: 1e-3, s: 1, ms: 1e-3, us: 1e-6, 'µs': 1e-6, ns: 1e-9, j: 1, mj: 1e-3, uj: 1e-6, 'µj': 1e-6, nj: 1e-9, x: 1, '×': 1};
+  const small = {'': 1, m: 1e-3, u: 1e-6, 'µ': 1e-6, n: 1e-9, p: 1e-12};
+  // Units of each scale. A bare number is one as the column shows it.
+  const units = {
+    plain: {'': 1, '%': .01, k: 1e3, m: 1e6, g: 1e9, x: 1, '×': 1}, percent: {'': .01, '%': .01}, joules: small, seconds: small,
+    bytes: {'': 1, b: 1, k: 1024, kb: 1e3, kib: 1024, m: 1048576, mb: 1e6, mib: 1048576, g: 1073741824, gb: 1e9, gib: 1073741824},
+  };
 
   // `90%`, `64 KiB`; null where it is none.
-  function number(words) {
-    const found = /^([-+]?[\d.]+(?:e[-+]?\d+)?)\s*([a-zµ%×]*)$/i.exec(words.trim()), factor = found && factors[found[2].toLowerCase()];
+  function number(words, {scale}) {
+    const found = /^([-+]?[\d.]+(?:e[-+]?\d+)?)\s*([a-zµ%×]*)$/i.exec(words.trim()), sign = {joules: /j$/, seconds: /s$/}[scale];
+    const factor = found && units[scale][sign ? found[2].toLowerCase().replace(sign, '') : found[2].toLowerCase()];
     return found && factor !== undefined && isFinite(found[1]) ? Number(found[1]) * factor : null;
   }
 
@@ -20,12 +26,12 @@
     if (!numeric[column]) return words.startsWith('!') ? r => !holds(r) : holds;
     const range = words.split('..');
     if (range.length === 2) {
-      const [low, high] = [range[0].trim() ? number(range[0]) : -Infinity, range[1].trim() ? number(range[1]) : Infinity];
+      const [low, high] = [range[0].trim() ? number(range[0], columns[column]) : -Infinity, range[1].trim() ? number(range[1], columns[column]) : Infinity];
       // Percent signs and prefixes are not exact in floating point.
       const near = v => 1e-9 * Math.abs(v);
       return low === null || high === null ? null : r => cell(r, column) !== null && cell(r, column) + near(cell(r, column)) >= low && cell(r, column) - near(cell(r, column)) <= high;
     }
-    const found = /^(<=|>=|<|>|=)?(.*)$/.exec(words), value = number(found[2]);
+    const found = /^(<=|>=|<|>|=)?(.*)$/.exec(words), value = number(found[2], columns[column]);
     if (value === null) return null;
     const test = {'<': v => v < value, '<=': v => v <= value, '>': v => v > value, '>=': v => v >= value}[found[1]] || (v => Math.abs(v - value) <= 1e-9 * Math.max(Math.abs(v), Math.abs(value)));
     return r => cell(r, column) !== null && test(cell(r, column));
@@ -51,7 +57,7 @@
   const head = table.tHead.insertRow();
   head.className = 'filters';
   columns.forEach((column, c) => {
-    const example = numeric[c] ? {percent: '> 90%', bytes: '< 64K', joules: '< 10µ', seconds: '< 1ms'}[column.scale] || '1..9' : 'holds';
+    const example = numeric[c] ? {percent: column.better === 'higher' ? '> 90%' : '< 1%', bytes: '< 64K', joules: '< 10µ', seconds: '< 1ms'}[column.scale] || '1..9' : 'holds';
     const field = make('input', {type: 'search', placeholder: example, 'aria-label': 'Filter by ' + column.name, on: {input: later}});
     field.size = 8;
     fields.push(field);
