@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import optuna
+from optuna._hypervolume import compute_hypervolume
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -49,6 +50,13 @@ def zdt1(t):
     return x[0], far * (1 - math.sqrt(x[0] / far))
 
 
+def dtlz2(t):
+    x = [t.suggest_float(f"x{i}", 0, 1) for i in range(7)]
+    far = 1 + sum((v - 0.5) ** 2 for v in x[2:])
+    a, b = x[0] * math.pi / 2, x[1] * math.pi / 2
+    return far * math.cos(a) * math.cos(b), far * math.cos(a) * math.sin(b), far * math.sin(a)
+
+
 def table(rows):
     def of(t):
         sparsity = t.suggest_categorical("sparsity", ["60%", "75%", "85%", "90%", "95%"])
@@ -60,12 +68,9 @@ def table(rows):
 
 
 def hypervolume(points, reference):
-    area, height = 0.0, reference[1]
-    for x, y in sorted(p for p in points if p[0] < reference[0] and p[1] < reference[1]):
-        if y < height:
-            area += (reference[0] - x) * (height - y)
-            height = y
-    return area
+    """Optuna's own, of whatever lies below the reference."""
+    inside = np.array([p for p in points if all(v < r for v, r in zip(p, reference))])
+    return float(compute_hypervolume(inside, np.array(reference))) if len(inside) else 0.0
 
 
 def main():
@@ -77,21 +82,25 @@ def main():
         "sobol": lambda seed: optuna.samplers.QMCSampler(qmc_type="sobol", scramble=True, seed=seed),
         "tpe": lambda seed: optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed),
         "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=24, seed=seed),
+        "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(population_size=24, seed=seed),
+        "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
     }
     problems = [
         ("bowl", bowl, 60, None),
         ("hartmann6", hartmann, 120, None),
         ("rosenbrock4", rosenbrock, 120, None),
         ("zdt1", zdt1, 150, (1.1, 7.0)),
+        ("dtlz2", dtlz2, 200, (2.0, 2.0, 2.0)),
         ("lenet5", table(rows), 15, (0.2, 1.2)),
     ]
     found = []
     for name, function, trials, reference in problems:
         for sampler, make in samplers.items():
-            if sampler == "nsga2" and reference is None:
+            fits = {"nsga2": reference is not None, "nsga3": reference is not None and len(reference) > 2, "cmaes": name in ("hartmann6", "rosenbrock4")}
+            if not fits.get(sampler, True):
                 continue
             for seed in range(seeds):
-                study = optuna.create_study(directions=["minimize"] * (2 if reference else 1), sampler=make(seed))
+                study = optuna.create_study(directions=["minimize"] * (len(reference) if reference else 1), sampler=make(seed))
                 spent = 0.0
                 for _ in range(trials):
                     started = time.perf_counter()

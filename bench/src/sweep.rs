@@ -19,8 +19,8 @@ struct Problem {
     space: Space,
     function: Function,
     trials: u64,
-    /// Of two figures: up to where area counts.
-    reference: Option<(f64, f64)>,
+    /// Of several figures: up to where volume counts.
+    reference: Option<Vec<f64>>,
 }
 
 /// What one search found: the smallest value, or the area above the front, negative.
@@ -50,17 +50,23 @@ struct Stored {
     packed: f64,
 }
 
-const SAMPLERS: [&str; 4] = ["random", "sobol", "tpe", "nsga2"];
+const SAMPLERS: [&str; 6] = ["random", "sobol", "tpe", "nsga2", "nsga3", "cmaes"];
 
 pub fn run(python: &Path, script: &Path, table: &Path, seeds: u64) -> Result<(), Box<dyn std::error::Error>> {
     let problems = problems(table)?;
     let mut ours = Vec::new();
     for problem in &problems {
         for name in SAMPLERS {
-            if name == "nsga2" && problem.reference.is_none() {
+            let sampler: Sampler = serde_yaml::from_str(name)?;
+            let fits = match name {
+                "nsga2" => problem.reference.is_some(),
+                "nsga3" => problem.reference.as_ref().is_some_and(|r| r.len() > 2),
+                "cmaes" => problem.reference.is_none() && sampler.kind().unfit(&problem.space).is_none(),
+                _ => true,
+            };
+            if !fits {
                 continue;
             }
-            let sampler: Sampler = serde_yaml::from_str(name)?;
             ours.extend((0..seeds).map(|seed| search(problem, name, &sampler, seed)));
         }
     }
@@ -176,11 +182,8 @@ fn search(problem: &Problem, name: &str, sampler: &Sampler, seed: u64) -> Found 
         told.push((point, Outcome { losses, violation: 0.0 }));
         seconds += started.elapsed().as_secs_f64();
     }
-    let score = match problem.reference {
-        Some(reference) => {
-            let points: Vec<(f64, f64)> = told.iter().map(|(_, o)| (o.losses[0], o.losses[1])).collect();
-            -hypervolume(&points, reference)
-        }
+    let score = match &problem.reference {
+        Some(reference) => -hypervolume(&told.iter().map(|(_, o)| o.losses.clone()).collect::<Vec<_>>(), reference),
         None => told.iter().map(|(_, o)| o.losses[0]).fold(f64::INFINITY, f64::min),
     };
     Found { problem: problem.name.into(), sampler: name.into(), score, seconds: seconds / problem.trials as f64 }
@@ -214,8 +217,9 @@ fn problems(table: &Path) -> Result<Vec<Problem>, Box<dyn std::error::Error>> {
         plain("bowl", space(mixed)?, Box::new(bowl), 60),
         plain("hartmann6", space(&axes(6, 0.0, 1.0))?, Box::new(hartmann), 120),
         plain("rosenbrock4", space(&axes(4, -2.0, 2.0))?, Box::new(rosenbrock), 120),
-        Problem { reference: Some((1.1, 7.0)), ..plain("zdt1", space(&axes(5, 0.0, 1.0))?, Box::new(zdt1), 150) },
-        Problem { reference: Some((0.2, 1.2)), ..plain("lenet5", space(recipes)?, Box::new(lenet5), 15) },
+        Problem { reference: Some(vec![1.1, 7.0]), ..plain("zdt1", space(&axes(5, 0.0, 1.0))?, Box::new(zdt1), 150) },
+        Problem { reference: Some(vec![2.0; 3]), ..plain("dtlz2", space(&axes(7, 0.0, 1.0))?, Box::new(dtlz2), 200) },
+        Problem { reference: Some(vec![0.2, 1.2]), ..plain("lenet5", space(recipes)?, Box::new(lenet5), 15) },
     ])
 }
 
@@ -258,6 +262,14 @@ fn hartmann(recipe: &Recipe) -> Vec<f64> {
 fn rosenbrock(recipe: &Recipe) -> Vec<f64> {
     let x = numbers(recipe, 4);
     vec![x.windows(2).map(|w| 100.0 * (w[1] - w[0] * w[0]).powi(2) + (1.0 - w[0]).powi(2)).sum()]
+}
+
+/// Three figures whose front is an eighth of a ball (DTLZ2; Deb et al., 2005).
+fn dtlz2(recipe: &Recipe) -> Vec<f64> {
+    let x = numbers(recipe, 7);
+    let far = 1.0 + x[2..].iter().map(|x| (x - 0.5).powi(2)).sum::<f64>();
+    let [a, b] = [x[0], x[1]].map(|x| x * std::f64::consts::FRAC_PI_2);
+    vec![far * a.cos() * b.cos(), far * a.cos() * b.sin(), far * a.sin()]
 }
 
 /// Two figures that pull apart (ZDT1; Zitzler, Deb and Thiele, 2000).

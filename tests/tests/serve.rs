@@ -92,6 +92,12 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
     let path = folder.path().join("sweeps/tried/sweep.db");
     let store = Store::open(&path).unwrap();
     Search { config, space, metric: Metric::share("accuracy") }.keep(&store).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(folder.path().join(".cache/secret"), folder.path().join("first/hash/link.txt")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("out.txt"), "secret").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("first/out")).unwrap();
     let server = Server::start(folder.path());
 
     let home = server.get("/");
@@ -131,6 +137,8 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
         "/runs/../Cargo.toml",
         "/runs/%2e%2e/x",
         "/sweeps/none",
+        "/runs/first/out/out.txt",
+        "/runs/first/hash/link.txt",
         "/sweeps/..%2ftried",
         "/nowhere",
     ] {

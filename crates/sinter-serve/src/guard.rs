@@ -1,6 +1,7 @@
 //! Who may ask, and for what.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_SECURITY_POLICY, HOST, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -11,17 +12,25 @@ use axum::response::{IntoResponse, Response};
 /// Pages hold all that they need; nothing is fetched from elsewhere, and nobody frames them.
 const POLICY: &str = "default-src 'self' data:; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'";
 
+/// What is served, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub address: SocketAddr,
+    pub folder: PathBuf,
+}
+
 /// Answers reading alone, to those who call this machine by a name of its own: a page elsewhere whose name was made to point here is turned away. Hidden
 /// files are nobody's business.
-pub(crate) async fn check(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    if !is_own(host, address) {
+    if !is_own(host, guard.address) {
         return (StatusCode::FORBIDDEN, "this server answers to its own address alone").into_response();
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    if is_hidden(request.uri().path()) {
+    let path = request.uri().path();
+    if is_hidden(path) || path.strip_prefix("/runs/").is_some_and(|file| !is_inside(&guard.folder, file)) {
         return StatusCode::NOT_FOUND.into_response();
     }
     let mut answer = next.run(request).await;
@@ -42,6 +51,14 @@ fn is_own(host: &str, address: SocketAddr) -> bool {
 /// Whether some part of a path begins with a dot, written plainly or in percent signs.
 fn is_hidden(path: &str) -> bool {
     decoded(path).split(['/', '\\']).any(|part| part.starts_with('.'))
+}
+
+/// Whether a file is there, lies in the folder, and is hidden nowhere on the way, whatever links lead to it.
+fn is_inside(folder: &Path, file: &str) -> bool {
+    let place = folder.join(decoded(file).trim_start_matches('/')).canonicalize().ok();
+    let place =
+        place.zip(folder.canonicalize().ok()).and_then(|(file, folder)| file.strip_prefix(folder).map(Path::to_path_buf).ok());
+    place.is_some_and(|place| !is_hidden(&place.to_string_lossy()))
 }
 
 fn decoded(text: &str) -> String {

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tower_http::services::ServeDir;
 
+use guard::Guard;
 use watch::{Seen, Watch};
 
 /// Why nothing is served.
@@ -60,8 +61,9 @@ pub fn serve(folder: &Path, address: SocketAddr, ready: impl FnOnce(SocketAddr))
         let listener = tokio::net::TcpListener::bind(address).await.map_err(taken)?;
         let address = listener.local_addr()?;
         ready(address);
+        let guard = Guard { address, folder: folder.to_path_buf() };
         let shared = Arc::new(Shared { folder: folder.to_path_buf(), watch: Watch::start(folder) });
-        let app = routes(shared).layer(middleware::from_fn_with_state(address, guard::check));
+        let app = routes(shared).layer(middleware::from_fn_with_state(guard, guard::check));
         axum::serve(listener, app).await?;
         Ok(())
     })

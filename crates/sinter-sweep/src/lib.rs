@@ -34,7 +34,7 @@ pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};
 pub use samplers::{Asked, Sample, Sampler, Taken, next};
 pub use search::Search;
 pub use space::{Choices, Domain, Parameter, Point, Range, Space, SpaceError};
-pub use stopping::{Stop, Stopping};
+pub use stopping::{Reached, Stop, Stopping};
 pub use store::{LOSSES, Store, StoreError, TRIES};
 pub use sweep::Sweep;
 pub use table::table;

@@ -130,18 +130,29 @@ pub fn order(outcomes: &[&Outcome]) -> Vec<usize> {
     sorted
 }
 
-/// The area that a front of two figures dominates below a reference point.
-pub fn hypervolume(front: &[(f64, f64)], reference: (f64, f64)) -> f64 {
-    let mut points: Vec<(f64, f64)> = front.iter().copied().filter(|p| p.0 < reference.0 && p.1 < reference.1).collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let (mut area, mut height) = (0.0, reference.1);
-    for (x, y) in points {
-        if y < height {
-            area += (reference.0 - x) * (height - y);
-            height = y;
+/// The volume below a reference point that some figures dominate: of two the area. By slices along the last figure, so for few figures.
+pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
+    let (Some((end, others)), mut inside) = (reference.split_last(), points.to_vec()) else { return 0.0 };
+    inside.retain(|p| p.len() == reference.len() && p.iter().zip(reference).all(|(v, r)| v < r));
+    let last = |p: &Vec<f64>| p[p.len() - 1];
+    if others.is_empty() {
+        return inside.iter().map(|p| end - p[0]).fold(0.0, f64::max);
+    }
+    inside.sort_by(|a, b| last(a).total_cmp(&last(b)));
+    let (mut volume, mut slice): (f64, Vec<Vec<f64>>) = (0.0, Vec::new());
+    for (i, point) in inside.iter().enumerate() {
+        let flat = point[..point.len() - 1].to_vec();
+        // What lies behind another in the slice adds nothing to any later one.
+        if !slice.iter().any(|other| other.iter().zip(&flat).all(|(a, b)| a <= b)) {
+            slice.retain(|other| !flat.iter().zip(other).all(|(a, b)| a <= b));
+            slice.push(flat);
+        }
+        let thick = inside.get(i + 1).map_or(*end, last) - last(point);
+        if thick > 0.0 {
+            volume += thick * hypervolume(&slice, others);
         }
     }
-    area
+    volume
 }
 
 #[cfg(test)]
@@ -180,8 +191,12 @@ mod tests {
     /// By hand: a rectangle of 3 x 1, one of 2 x 2 and one of 1 x 1 more.
     #[test]
     fn areas_are_those_of_rectangles() {
-        assert_eq!(hypervolume(&[(1.0, 4.0), (2.0, 2.0), (3.0, 1.0), (3.0, 3.0), (9.0, 0.0)], (4.0, 5.0)), 3.0 + 4.0 + 1.0);
-        assert_eq!(hypervolume(&[], (1.0, 1.0)), 0.0);
+        let points = [[1.0, 4.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0], [9.0, 0.0]].map(Vec::from);
+        assert_eq!(hypervolume(&points, &[4.0, 5.0]), 3.0 + 4.0 + 1.0);
+        assert_eq!(hypervolume(&[], &[1.0, 1.0]), 0.0);
+        // Two boxes that share one: 1 x 2 x 2 and 2 x 1 x 1, less 1 x 1 x 1; and a point outside.
+        let boxes = [vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 1.0], vec![0.0, 3.0, 0.0]];
+        assert_eq!(hypervolume(&boxes, &[2.0, 2.0, 2.0]), 4.0 + 2.0 - 1.0);
     }
 
     #[test]

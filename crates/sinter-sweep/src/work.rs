@@ -12,6 +12,7 @@ use sinter_train::Event;
 
 use crate::chooser::Chooser;
 use crate::config::{Figure, LOST};
+use crate::stopping::Reached;
 use crate::store::{Store, StoreError};
 use crate::sweep::Sweep;
 use crate::trial::{State, Trial};
@@ -258,11 +259,11 @@ fn stopped_at(
     let put = store.step(trial.id, epoch, score);
     let put = put.and_then(|new| if new && compared { store.at_step(epoch).map(Some) } else { Ok(None) });
     let all = put.map_err(|error| tracing::warn!("epoch {epoch} of trial {} was not written down: {error}", trial.id)).ok()??;
-    let all: Vec<f64> = all.into_iter().filter(|(id, _)| !outside.contains(id)).map(|(_, score)| score).collect();
-    let better = all.iter().filter(|other| **other > score).count();
+    let all: Vec<Reached> = all.into_iter().filter(|(id, _)| !outside.contains(id)).collect();
+    let better = all.iter().filter(|(_, other)| *other > score).count();
     rule?
         .kind()
-        .stops(epoch, score, &all)
+        .stops(epoch, (trial.id, score), &all)
         .then(|| format!("stopped after epoch {epoch}: {better} of {} were better there", all.len()))
 }
 

@@ -77,6 +77,45 @@ fn what_learns_finds_more_than_chance() {
     assert!(tpe < 0.05, "{tpe}");
 }
 
+/// Three figures that pull apart, on the front that is an eighth of a ball (DTLZ2; Deb et al., 2005): directions keep recipes apart.
+#[test]
+fn fronts_of_three_figures_are_found() {
+    let axes: Vec<String> = (0..5).map(|i| format!("x{i}: {{ from: 0.0, to: 1.0 }}")).collect();
+    let space = space(&format!("{{ {} }}", axes.join(", ")));
+    let losses = |v: &BTreeMap<String, String>| {
+        let x: Vec<f64> = (0..5).map(|i| number(v, &format!("x{i}"))).collect();
+        let far = 1.0 + x[2..].iter().map(|x| (x - 0.5).powi(2)).sum::<f64>();
+        let [a, b] = [x[0], x[1]].map(|x| x * std::f64::consts::FRAC_PI_2);
+        vec![far * a.cos() * b.cos(), far * a.cos() * b.sin(), far * a.sin()]
+    };
+    let volume = |name: &str| -> f64 {
+        let each = (0..4).map(|seed| {
+            let told = tried(&space, &sampler(name), seed, 200, losses);
+            hypervolume(&told.iter().map(|(_, o)| o.losses.clone()).collect::<Vec<_>>(), &[2.0, 2.0, 2.0])
+        });
+        each.sum::<f64>() / 4.0
+    };
+    let (random, nsga2, nsga3) = (volume("random"), volume("nsga2"), volume("nsga3"));
+    assert!(nsga3 > random && nsga3 > nsga2 - 0.05, "{nsga3} against {nsga2} and {random}");
+}
+
+/// A valley that winds through four ranges: what learns how they hang together comes further down it.
+#[test]
+fn ranges_that_hang_together_are_learnt() {
+    let axes: Vec<String> = (0..4).map(|i| format!("x{i}: {{ from: -2.0, to: 2.0 }}")).collect();
+    let space = space(&format!("{{ {} }}", axes.join(", ")));
+    let valley = |v: &BTreeMap<String, String>| {
+        let x: Vec<f64> = (0..4).map(|i| number(v, &format!("x{i}"))).collect();
+        vec![x.windows(2).map(|w| 100.0 * (w[1] - w[0] * w[0]).powi(2) + (1.0 - w[0]).powi(2)).sum()]
+    };
+    let found = |name: &str| (0..6).map(|seed| best(&tried(&space, &sampler(name), seed, 250, valley))).sum::<f64>() / 6.0;
+    let (random, cmaes) = (found("random"), found("cmaes"));
+    assert!(cmaes < 0.3 * random, "{cmaes} against {random}");
+    assert!(sampler("cmaes").kind().unfit(&space).is_none());
+    let choices: BTreeMap<String, Domain> = serde_yaml::from_str("{ a: [1, 2], b: { from: 0, to: 9 } }").unwrap();
+    assert!(sampler("cmaes").kind().unfit(&Space::new(&choices).unwrap()).unwrap().contains("`a` has choices"));
+}
+
 /// Two figures that pull apart: the front is known, and half of the area is below it.
 #[test]
 fn fronts_are_found() {
@@ -88,8 +127,7 @@ fn fronts_are_found() {
     let area = |sampler: &Sampler| -> f64 {
         let each = (0..6).map(|seed| {
             let told = tried(&space, sampler, seed, 120, losses);
-            let front: Vec<(f64, f64)> = told.iter().map(|(_, o)| (o.losses[0], o.losses[1])).collect();
-            hypervolume(&front, (1.1, 4.0))
+            hypervolume(&told.iter().map(|(_, o)| o.losses.clone()).collect::<Vec<_>>(), &[1.1, 4.0])
         });
         each.sum::<f64>() / 6.0
     };
@@ -100,7 +138,7 @@ fn fronts_are_found() {
 #[test]
 fn a_grid_and_small_spaces_end() {
     let space = space("{ stages.cluster: [on, off], stages.cluster.centroids: [8, 16, 32], bits: { from: 2, to: 8, step: 2 } }");
-    for name in ["grid", "random", "tpe", "nsga2", "sobol"] {
+    for name in ["grid", "random", "tpe", "nsga2", "nsga3", "sobol"] {
         let told = tried(&space, &sampler(name), 3, 100, |v| vec![number(v, "bits")]);
         // Three codebooks or none, four widths.
         assert_eq!(told.len(), 4 * 4, "{name}");
@@ -118,7 +156,7 @@ fn what_is_written_is_read_again() {
         ("{ x: { from: -3, to: 3 } }", 7),
         ("{ x: { from: 1, to: 1000, step: 7 } }", 143),
     ] {
-        for name in ["grid", "random", "tpe", "nsga2", "sobol"] {
+        for name in ["grid", "random", "tpe", "nsga2", "nsga3", "sobol", "cmaes"] {
             assert_eq!(tried(&space(yaml), &sampler(name), 1, 200, |v| vec![number(v, "x")]).len(), count, "{yaml}: {name}");
         }
     }
@@ -130,7 +168,7 @@ fn what_is_written_is_read_again() {
         ("{ x: { from: -1e-7, to: 1e-7 } }", -1e-7, 1e-7),
         ("{ x: { from: 1e-30, to: 1e30, log: true } }", 1e-30, 1e30),
     ] {
-        for name in ["random", "tpe", "sobol"] {
+        for name in ["random", "tpe", "sobol", "cmaes"] {
             let told = tried(&space(yaml), &sampler(name), 1, 60, |v| vec![number(v, "x")]);
             assert_eq!(told.len(), 60, "{yaml}: {name}");
             let slack = 1e-12 * (high - low);
@@ -143,7 +181,7 @@ fn what_is_written_is_read_again() {
 #[test]
 fn one_good_recipe_does_not_end_a_sweep() {
     let space = space("{ stages.prune: [on, off], stages.prune.sparsity: { from: 85%, to: 99% } }");
-    for name in ["tpe", "sobol", "random", "nsga2"] {
+    for name in ["tpe", "sobol", "random", "nsga2", "nsga3"] {
         let told = tried(&space, &sampler(name), 1, 40, |v| {
             vec![v.get("stages.prune.sparsity").map_or(0.0, |_| 1.0 + number(v, "stages.prune.sparsity"))]
         });
@@ -154,12 +192,17 @@ fn one_good_recipe_does_not_end_a_sweep() {
 /// The same seed and history give the same point: a sweep that was stopped goes on as it would have.
 #[test]
 fn what_comes_next_follows_from_what_was() {
-    let space = space(MIXED);
-    for name in ["random", "sobol", "tpe", "nsga2"] {
-        let all = tried(&space, &sampler(name), 9, 40, bowl);
+    let (mixed, ranges) = (space(MIXED), space("{ x: { from: 0%, to: 100% }, lr: { from: 1e-5, to: 1e-1, log: true } }"));
+    for name in ["random", "sobol", "tpe", "nsga2", "nsga3", "cmaes"] {
+        let space = if name == "cmaes" { &ranges } else { &mixed };
+        let bowl = |v: &BTreeMap<String, String>| match name {
+            "cmaes" => vec![(number(v, "x") - 0.3).powi(2) + (number(v, "lr").log10() + 3.0).powi(2)],
+            _ => bowl(v),
+        };
+        let all = tried(space, &sampler(name), 9, 40, bowl);
         let half = &all[..30];
         let taken = taken(half);
-        let asked = Asked { space: &space, seed: 9, number: 30, told: half, pending: &[], taken: &taken };
+        let asked = Asked { space, seed: 9, number: 30, told: half, pending: &[], taken: &taken };
         let again = next(&sampler(name), &asked).unwrap();
         assert_eq!(space.values(&again), space.values(&all[30].0), "{name}");
     }

@@ -5,8 +5,11 @@
 //!
 //! To add one: a file with a documented struct of its options that implements [`Sample`], and one line in the list below.
 
+mod breeding;
+mod cmaes;
 mod grid;
 mod nsga2;
+mod nsga3;
 mod random;
 mod sobol;
 mod tpe;
@@ -97,6 +100,8 @@ sinter_model::choices! {
         "sobol" => Sobol(sobol::Sobol),
         "tpe" => Tpe(tpe::Tpe),
         "nsga2" => Nsga2(nsga2::Nsga2),
+        "nsga3" => Nsga3(nsga3::Nsga3),
+        "cmaes" => Cmaes(cmaes::Cmaes),
     }
     default Tpe
 }

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::random::{anywhere, draw};
+use super::breeding::child;
+use super::random::draw;
 use super::{Asked, Sample};
 use crate::pareto::{Outcome, order};
 use crate::space::Point;
@@ -25,9 +26,6 @@ impl Default for Nsga2 {
     }
 }
 
-/// How likely a recipe has two parents.
-const CROSSED: f64 = 0.9;
-
 impl Sample for Nsga2 {
     fn next(&self, asked: &Asked, attempt: u64) -> Option<Point> {
         let mut random = asked.random(attempt);
@@ -39,14 +37,6 @@ impl Sample for Nsga2 {
         // They stand in their order: of two the one that stands first.
         let mut winner = || &asked.told[best[random.usize(0..best.len()).min(random.usize(0..best.len()))]].0;
         let (mother, father): (&Point, &Point) = (winner(), winner());
-        let crossed = random.f64() < CROSSED;
-        let share = 1.0 / asked.space.parameters.len().max(2) as f64;
-        Some(asked.space.draw(|at, values| {
-            let inherited = if crossed && random.bool() { father[at].or(mother[at]) } else { mother[at].or(father[at]) };
-            match inherited {
-                Some(place) if random.f64() >= share => place,
-                _ => anywhere(values, &mut random),
-            }
-        }))
+        Some(child(asked, mother, father, &mut random))
     }
 }

@@ -213,6 +213,6 @@ fn below(z: f64) -> f64 {
 }
 
 /// From the normal distribution (Box and Muller, 1958).
-fn normal(random: &mut fastrand::Rng) -> f64 {
+pub(super) fn normal(random: &mut fastrand::Rng) -> f64 {
     (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
 }

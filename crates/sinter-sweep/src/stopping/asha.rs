@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Stop;
+use super::{Reached, Stop};
 
 /// Lets only the best third of the trials that reached a rung go on to the next, which is three times as far (ASHA; Li et al., 2020, in the form that stops and
 /// never pauses, so that no trial is left hanging).
@@ -25,16 +25,21 @@ impl Default for Asha {
 }
 
 impl Stop for Asha {
-    fn stops(&self, step: u64, score: f64, all: &[f64]) -> bool {
+    fn stops(&self, step: u64, (_, score): Reached, all: &[Reached]) -> bool {
         let factor = self.factor.get();
-        let rungs = std::iter::successors(Some(self.least.get()), |rung| rung.checked_mul(factor).filter(|_| factor > 1));
-        if !rungs.take_while(|rung| *rung <= step).any(|rung| rung == step) {
+        if !is_rung(step, self.least.get(), factor) {
             return false;
         }
         // The first ones at a rung have nobody to be compared with.
         let go_on = (all.len() / factor as usize).max(1);
-        all.iter().filter(|other| **other > score).count() >= go_on
+        all.iter().filter(|(_, other)| *other > score).count() >= go_on
     }
+}
+
+/// Whether a step is the first rung, or some power of the factor beyond it.
+pub(super) fn is_rung(step: u64, first: u64, factor: u64) -> bool {
+    let rungs = std::iter::successors(Some(first), |rung| rung.checked_mul(factor).filter(|_| factor > 1));
+    rungs.take_while(|rung| *rung <= step).any(|rung| rung == step)
 }
 
 #[cfg(test)]
@@ -44,13 +49,13 @@ mod tests {
     #[test]
     fn one_in_three_goes_on() {
         let rule = Asha { least: NonZeroU64::new(2).unwrap(), ..Asha::default() };
-        let all = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+        let all: Vec<Reached> = (1..=6).map(|i| (i, i as f64 / 10.0)).collect();
         // Rungs are 2, 6 and 18.
-        let stopped = |step| all.iter().filter(|score| rule.stops(step, **score, &all)).count();
+        let stopped = |step| all.iter().filter(|me| rule.stops(step, **me, &all)).count();
         assert_eq!([1, 2, 3, 5, 6, 7, 18].map(stopped), [0, 4, 0, 0, 4, 0, 4]);
-        assert!(!rule.stops(2, 0.0, &[0.0]));
+        assert!(!rule.stops(2, (1, 0.0), &[(1, 0.0)]));
         // With a factor of one everybody goes on.
         let never = Asha { factor: NonZeroU64::MIN, ..Asha::default() };
-        assert!(!all.iter().any(|score| never.stops(1, *score, &all)));
+        assert!(!all.iter().any(|me| never.stops(1, *me, &all)));
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Stop;
+use super::{Reached, Stop};
 
 /// Stops a trial that is worse than half of all trials were at the same epoch (Golovin et al., 2017). Gentle, and needs no rungs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,11 +22,11 @@ impl Default for Median {
 }
 
 impl Stop for Median {
-    fn stops(&self, step: u64, score: f64, all: &[f64]) -> bool {
+    fn stops(&self, step: u64, (_, score): Reached, all: &[Reached]) -> bool {
         if step <= self.warmup || all.len() <= self.trials {
             return false;
         }
-        let mut all = all.to_vec();
+        let mut all: Vec<f64> = all.iter().map(|(_, score)| *score).collect();
         all.sort_by(f64::total_cmp);
         score < all[(all.len() - 1) / 2]
     }
@@ -38,10 +38,10 @@ mod tests {
 
     #[test]
     fn the_worse_half_stops() {
-        let all = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
+        let all: Vec<Reached> = (1..=7).map(|i| (i, i as f64 / 10.0)).collect();
         let rule = Median::default();
-        let stopped = |step| all.iter().filter(|score| rule.stops(step, **score, &all)).count();
+        let stopped = |step| all.iter().filter(|me| rule.stops(step, **me, &all)).count();
         assert_eq!([1, 2].map(stopped), [0, 3]);
-        assert!(!rule.stops(9, 0.0, &all[..5]));
+        assert!(!rule.stops(9, (1, 0.0), &all[..5]));
     }
 }
