@@ -1,15 +1,13 @@
-//! What became of each sample of the test split: `samples.parquet`, by which two runs are compared sample by sample.
+//! What became of each sample of the test split: `samples.csv`, by which two runs are compared sample by sample.
 
-use std::io::Cursor;
 use std::path::Path;
 
-use polars::prelude::{DataFrame, ParquetReader, ParquetWriter, PolarsError, SerReader, df};
-use sinter_model::write_whole;
+use polars::prelude::{DataFrame, PolarsError, df};
+use serde::Deserialize;
 use sinter_task::Alone;
 
 use crate::error::ReportError;
-
-const FILE: &str = "samples.parquet";
+use crate::tables::write;
 
 /// What the float model and the result come to on each sample, in the order of the test split, by the leading metric.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,31 +18,36 @@ pub struct Samples {
     pub result: Vec<Option<Alone>>,
 }
 
+/// A row of the table.
+#[derive(Deserialize)]
+struct Line {
+    label: Option<u32>,
+    float_class: Option<u32>,
+    result_class: Option<u32>,
+    float_value: Option<f64>,
+    result_value: Option<f64>,
+}
+
 impl Samples {
-    /// Writes the table into a run's folder; nothing where no sample has a value of its own.
+    /// Writes the table into a run's folder, as .csv and .parquet; nothing where no sample has a value of its own.
     pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
-        if self.float.iter().chain(&self.result).all(Option::is_none) {
-            return Ok(());
+        match self.float.iter().chain(&self.result).all(Option::is_none) {
+            true => Ok(()),
+            false => write("samples", self.table(), folder),
         }
-        let fail = |source| ReportError::Table { table: "samples", source };
-        let mut bytes = Cursor::new(Vec::new());
-        let written = self.table().and_then(|mut table| ParquetWriter::new(&mut bytes).finish(&mut table));
-        written.map_err(fail)?;
-        write_whole(&folder.join(FILE), bytes.get_ref())?;
-        Ok(())
     }
 
     /// The table of a run; `None` where it has none, or one that can't be read.
     pub fn read(folder: &Path) -> Option<Self> {
-        let table = ParquetReader::new(std::fs::File::open(folder.join(FILE)).ok()?).finish().ok()?;
-        let labels: Vec<Option<u32>> = table.column("label").ok()?.u32().ok()?.iter().collect();
-        let of = |model: &str| -> Option<Vec<Option<Alone>>> {
-            let classes = table.column(&format!("{model}_class")).ok()?.u32().ok()?.iter();
-            let values = table.column(&format!("{model}_value")).ok()?.f64().ok()?.iter();
-            let each = labels.iter().zip(classes).zip(values);
-            Some(each.map(|((label, class), value)| Some(Alone { value: value?, classes: label.zip(class) })).collect())
-        };
-        Some(Self { float: of("float")?, result: of("result")? })
+        let mut table = csv::Reader::from_path(folder.join("samples.csv")).ok()?;
+        let mut samples = Self::default();
+        for line in table.deserialize() {
+            let line: Line = line.ok()?;
+            let alone = |value: Option<f64>, class: Option<u32>| Some(Alone { value: value?, classes: line.label.zip(class) });
+            samples.float.push(alone(line.float_value, line.float_class));
+            samples.result.push(alone(line.result_value, line.result_class));
+        }
+        Some(samples)
     }
 
     fn table(&self) -> Result<DataFrame, PolarsError> {
@@ -84,7 +87,7 @@ mod tests {
         let nothing = tempfile::tempdir().unwrap();
         Samples { float: vec![None], result: vec![None] }.write(nothing.path()).unwrap();
         assert_eq!(Samples::read(nothing.path()), None);
-        std::fs::write(nothing.path().join(FILE), "no table").unwrap();
+        std::fs::write(nothing.path().join("samples.csv"), "label\nno number\n").unwrap();
         assert_eq!(Samples::read(nothing.path()), None);
     }
 }

@@ -30,7 +30,7 @@ pub fn write_tables(record: &RunRecord, folder: &Path) -> Result<(), ReportError
     Ok(())
 }
 
-fn write(table: &'static str, frame: Result<DataFrame, PolarsError>, folder: &Path) -> Result<(), ReportError> {
+pub(crate) fn write(table: &'static str, frame: Result<DataFrame, PolarsError>, folder: &Path) -> Result<(), ReportError> {
     let fail = |source| ReportError::Table { table, source };
     let mut frame = frame.map_err(fail)?;
     let mut csv = Vec::new();

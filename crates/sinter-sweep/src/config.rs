@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sinter_model::{Bytes, Joules, Ratio, Seconds};
 
+use crate::executors::Executor;
 use crate::samplers::Sampler;
 use crate::space::Domain;
 use crate::stopping::Stopping;
@@ -44,6 +45,9 @@ pub struct SweepConfig {
     /// What becomes of the best recipes.
     #[serde(default)]
     pub finalists: Finalists,
+    /// Where workers run. Default: local.
+    #[serde(default)]
+    pub executor: Executor,
 }
 
 /// The best recipes are run in full, with other seeds, and compared on the test split.

@@ -1,15 +1,11 @@
-//! Several workers on this machine: processes, so that none can take another down, with the cores shared among them.
+//! Several workers: processes, so that none can take another down, wherever the sweep's executor starts them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sinter_model::writer_of;
 use sinter_pipeline::Interrupt;
 
+use crate::executors::Command;
 use crate::store::Store;
 use crate::sweep::Sweep;
 use crate::work::{Said, SweepError, Tell, begin};
@@ -19,47 +15,27 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How often workers that end badly are started again while no trial comes to an end.
 const RESTARTS: usize = 20;
 
-/// A worker's process.
-struct Worker {
-    name: String,
-    child: Child,
-    log: PathBuf,
-}
-
-/// Starts `count` workers with `command` (the program, and what tells it to be a worker; its name is added), waits until they are done, and starts those again
-/// that die. What a dead one had begun is given to the others.
-pub fn drive(
-    sweep: &Sweep,
-    command: (&Path, &[String]),
-    count: usize,
-    interrupt: &Interrupt,
-    tell: Tell,
-) -> Result<(), SweepError> {
-    let folder = sweep.folder().join("workers");
-    let failed = |source| SweepError::Process { program: command.0.to_path_buf(), source };
-    std::fs::create_dir_all(&folder).map_err(failed)?;
+/// Starts workers, waits until they are done, and starts those again that die. What a dead one had begun is given to the others.
+pub fn drive(sweep: &Sweep, command: Command, interrupt: &Interrupt, tell: Tell) -> Result<(), SweepError> {
+    std::fs::create_dir_all(&command.folder).map_err(|source| SweepError::Process { program: command.folder.clone(), source })?;
     let mut store = Store::open(&sweep.store_path())?;
     begin(sweep, &store)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (cores / count.max(1)).max(1).to_string();
-    let start = |name: String| -> Result<Worker, SweepError> {
-        let log = folder.join(format!("{name}.log"));
-        let out = File::create(&log).map_err(failed)?;
-        let err = out.try_clone().map_err(failed)?;
-        let mut worker = Command::new(command.0);
-        worker.args(command.1).arg(&name).env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);
-        // Ctrl-C reaches this process alone, which asks the workers.
-        let child = worker.process_group(0).stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(failed)?;
-        Ok(Worker { name, child, log })
-    };
-    let mut workers = Workers((1..=count).map(|n| start(format!("worker-{n}"))).collect::<Result<_, _>>()?);
+    let wanted: Vec<String> = (1..=command.count).map(|n| format!("worker-{n}")).collect();
+    let mut crew = sweep.search.config.executor.kind().crew(command.clone())?;
+    let mut there: BTreeSet<String> = crew.present().into_iter().collect();
+    if !there.is_empty() {
+        tell(Said::Note { text: format!("{} workers of an earlier driver are still at it", there.len()) });
+    }
+    let missing: Vec<String> = wanted.into_iter().filter(|name| !there.contains(name)).collect();
+    crew.start(&missing)?;
+    there.extend(missing);
     let mut told: BTreeSet<i64> = store.known()?.values().filter(|t| t.state.is_final()).map(|t| t.id).collect();
     let (mut restarts, mut stopped) = (0, false);
-    while !workers.0.is_empty() {
+    while !there.is_empty() {
         std::thread::sleep(LOOK);
         if interrupt.heed() && !stopped {
             stopped = true;
-            workers.0.iter().for_each(|worker| ask_to_stop(&worker.child));
+            crew.stop();
         }
         for trial in store.known()?.values().filter(|t| t.state.is_final()) {
             if told.insert(trial.id) {
@@ -67,51 +43,25 @@ pub fn drive(
                 tell(Said::Ended { trial: trial.clone(), cached: None });
             }
         }
-        for mut worker in std::mem::take(&mut workers.0) {
-            let Some(status) = worker.child.try_wait().map_err(failed)? else {
-                workers.0.push(worker);
-                continue;
-            };
-            if status.success() || stopped {
+        for ended in crew.ended()? {
+            there.remove(&ended.name);
+            if ended.well || stopped {
                 continue;
             }
-            let lost = store.worker_is_gone(&writer_of(worker.child.id()))?;
-            let log = tail(&worker.log);
+            let lost = ended.writer.map_or(Ok(0), |writer| store.worker_is_gone(&writer))?;
+            let log = command.tail(&ended.name);
             let given = if lost > 0 { ", and what it had begun is given to others" } else { "" };
-            tell(Said::Note { text: format!("{} ended ({status}){given}{log}", worker.name) });
+            tell(Said::Note { text: format!("{} ended ({}){given}{log}", ended.name, ended.how) });
             restarts += 1;
             if restarts > RESTARTS {
                 return Err(SweepError::Process {
-                    program: command.0.to_path_buf(),
-                    source: std::io::Error::other(format!("workers ended {restarts} times; the last one: {status}{log}")),
+                    program: command.program.clone(),
+                    source: std::io::Error::other(format!("workers ended {restarts} times; the last one: {}{log}", ended.how)),
                 });
             }
-            workers.0.push(start(worker.name)?);
+            crew.start(std::slice::from_ref(&ended.name))?;
+            there.insert(ended.name);
         }
     }
     if stopped { Err(SweepError::Stopped) } else { Ok(()) }
-}
-
-/// Workers; those that are left when this goes are asked to stop.
-struct Workers(Vec<Worker>);
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|worker| ask_to_stop(&worker.child));
-    }
-}
-
-fn ask_to_stop(child: &Child) {
-    let process = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-    if let Some(process) = process {
-        // One that is gone already has stopped.
-        let _gone = rustix::process::kill_process(process, rustix::process::Signal::INT);
-    }
-}
-
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(5).collect();
-    lines.into_iter().rev().map(|line| format!("\n  {line}")).collect()
 }

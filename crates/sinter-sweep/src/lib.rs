@@ -3,7 +3,7 @@
 //! 1. `config` and `space`: what the user wrote, and what is varied.
 //! 2. `samplers`: which recipe is tried next, by what `pareto` says is better; `stopping`: which trials end early.
 //! 3. `chooser` asks the sampler; `store`: what was tried, is, and will be; several processes share it.
-//! 4. `work`: takes a trial, runs the pipeline's stages, writes down what came of it. `drive` starts several of these.
+//! 4. `work`: takes a trial, runs the pipeline's stages, writes down what came of it. `drive` starts several of these, where `executors` say.
 //! 5. `finals`: the best recipes in full, with other seeds, compared on the test split.
 //! 6. `table`: all trials as a table; `comparison`: a page of them.
 //!
@@ -13,6 +13,7 @@ mod chooser;
 mod comparison;
 mod config;
 mod drive;
+mod executors;
 mod finals;
 pub mod pareto;
 mod samplers;
@@ -30,6 +31,7 @@ pub use chooser::{Chooser, Chosen};
 pub use comparison::{compare, text};
 pub use config::{Figure, Finalists, LOST, Limits, SweepConfig, schema};
 pub use drive::drive;
+pub use executors::{Command, Crew, Ended, Execute, Executor, ExecutorError};
 pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};
 pub use samplers::{Asked, Sample, Sampler, Taken, next};
 pub use search::Search;

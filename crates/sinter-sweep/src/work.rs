@@ -12,6 +12,7 @@ use sinter_train::Event;
 
 use crate::chooser::Chooser;
 use crate::config::{Figure, LOST};
+use crate::executors::ExecutorError;
 use crate::stopping::Reached;
 use crate::store::{Store, StoreError};
 use crate::sweep::Sweep;
@@ -51,6 +52,9 @@ pub enum SweepError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// Workers could not be started.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     /// A finalist did not come to its end.
     #[error("finalist {recipe}, seed {seed}: {source}")]
     Finalist {

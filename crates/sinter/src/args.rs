@@ -312,7 +312,7 @@ pub struct SweepArgs {
     /// The folder of all runs; the sweep's own is OUT/sweeps/NAME.
     #[arg(long, default_value = "reports")]
     pub out: PathBuf,
-    /// Processes that try recipes side by side; they share the cores.
+    /// Workers that try recipes side by side, where the sweep's executor starts them: by default processes of this machine, which share its cores.
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
     pub workers: NonZeroUsize,
     #[command(flatten)]

@@ -7,7 +7,8 @@ use sinter_model::Bytes;
 use sinter_pipeline::Interrupt;
 use sinter_report::link;
 use sinter_sweep::{
-    Figure, Final, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, compare, drive, finals, table, text, work,
+    Command, Executor, ExecutorError, Figure, Final, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working,
+    compare, drive, finals, table, text, work,
 };
 
 use crate::answer::{Failure, config, failed, say, wrong};
@@ -112,25 +113,34 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let ended = |error: SweepError| match error {
         SweepError::Stopped => Failure { text: format!("stopped: {}", signals::kept(&args.out)), code: signals::code() },
         SweepError::Config(error) => config(error),
+        SweepError::Executor(error @ (ExecutorError::Absent { .. } | ExecutorError::Refused { .. })) => wrong(error),
         error => failed(error),
     };
     if args.worker.is_some() {
         stop_with_parent(interrupt.clone());
     }
-    if args.worker.is_some() || args.workers.get() == 1 {
+    let here = sweep.search.config.executor == Executor::default() && args.workers.get() == 1;
+    if args.worker.is_some() || here {
         work(&sweep, &how, &tell).map_err(ended)?;
         if args.worker.is_some() {
             return Ok(());
         }
     } else {
+        // Workers may run elsewhere, where the same folders are.
+        let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string()).map_err(failed);
         let program = std::env::current_exe().map_err(failed)?;
-        let out = args.out.display().to_string();
+        let (file, out) = (absolute(file)?, absolute(&args.out)?);
         let every = format!("{}s", args.going.checkpoint_every.as_secs());
         let memory = sinter_model::memory_limit().0.to_string();
-        let words =
-            ["--memory", &memory, "sweep", &file.display().to_string(), "--out", &out, "--checkpoint-every", &every, "--worker"];
-        let words: Vec<String> = words.into_iter().map(String::from).collect();
-        drive(&sweep, (&program, &words), args.workers.get(), &interrupt, &tell).map_err(ended)?;
+        let words = ["--memory", &memory, "sweep", &file, "--out", &out, "--checkpoint-every", &every, "--worker"];
+        let command = Command {
+            program,
+            words: words.into_iter().map(String::from).collect(),
+            folder: std::path::absolute(sweep.folder().join("workers")).map_err(failed)?,
+            count: args.workers.get(),
+            sweep: sweep.search.config.name.clone(),
+        };
+        drive(&sweep, command, &interrupt, &tell).map_err(ended)?;
     }
     let store = Store::open(&sweep.store_path()).map_err(failed)?;
     let trials = store.trials().map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Which keys of a recipe a figure hangs on: permutation importance (Breiman, 2001) of a random forest, on rows that the forest has not seen.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use smartcore::ensemble::random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters};
 use smartcore::linalg::basic::matrix::DenseMatrix;
@@ -31,9 +32,9 @@ pub(super) struct Importance {
 pub(super) fn of(all: &Comparison) -> Vec<Importance> {
     let of_kind = |kind: Kind| all.columns.iter().enumerate().filter(move |(_, c)| c.kind == kind);
     let keys: Vec<usize> = of_kind(Kind::Recipe).map(|(i, _)| i).collect();
-    let figures = of_kind(Kind::Figure).filter(|(_, c)| c.better.is_some()).map(|(i, _)| i);
+    let figures: Vec<usize> = of_kind(Kind::Figure).filter(|(_, c)| c.better.is_some()).map(|(i, _)| i).collect();
     let encoded: Vec<Vec<f64>> = keys.iter().map(|&key| encode(all, key)).collect();
-    figures.filter_map(|figure| one(all, figure, &keys, &encoded)).collect()
+    figures.into_par_iter().filter_map(|figure| one(all, figure, &keys, &encoded)).collect()
 }
 
 /// A key's values as numbers: texts by their order, and what is missing below all others.

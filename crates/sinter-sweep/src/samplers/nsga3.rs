@@ -74,7 +74,7 @@ fn survivors(outcomes: &[&Outcome], wanted: usize) -> Vec<usize> {
 }
 
 /// Figures from 0 at the best of each to 1 at the worst of those that are considered.
-fn normalized(all: &[&[f64]]) -> Vec<Vec<f64>> {
+pub(super) fn normalized(all: &[&[f64]]) -> Vec<Vec<f64>> {
     let figures = all.first().map_or(0, |f| f.len());
     let ends: Vec<(f64, f64)> = (0..figures)
         .map(|k| all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), f| (low.min(f[k]), high.max(f[k]))))

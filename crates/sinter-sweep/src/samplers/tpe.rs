@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nsga3::normalized;
 use super::random::{anywhere, draw};
 use super::{Asked, Sample};
 use crate::pareto::{Outcome, order};
@@ -12,8 +13,8 @@ use crate::space::{Point, Space};
 use crate::values::Values;
 
 /// Fits one density to the best tenth of all recipes and one to the others, over all keys at once, and takes the recipe that the first makes much more likely
-/// (multivariate tree-structured Parzen estimator; Bergstra et al., 2011, Falkner et al., 2018). Of several figures the best are those of the first fronts
-/// (Ozaki et al., 2020). For tens to hundreds of trials.
+/// (multivariate tree-structured Parzen estimator; Bergstra et al., 2011, Falkner et al., 2018). Of two figures the best are those of the first fronts
+/// (Ozaki et al., 2020); of more, each trial looks in a direction of chance (Knowles, 2006). For tens to hundreds of trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tpe {
@@ -46,26 +47,47 @@ impl Sample for Tpe {
             return Some(draw(asked.space, &mut random));
         }
         let outcomes: Vec<&Outcome> = asked.told.iter().map(|(_, outcome)| outcome).collect();
-        let order = order(&outcomes);
+        let order = match outcomes[0].losses.len() {
+            1 | 2 => order(&outcomes),
+            _ => along(&outcomes, &mut random),
+        };
         let count = ((GOOD * order.len() as f64).ceil() as usize).clamp(1, MOST_GOOD);
         let pick = |places: &[usize]| {
             let mut places = places.to_vec();
             places.sort_unstable();
             places.into_iter().map(|i| &asked.told[i].0).collect::<Vec<&Point>>()
         };
-        let good = Density::new(asked.space, pick(&order[..count]));
+        // Nobody looks at a part of a wide front that no kernel reaches.
+        let wide = outcomes[0].losses.len() > 2;
+        let good = Density::new(asked.space, pick(&order[..count]), wide);
         // Every so many of the worse ones, from the best of them to the worst.
         let stride = (order.len() - count).div_ceil(MOST_OTHERS).max(1);
         let mut others = pick(&order[count..].iter().copied().step_by(stride).collect::<Vec<_>>());
         // What is being tried may turn out badly: workers side by side look elsewhere.
         others.extend(asked.pending);
-        let others = Density::new(asked.space, others);
+        let others = Density::new(asked.space, others, wide);
         let candidates: Vec<Point> = (0..self.candidates.get()).map(|_| good.draw(&mut random)).collect();
         let fresh = candidates.iter().filter_map(|point| asked.fresh(point));
         let scored = fresh.map(|point| (good.log(&point) - others.log(&point), point));
         let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, point)| point);
         best.or_else(|| candidates.into_iter().next())
     }
+}
+
+/// From the best to the worst in a direction of chance: nearly all are on the front of many figures, so each trial asks for another part of it (augmented
+/// Chebyshev; Knowles, 2006).
+fn along(outcomes: &[&Outcome], random: &mut fastrand::Rng) -> Vec<usize> {
+    let weights: Vec<f64> = outcomes[0].losses.iter().map(|_| -random.f64().max(f64::MIN_POSITIVE).ln()).collect();
+    let sum: f64 = weights.iter().sum();
+    let places = normalized(&outcomes.iter().map(|o| o.losses.as_slice()).collect::<Vec<_>>());
+    let value = |place: &Vec<f64>| {
+        let each = || place.iter().zip(&weights).map(|(p, w)| p * w / sum);
+        each().fold(0.0, f64::max) + 0.05 * each().sum::<f64>()
+    };
+    let values: Vec<f64> = places.iter().map(value).collect();
+    let mut order: Vec<usize> = (0..outcomes.len()).collect();
+    order.sort_by(|&a, &b| outcomes[a].violation.total_cmp(&outcomes[b].violation).then(values[a].total_cmp(&values[b])));
+    order
 }
 
 /// A mixture of kernels, one a recipe and one for all of the space.
@@ -81,7 +103,8 @@ struct Density<'a> {
 }
 
 impl<'a> Density<'a> {
-    fn new(space: &'a Space, points: Vec<&'a Point>) -> Self {
+    /// `wide`: kernels are no narrower than a fifth of the range, less where there are many (the rule of Scott, 1992).
+    fn new(space: &'a Space, points: Vec<&'a Point>, wide: bool) -> Self {
         let n = points.len();
         let old = n.saturating_sub(IN_FULL);
         let ramp = |i: usize| 1.0 / n as f64 + (1.0 - 1.0 / n as f64) * i as f64 / (old - 1).max(1) as f64;
@@ -89,7 +112,8 @@ impl<'a> Density<'a> {
         weights.push(1.0);
         let sum: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|w| *w /= sum);
-        let widths = widths(&points, space.parameters.len());
+        let least = if wide { 0.2 * (n.max(1) as f64).powf(-1.0 / (space.parameters.len() as f64 + 4.0)) } else { 0.0 };
+        let widths = widths(&points, space.parameters.len(), least);
         let constant = |point: &Point, widths: &Vec<f64>| -> Vec<f64> {
             let each = space.parameters.iter().zip(point).zip(widths);
             each.map(|((parameter, place), width)| place.map_or(0.0, |place| constant(&parameter.values, place, *width)))
@@ -180,10 +204,10 @@ fn mass(centre: f64, width: f64, (low, high): (f64, f64)) -> f64 {
     below((high - centre) / width) - below((low - centre) / width)
 }
 
-/// How wide each recipe's kernel is along each key: as far as to the farther of its two neighbours (Bergstra et al., 2011), the ends of the range not counted
+/// How wide each recipe's kernel is along each key, `least` at least: as far as to the farther of its two neighbours (Bergstra et al., 2011), the ends of the range not counted
 /// where there are two recipes or more.
-fn widths(points: &[&Point], keys: usize) -> Vec<Vec<f64>> {
-    let narrowest = 1.0 / (points.len() as f64 + 2.0).min(NARROWEST);
+fn widths(points: &[&Point], keys: usize, least: f64) -> Vec<Vec<f64>> {
+    let narrowest = least.max(1.0 / (points.len() as f64 + 2.0).min(NARROWEST));
     let mut widths = vec![vec![1.0; keys]; points.len()];
     for key in 0..keys {
         let mut order: Vec<(f64, usize)> = points.iter().enumerate().filter_map(|(i, point)| Some((point[key]?, i))).collect();

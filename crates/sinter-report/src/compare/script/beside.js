@@ -45,7 +45,7 @@
       : differ + ' of ' + apart.of + ' samples of the test split score differently.';
     const shown = found.slice(0, 100), value = v => by || apart.labels[0] !== null ? class_(v) : v === null ? '' : String(+v.toPrecision(5));
     return [make('p', {}, words), ...(shown.length ? [grid('Samples', ['Sample', 'Label', ...names], shown.map(s => ({cells: [s.sample, class_(s.label), value(s.a), value(s.b)], differs: false})))] : []),
-      ...(found.length > shown.length || found.length < differ ? [make('p', {className: 'small'}, 'The first ' + shown.length + ' are shown; samples.parquet in each run’s folder has all.')] : [])];
+      ...(found.length > shown.length || found.length < differ ? [make('p', {className: 'small'}, 'The first ' + shown.length + ' are shown; samples.csv in each run’s folder has all.')] : [])];
   }
 
   const list = chosen => make('select', {on: {change: draw}}, ...told.map(r => make('option', {value: r, selected: r === chosen}, rows[r].name)));
