@@ -9,6 +9,7 @@ mod repository;
 mod setup;
 mod shape;
 mod shell;
+mod slurm;
 mod verify;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ cargo xtask WORD
   docs [--check]                write docs/reference.md and the schemas from the doc comments; with --check, fail where they are stale
   shape                         print circles of files and files that are too long; fail where there are any
   dist                          set up, then build an archive that runs after unpacking: target/dist/
+  slurm up | down               install Slurm and start a cluster of one node on this machine, for tests of sweeps; stop it (as root)
   deny                          install cargo-deny, then check licences and sources of all crates, and that none is there that must not be
   fuzz [--minutes N | --cases N] [TARGET...]
                                 set up, then read files that were mutated (10,000 of each kind) and print what panicked, aborted or hung
@@ -56,6 +58,11 @@ fn main() -> ExitCode {
         "docs" => setup::all(&setup::Options::default()).and_then(|()| docs::all(rest.iter().any(|a| a == "--check"))),
         "shape" => shape::check(),
         "dist" => dist::archive(),
+        "slurm" => match rest.first().map(String::as_str) {
+            Some("up") => slurm::up(),
+            Some("down") => slurm::down(),
+            _ => Err(format!("slurm up, or slurm down\n\n{HELP}")),
+        },
         "deny" => deny(),
         "fuzz" => setup::all(&setup::Options::default()).and_then(|()| fuzz(&rest)),
         "conformance" => setup::all(&setup::Options::default()).and_then(|()| conformance()),

@@ -59,7 +59,7 @@ fn boards() -> Result<(), String> {
 }
 
 /// Installs packages of Debian, as root.
-fn packages(names: &[&str]) -> Result<(), String> {
+pub fn packages(names: &[&str]) -> Result<(), String> {
     let args = [&["install", "--yes", "--no-install-recommends"], names].concat();
     let install = || shell::output("apt-get", &args, &root());
     println!("installing Debian's {}", names.join(", "));
