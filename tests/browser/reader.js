@@ -16,6 +16,8 @@ type(field('Packed'), 'a lot'); await wait(400);
 check(field('Packed').getAttribute('aria-invalid') === 'true' && rows().length === all, 'what can not be read is no filter, and said so');
 type(field('Packed'), ''); type(field('accuracy'), '90.5..91%'); await wait(400);
 check(rows().length === 5, 'a range keeps ' + rows().length); check(!field('Packed').hasAttribute('aria-invalid'), 'still said to be wrong');
+type(field('accuracy'), '>= 90.7'); await wait(400); check(rows().length === 3, 'what is equal counts: ' + rows().length);
+type(field('accuracy'), '> 90.7%'); await wait(400); check(rows().length === 2, 'what is equal does not count: ' + rows().length);
 [...page.querySelectorAll('#bar button')].find(b => b.textContent === 'Clear filters').click(); await wait(400);
 check(rows().length === all, 'filters can not be cleared');
 const head = name => page.querySelectorAll('#recipes thead tr:first-child th')[column(name)].querySelector('button');

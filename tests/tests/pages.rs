@@ -9,7 +9,7 @@ use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use serde_json::Value;
 use sinter_model::{Bytes, Joules, Macs};
 use sinter_report::{
-    ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, MeasuredRow, RangeRow, Run, RunRecord, Samples, SensitivityRow,
+    ArtifactRow, BoardRow, BudgetRow, CurveRow, Found, LayerRow, MeasuredRow, RangeRow, Run, RunRecord, Samples, SensitivityRow,
     StageRow, WeightsRow, find_runs, write_comparison, write_report,
 };
 use sinter_task::Alone;
@@ -241,7 +241,7 @@ fn pages_can_be_read_everywhere_and_fetch_nothing() {
     }
     // A folder of runs serves as well as the runs.
     let found = find_runs(&[folder.path().to_path_buf()]).unwrap();
-    assert_eq!(found.iter().map(|r| r.record.pipeline.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
+    assert_eq!(found.runs.iter().map(|r| r.record.pipeline.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
     write_comparison(&found, &folder.path().join("compare")).unwrap();
     let mut all = Vec::new();
     for page in
@@ -279,7 +279,7 @@ fn a_comparison_answers() {
         })
         .collect();
     let out = folder.path().join("compare");
-    write_comparison(&runs, &out).unwrap();
+    write_comparison(&Found { runs, unread: vec![] }, &out).unwrap();
     let found = asked(&chromium, &out.join("compare.html"), READER, 1440, false, folder.path());
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -290,7 +290,7 @@ fn a_hundred_runs_are_soon_compared() {
     let runs: Vec<Run> =
         (0..100).map(|i| Run { folder: folder.path().into(), record: record(&format!("run{i}"), 20, i) }).collect();
     let started = Instant::now();
-    write_comparison(&runs, folder.path()).unwrap();
+    write_comparison(&Found { runs, unread: vec![] }, folder.path()).unwrap();
     let (took, size) = (started.elapsed(), std::fs::metadata(folder.path().join("compare.html")).unwrap().len());
     eprintln!("{size} bytes, drawn in {took:?}");
     // As above.
@@ -316,7 +316,7 @@ fn names_from_files_are_never_markup() {
     let record = record("hostile", 3, 1);
     write_report(&record, folder.path()).unwrap();
     let run = Run { folder: folder.path().into(), record };
-    write_comparison(&[run.clone(), run], &folder.path().join("compare")).unwrap();
+    write_comparison(&Found { runs: vec![run.clone(), run], unread: vec![] }, &folder.path().join("compare")).unwrap();
     for (page, scripts) in [("report.html", 1), ("compare/compare.html", 7)] {
         let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
         assert_eq!(text.matches("<script").count(), scripts, "{page}: only the page's own scripts");

@@ -98,6 +98,9 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
     std::fs::write(elsewhere.path().join("out.txt"), "secret").unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("first/out")).unwrap();
+    run(elsewhere.path(), "foreign");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
     let server = Server::start(folder.path());
 
     let home = server.get("/");
@@ -147,6 +150,10 @@ fn runs_and_sweeps_are_shown_as_they_go_on() {
     }
     assert!(server.ask("POST /", &server.address, "").starts_with("HTTP/1.1 405"));
     assert!(server.ask("GET /", "elsewhere.example", "").starts_with("HTTP/1.1 403"));
+    assert!(!home.contains("foreign") && !server.get("/compare").contains("foreign"));
+    assert!(!server.get("/compare?run=linked/foreign/hash").contains("foreign hash"));
+    let picture = format!("{}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors", server.address);
+    assert!(server.ask("GET /compare", &picture, "").starts_with("HTTP/1.1 403"));
     assert!(server.get("/compare?run=../../etc").starts_with("HTTP/1.1 200"), "a run elsewhere is as good as none");
 }
 

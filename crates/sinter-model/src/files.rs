@@ -12,6 +12,11 @@ pub fn writer() -> String {
     writer_of(std::process::id())
 }
 
+/// This machine's name, as it stands in what [`writer`] gives.
+pub fn machine() -> String {
+    host()
+}
+
 /// The same of another process of this machine.
 pub fn writer_of(process: u32) -> String {
     format!("{}-{process}", host())

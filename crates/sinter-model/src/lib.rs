@@ -33,7 +33,7 @@ pub use encoding::{
     Assignment, Codebook, Granularity, Half, Levels, Mask, Multiplier, NmPattern, QuantParams, Quantizer, integer_bias,
 };
 pub use error::{DoesNotFit, OpError, OpResult};
-pub use files::{WriteError, is_gone, sweep, write_whole, write_whole_with, writer, writer_of};
+pub use files::{WriteError, is_gone, machine, sweep, write_whole, write_whole_with, writer, writer_of};
 pub use graph::{Dim, Graph, Node, ValueInfo};
 pub use guard::{guarded, panics_caught};
 pub use memory::{TooLarge, elements, memory_limit, set_memory_limit};

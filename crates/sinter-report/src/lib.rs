@@ -24,8 +24,8 @@ mod tiles;
 pub use certificate::{CertificateRow, CertificateTable};
 pub use chart::shorten;
 pub use compare::{
-    Apart, Cell, Column, Comparison, Details, Kind, MOST_ROWS, Row, Run, Scale, Table, compare_runs, find_runs, link,
-    run_folders, write_comparison,
+    Apart, Cell, Column, Comparison, Details, Found, Kind, MOST_ROWS, Row, Run, Scale, Table, address, compare_runs, find_runs,
+    link, run_folders, write_comparison,
 };
 pub use error::ReportError;
 pub use page::frame;

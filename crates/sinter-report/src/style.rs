@@ -61,8 +61,10 @@ document.querySelectorAll('table.sortable').forEach(function(table){
    var up=th.getAttribute('aria-sort')!=='ascending';
    table.querySelectorAll('th').forEach(function(o){o.removeAttribute('aria-sort')});
    th.setAttribute('aria-sort',up?'ascending':'descending');
-   var key=function(tr){var c=tr.cells[i];var v=c.dataset.v;return v===undefined?c.textContent:parseFloat(v)};
-   Array.from(table.tBodies[0].rows).sort(function(a,b){var x=key(a),y=key(b);var d=typeof x==='number'?x-y:x.localeCompare(y);return up?d:-d})
+   var rows=Array.from(table.tBodies[0].rows),numbers=rows.some(function(tr){return tr.cells[i].dataset.v!==undefined});
+   var key=function(tr){var c=tr.cells[i];return numbers?(c.dataset.v===undefined?null:parseFloat(c.dataset.v)):c.textContent};
+   // What is not known stands last, whichever way.
+   rows.sort(function(a,b){var x=key(a),y=key(b);if(x===null||y===null)return (x===null)-(y===null);var d=numbers?x-y:x.localeCompare(y,undefined,{numeric:true});return up?d:-d})
     .forEach(function(r){table.tBodies[0].appendChild(r)});
   });
  });

@@ -23,7 +23,7 @@ pub(crate) struct Guard {
 /// files are nobody's business.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    if !is_own(host, guard.address) {
+    if !is_own(host, guard.address) || is_foreign(&request) {
         return (StatusCode::FORBIDDEN, "this server answers to its own address alone").into_response();
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -41,11 +41,17 @@ pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     answer
 }
 
-/// Whether a request's host is this server: by number, or as `localhost`. Who serves others as well answers to every name.
+/// Whether a page elsewhere asks, by a picture or a script: one may lead here by a link, and no more.
+fn is_foreign(request: &Request) -> bool {
+    let header = |name: &str| request.headers().get(name).and_then(|h| h.to_str().ok()).unwrap_or("");
+    header("sec-fetch-site") == "cross-site" && header("sec-fetch-mode") != "navigate"
+}
+
+/// Whether a request's host is this server: by number, or as `localhost`. Who listens on every address answers to every name.
 fn is_own(host: &str, address: SocketAddr) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit())).map_or(host, |(name, _)| name);
     let number = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    name == "localhost" || number.is_ok_and(|ip| ip.is_loopback() || ip == address.ip()) || !address.ip().is_loopback()
+    name == "localhost" || number.is_ok_and(|ip| ip.is_loopback() || ip == address.ip()) || address.ip().is_unspecified()
 }
 
 /// Whether some part of a path begins with a dot, written plainly or in percent signs.
@@ -55,7 +61,12 @@ fn is_hidden(path: &str) -> bool {
 
 /// Whether a file is there, lies in the folder, and is hidden nowhere on the way, whatever links lead to it.
 fn is_inside(folder: &Path, file: &str) -> bool {
-    let place = folder.join(decoded(file).trim_start_matches('/')).canonicalize().ok();
+    is_within(folder, &folder.join(decoded(file).trim_start_matches('/')))
+}
+
+/// The same of a path.
+pub(crate) fn is_within(folder: &Path, path: &Path) -> bool {
+    let place = path.canonicalize().ok();
     let place =
         place.zip(folder.canonicalize().ok()).and_then(|(file, folder)| file.strip_prefix(folder).map(Path::to_path_buf).ok());
     place.is_some_and(|place| !is_hidden(&place.to_string_lossy()))

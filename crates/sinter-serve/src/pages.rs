@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use maud::{Markup, PreEscaped, html};
 use sinter_pipeline::{Standing, State};
-use sinter_report::{Comparison, Run, compare_runs, find_runs, frame};
+use sinter_report::{Comparison, address, compare_runs, find_runs, frame};
 use sinter_sweep::{Finals, Search, Store};
 
+use crate::guard::is_within;
 use crate::sweeps;
 
 /// Brings the first page up to date as things happen.
@@ -57,7 +58,7 @@ pub(crate) fn tables(folder: &Path, runs: &[Standing], sweeps: &[sweeps::Standin
             div.scroll tabindex="0" role="region" aria-label="Sweeps" { table {
                 thead { tr { th { "Sweep" } th.n { "Over" } th.n { "Running" } th.n { "Waiting" } th.n { "Failed" } } }
                 tbody { @for s in sweeps { tr {
-                    td { a href={ "/sweeps/" (encoded(&s.name)) } { (s.name) } }
+                    td { a href={ "/sweeps/" (encoded(Path::new(&s.name))) } { (s.name) } }
                     @for n in s.counts { td.n { (n) } }
                 } } }
             } }
@@ -78,13 +79,13 @@ pub(crate) fn tables(folder: &Path, runs: &[Standing], sweeps: &[sweeps::Standin
 }
 
 fn row(folder: &Path, run: &Standing) -> Markup {
-    let place = run.folder.strip_prefix(folder).unwrap_or(&run.folder).display().to_string();
+    let place = run.folder.strip_prefix(folder).unwrap_or(&run.folder);
     let progress = &run.progress;
     let (done, running) = (progress.state == State::Done, progress.state == State::Running);
     let at = progress.stage.as_ref().and_then(|stage| progress.stages.iter().position(|s| s == stage));
     html! {
         tr {
-            td { @if done { a href={ "/runs/" (encoded(&place)) "/report.html" } { (place) } } @else { (place) } }
+            td { @if done { a href={ "/runs/" (encoded(place)) "/report.html" } { (place.display()) } } @else { (place.display()) } }
             td { (progress.state) @if running && run.silent_seconds.is_some_and(|s| s > 60) { br; small { "silent for " (run.silent_seconds.unwrap_or(0) / 60) " min" } } }
             td.wrap {
                 @match (&progress.stage, done) {
@@ -102,36 +103,38 @@ fn row(folder: &Path, run: &Standing) -> Markup {
     }
 }
 
-/// A path as a link has it: what is neither letter, digit nor one of `-_./` in percent signs.
-fn encoded(path: &str) -> String {
-    let each = path.bytes().map(|b| match b {
-        b if b.is_ascii_alphanumeric() || b"-_./".contains(&b) => char::from(b).to_string(),
-        b => format!("%{b:02X}"),
-    });
-    each.collect()
+/// A path as a link has it.
+fn encoded(path: &Path) -> String {
+    address(path).trim_start_matches("./").to_string()
 }
 
 /// Where the page of a run is on this server.
 fn link(folder: &Path, run: &Path) -> Option<String> {
+    // Finalists are named as they were where the sweep was started: what counts is NAME/HASH.
+    let tail: PathBuf = run.components().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
+    let run = [run.to_path_buf(), folder.join(tail)].into_iter().find(|run| is_within(folder, &run.join("report.html")))?;
     let (run, folder) = (run.canonicalize().ok()?, folder.canonicalize().ok()?);
-    let place = run.strip_prefix(folder).ok()?.display().to_string();
-    run.join("report.html").is_file().then(|| format!("/runs/{}/report.html", encoded(&place)))
+    Some(format!("/runs/{}/report.html", encoded(run.strip_prefix(folder).ok()?)))
 }
 
 /// The runs that are named, or all that are done, side by side.
 pub(crate) fn compare(folder: &Path, wanted: &[String]) -> Result<String, String> {
     let folders: Vec<PathBuf> = match wanted.is_empty() {
         true => vec![folder.to_path_buf()],
-        false => wanted.iter().map(|run| folder.join(run)).collect(),
+        false => wanted.iter().map(|run| folder.join(run)).filter(|run| is_within(folder, run)).collect(),
     };
-    let runs: Vec<Run> = find_runs(&folders).map_err(|e| e.to_string())?;
-    served(&compare_runs(&runs, &|run| link(folder, &run.folder)), "")
+    let mut found = find_runs(&folders).map_err(|e| e.to_string())?;
+    found.runs.retain(|run| is_within(folder, &run.folder));
+    served(&compare_runs(&found, &|run| link(folder, &run.folder)), "")
 }
 
 /// A sweep as far as it is.
 pub(crate) fn sweep(folder: &Path, name: &str) -> Result<String, String> {
     let path = sweeps::store_path(folder, name);
     if name.contains(['/', '\\']) || name.starts_with('.') {
+        return Err(format!("there is no sweep `{name}`"));
+    }
+    if !is_within(folder, &path) {
         return Err(format!("there is no sweep `{name}`"));
     }
     let store = Store::existing(&path).map_err(|e| e.to_string())?.ok_or_else(|| format!("there is no sweep `{name}`"))?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sinter_pipeline::status;
 use tokio::sync::watch;
 
+use crate::guard::is_within;
 use crate::{pages, sweeps};
 
 /// Between two looks.
@@ -18,16 +19,16 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Seen {
     /// The tables of the first page.
     pub tables: String,
-    /// How far each sweep is, as a mark that changes when anything does.
+    /// How far each sweep is: a mark that changes when a trial begins or ends, and when finalists are compared.
     pub sweeps: BTreeMap<String, String>,
 }
 
 impl Seen {
     /// As the folder is now.
     pub fn of(folder: &Path) -> Self {
-        let (runs, all) = (status(&[folder.to_path_buf()]), sweeps::all(folder));
-        let mark = |counts: &[usize; 4]| counts.map(|n| n.to_string()).join(" ");
-        let sweeps = all.iter().map(|s| (s.name.clone(), mark(&s.counts))).collect();
+        let (mut runs, all) = (status(&[folder.to_path_buf()]), sweeps::all(folder));
+        runs.retain(|run| is_within(folder, &run.folder));
+        let sweeps = all.iter().map(|s| (s.name.clone(), format!("{:?} {}", s.counts, s.finals))).collect();
         Self { tables: pages::tables(folder, &runs, &all).into_string(), sweeps }
     }
 

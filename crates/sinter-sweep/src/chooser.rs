@@ -22,6 +22,8 @@ pub struct Chooser<'a> {
     lost: Vec<Point>,
     taken: Taken,
     known: BTreeSet<i64>,
+    /// Up to this one all are over: a trial costs no more for the thousands before it.
+    settled: i64,
 }
 
 /// A recipe to be tried: its sampler, its values by key, its seed.
@@ -40,13 +42,14 @@ impl<'a> Chooser<'a> {
             lost: vec![],
             taken: Taken::default(),
             known: BTreeSet::new(),
+            settled: 0,
         }
     }
 
     /// The next recipe; `None` where no trial is left. `outcome` says what came of a trial that is done. Trials outside of the space count for nothing.
     pub fn choose(&mut self, trials: &BTreeMap<i64, Trial>, outcome: &dyn Fn(&Trial) -> Option<Outcome>) -> Option<Chosen> {
         let mut open = Vec::new();
-        for trial in trials.values() {
+        for trial in trials.range(self.settled + 1..).map(|(_, trial)| trial) {
             if self.known.contains(&trial.id) {
                 continue;
             }
@@ -65,6 +68,9 @@ impl<'a> Chooser<'a> {
                 None if trial.state.is_final() => self.lost.push(point),
                 None => open.push(point),
             }
+        }
+        while self.known.remove(&(self.settled + 1)) {
+            self.settled += 1;
         }
         let others: Vec<Point> = self.lost.iter().chain(&open).cloned().collect();
         let number = self.told.len() + others.len();

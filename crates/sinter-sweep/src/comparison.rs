@@ -130,8 +130,9 @@ fn row(
     cells.push(Cell::text(if rank == Some(0) && !beyond { "on it" } else { "" }));
     cells.push(Cell::maybe(trial.seconds, |s| format!("{s:.1} s")));
     cells.extend([Cell::text(&trial.origin), Cell::number(trial.tries as f64, trial.tries.to_string()), Cell::text(&trial.text)]);
-    let points =
-        curves.get(&trial.id).map(|points| points.iter().map(|(step, value)| (*step as f64, *value)).collect::<Vec<_>>());
+    // The store keeps scores, the larger the better: the score of a score is the value.
+    let value = |(step, score): &(u64, f64)| (*step as f64, search.metric.score(*score));
+    let points = curves.get(&trial.id).map(|points| points.iter().map(value).collect::<Vec<_>>());
     let curve = points.filter(|p| !p.is_empty()).map(|points| (format!("{} on validation", search.metric.name), points));
     let of_final = finals.and_then(|f| f.finals.iter().find(|f| f.trial.id == trial.id)).and_then(|f| f.runs.first());
     Row {

@@ -30,7 +30,7 @@ mod work;
 pub use chooser::{Chooser, Chosen};
 pub use comparison::{compare, text};
 pub use config::{Figure, Finalists, LOST, Limits, SweepConfig, schema};
-pub use drive::drive;
+pub use drive::{delegate, drive};
 pub use executors::{Command, Crew, Ended, Execute, Executor, ExecutorError};
 pub use finals::{Final, FinalRun, Finals, LEVEL, Versus, finals};
 pub use samplers::{Asked, Sample, Sampler, Taken, next};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use sinter_model::writer;
+use sinter_model::{machine, writer};
 use sinter_pipeline::{ConfigError, Interrupt, RunError, RunOptions};
 use sinter_train::Event;
 
@@ -43,6 +43,16 @@ pub enum SweepError {
         pipeline: PathBuf,
         /// The store.
         store: PathBuf,
+    },
+    /// Somebody on another machine is at it.
+    #[error(
+        "a worker on {other} is at this sweep: {store} can be shared by processes of one machine alone. If it is gone, the trial is free two minutes after its last sign of life"
+    )]
+    Elsewhere {
+        /// The store.
+        store: PathBuf,
+        /// The other machine.
+        other: String,
     },
     /// A worker's process could not be started or watched.
     #[error("{program}: {source}")]
@@ -148,6 +158,11 @@ pub(crate) fn begin(sweep: &Sweep, store: &Store) -> Result<(), SweepError> {
         }
         Some(_) => {}
         None => store.set_meta("pipeline", &sweep.base)?,
+    }
+    // SQLite's log lies in the memory of one machine, whatever file system it is on.
+    let here = machine();
+    if let Some(other) = store.machines()?.into_iter().find(|other| *other != here) {
+        return Err(SweepError::Elsewhere { store: sweep.store_path(), other });
     }
     Ok(sweep.search.keep(store)?)
 }

@@ -320,6 +320,9 @@ pub struct SweepArgs {
     /// Be one of several workers, of this name.
     #[arg(long, hide = true)]
     pub worker: Option<String>,
+    /// As a worker: run the finalists.
+    #[arg(long, hide = true, requires = "worker")]
+    pub finals: bool,
 }
 
 /// Which sweep a question is about.

@@ -8,7 +8,7 @@ use sinter_pipeline::Interrupt;
 use sinter_report::link;
 use sinter_sweep::{
     Command, Executor, ExecutorError, Figure, Final, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working,
-    compare, drive, finals, table, text, work,
+    compare, delegate, drive, finals, table, text, work,
 };
 
 use crate::answer::{Failure, config, failed, say, wrong};
@@ -120,27 +120,20 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         stop_with_parent(interrupt.clone());
     }
     let here = sweep.search.config.executor == Executor::default() && args.workers.get() == 1;
-    if args.worker.is_some() || here {
-        work(&sweep, &how, &tell).map_err(ended)?;
-        if args.worker.is_some() {
-            return Ok(());
-        }
-    } else {
-        // Workers may run elsewhere, where the same folders are.
-        let absolute = |path: &Path| std::path::absolute(path).map(|path| path.display().to_string()).map_err(failed);
-        let program = std::env::current_exe().map_err(failed)?;
-        let (file, out) = (absolute(file)?, absolute(&args.out)?);
-        let every = format!("{}s", args.going.checkpoint_every.as_secs());
-        let memory = sinter_model::memory_limit().0.to_string();
-        let words = ["--memory", &memory, "sweep", &file, "--out", &out, "--checkpoint-every", &every, "--worker"];
-        let command = Command {
-            program,
-            words: words.into_iter().map(String::from).collect(),
-            folder: std::path::absolute(sweep.folder().join("workers")).map_err(failed)?,
-            count: args.workers.get(),
-            sweep: sweep.search.config.name.clone(),
-        };
-        drive(&sweep, command, &interrupt, &tell).map_err(ended)?;
+    let settle = || -> Result<Finals, Failure> {
+        let finals = finals(&sweep, &how, &tell).map_err(ended)?;
+        finals.write(&sweep.folder()).map_err(failed)?;
+        Ok(finals)
+    };
+    match (args.worker.is_some(), args.finals) {
+        (true, true) => return settle().map(drop),
+        (true, false) => return work(&sweep, &how, &tell).map_err(ended),
+        _ => {}
+    }
+    let others = if here { None } else { Some(workers(args, file, &sweep)?) };
+    match &others {
+        None => work(&sweep, &how, &tell).map_err(ended)?,
+        Some(command) => drive(&sweep, command.clone(), &interrupt, &tell).map_err(ended)?,
     }
     let store = Store::open(&sweep.store_path()).map_err(failed)?;
     let trials = store.trials().map_err(failed)?;
@@ -148,8 +141,15 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         say(&best(&sweep, &trials))?;
     }
     if sweep.search.config.finalists.count > 0 {
-        let finals = finals(&sweep, &how, &tell).map_err(ended)?;
-        finals.write(&sweep.folder()).map_err(failed)?;
+        let finals = match others.filter(|_| sweep.search.config.executor.kind().is_elsewhere()) {
+            None => settle()?,
+            Some(mut command) => {
+                // Before the word that names the worker.
+                command.words.insert(command.words.len() - 1, "--finals".into());
+                delegate(&sweep, command, &interrupt, &tell).map_err(ended)?;
+                Finals::read(&sweep.folder()).unwrap_or_default()
+            }
+        };
         if args.going.json {
             say(&serde_json::to_string(&serde_json::json!({ "event": "finals", "finals": finals })).map_err(failed)?)?;
         } else if !args.going.quiet && !finals.finals.is_empty() {
@@ -158,6 +158,28 @@ fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     }
     let page = report(&sweep)?;
     if args.going.json || args.going.quiet { Ok(()) } else { say(&page) }
+}
+
+/// What every worker of a sweep is; they may run elsewhere, where the same folders are.
+fn workers(args: &SweepArgs, file: &Path, sweep: &Sweep) -> Result<Command, Failure> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(failed);
+    let text = |path: &Path| match absolute(path)?.to_str() {
+        Some(text) => Ok(text.to_string()),
+        None => Err(wrong(format!(
+            "{}: workers are told of paths in UTF-8 alone; give the file and the folder such names",
+            path.display()
+        ))),
+    };
+    let (file, out, memory) = (text(file)?, text(&args.out)?, sinter_model::memory_limit().0.to_string());
+    let every = format!("{}s", args.going.checkpoint_every.as_secs());
+    let words = ["--memory", &memory, "sweep", &file, "--out", &out, "--checkpoint-every", &every, "--worker"];
+    Ok(Command {
+        program: std::env::current_exe().map_err(failed)?,
+        words: words.into_iter().map(String::from).collect(),
+        folder: absolute(&sweep.folder().join("workers"))?,
+        count: args.workers.get(),
+        sweep: sweep.search.config.name.clone(),
+    })
 }
 
 /// Writes the page of a sweep, as far as it is; tells where.

@@ -4,22 +4,23 @@ use serde_json::{Value, json};
 use sinter_task::{Better, Unit};
 
 use super::importance::{self, Importance};
-use super::{Column, Comparison, Kind, MOST_ROWS, Scale};
+use super::{Column, Comparison, MOST_ROWS, Scale};
 
 /// As JSON that may stand within a page: no `<` is left in it.
 pub(super) fn of(all: &Comparison) -> String {
     let importance: Vec<Importance> = importance::of(all);
+    let numeric: Vec<bool> = (0..all.columns.len()).map(|i| all.is_numeric(i)).collect();
     let rows = all.rows.iter().take(MOST_ROWS).map(|row| {
-        let cells = row.cells.iter().enumerate().map(|(i, cell)| match (cell.value, all.columns[i].kind) {
-            // A key that is a number here and a text there is a text.
-            (Some(v), kind) if kind != Kind::Recipe || all.is_numeric(i) => json!(v),
-            _ if cell.text.is_empty() => Value::Null,
-            _ => json!(cell.text),
+        // What is a number here and a text there is a text.
+        let cells = row.cells.iter().enumerate().map(|(i, cell)| match (numeric[i], cell.value) {
+            (true, value) => json!(value),
+            (false, _) if cell.text.is_empty() => Value::Null,
+            (false, _) => json!(cell.text),
         });
         json!({ "name": row.name, "link": row.link, "cells": cells.collect::<Vec<_>>(), "curves": row.curves, "details": row.details })
     });
     let data = json!({
-        "columns": all.columns.iter().map(column).collect::<Vec<_>>(),
+        "columns": all.columns.iter().enumerate().map(|(i, c)| column(c, in_percent(all, i))).collect::<Vec<_>>(),
         "rows": rows.collect::<Vec<_>>(),
         "importance": importance,
         "apart": all.apart,
@@ -27,8 +28,15 @@ pub(super) fn of(all: &Comparison) -> String {
     data.to_string().replace('<', "\\u003c")
 }
 
-fn column(column: &Column) -> Value {
+/// Whether a column's numbers are all written in percent.
+fn in_percent(all: &Comparison, column: usize) -> bool {
+    let mut texts = all.rows.iter().map(|r| r.cells[column].text.as_str()).filter(|text| !text.is_empty()).peekable();
+    all.is_numeric(column) && texts.peek().is_some() && texts.all(|text| text.ends_with('%'))
+}
+
+fn column(column: &Column, in_percent: bool) -> Value {
     let scale = match &column.scale {
+        Scale::Plain if in_percent => "percent",
         Scale::Plain => "plain",
         Scale::Metric(metric) if metric.unit == Unit::Percent => "percent",
         Scale::Metric(_) => "plain",

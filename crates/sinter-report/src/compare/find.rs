@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::error::ReportError;
 use crate::record::RunRecord;
 
@@ -25,19 +27,38 @@ impl Run {
     }
 }
 
+/// Runs that folders are or hold.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// In the order of their names.
+    pub runs: Vec<Run>,
+    /// Why some of them could not be read.
+    pub unread: Vec<String>,
+}
+
 /// The runs that these folders are or hold, in the order of their names; a run that is named twice counts once. Errors name a folder in
-/// which there is none.
-pub fn find_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
-    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+/// which there is none, and a run that was named and can't be read; one that was found in a folder is left out.
+pub fn find_runs(folders: &[PathBuf]) -> Result<Found, ReportError> {
+    let (mut places, mut seen) = (Vec::new(), BTreeSet::new());
     for folder in folders {
         let paths: Vec<PathBuf> = run_folders(folder).into_iter().filter(|path| path.join("run.json").is_file()).collect();
         if paths.is_empty() {
             // Says what is wrong with the folder itself.
-            found.push(folder.clone());
+            places.push((folder.clone(), true));
         }
-        found.extend(paths.into_iter().filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()))));
+        let fresh = paths.into_iter().filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+        places.extend(fresh.map(|path| (path.clone(), path == *folder)));
     }
-    found.iter().map(|folder| Run::read(folder)).collect()
+    let read: Vec<_> = places.par_iter().map(|(folder, named)| (*named, Run::read(folder))).collect();
+    let mut found = Found::default();
+    for (named, run) in read {
+        match run {
+            Ok(run) => found.runs.push(run),
+            Err(error) if named => return Err(error),
+            Err(error) => found.unread.push(error.to_string()),
+        }
+    }
+    Ok(found)
 }
 
 /// The folders of runs in a folder, sorted, whether they are done or not.

@@ -12,8 +12,8 @@ mod runs;
 
 pub use apart::Apart;
 pub use details::Details;
-pub use find::{Run, find_runs, run_folders};
-pub use runs::{compare_runs, link, write_comparison};
+pub use find::{Found, Run, find_runs, run_folders};
+pub use runs::{address, compare_runs, link, write_comparison};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -119,16 +119,18 @@ pub struct Row {
 /// A value of a column: a number with its text, a text alone, or nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cell {
-    /// In the column's unit; `None` for texts, and where nothing is known.
+    /// In the column's unit; `None` for texts, where nothing is known, and for what is no finite number.
     pub value: Option<f64>,
     /// As people read it; empty where nothing is known.
     pub text: String,
+    /// Whether it is a number, finite or not.
+    pub is_number: bool,
 }
 
 impl Cell {
     /// A number, and how it is read.
     pub fn number(value: f64, text: impl Into<String>) -> Self {
-        Self { value: Some(value).filter(|v| v.is_finite()), text: text.into() }
+        Self { value: Some(value).filter(|v| v.is_finite()), text: text.into(), is_number: true }
     }
 
     /// A number that may be missing.
@@ -138,13 +140,14 @@ impl Cell {
 
     /// A text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { value: None, text: text.into() }
+        Self { value: None, text: text.into(), is_number: false }
     }
 
     /// What a recipe file says: `60%` and `4` are numbers, `int8` is none.
     pub fn of_recipe(text: &str) -> Self {
         let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |share| (share, 0.01));
-        Self { value: number.trim().parse::<f64>().ok().filter(|v| v.is_finite()).map(|v| v * unit), text: text.into() }
+        let value = number.trim().parse::<f64>().ok().filter(|v| v.is_finite()).map(|v| v * unit);
+        Self { value, text: text.into(), is_number: value.is_some() }
     }
 
     fn is_empty(&self) -> bool {
@@ -169,11 +172,14 @@ impl Comparison {
     /// Whether every value of a column that is there is a number.
     fn is_numeric(&self, column: usize) -> bool {
         let mut there = self.rows.iter().map(|r| &r.cells[column]).filter(|c| !c.is_empty()).peekable();
-        there.peek().is_some() && there.all(|c| c.value.is_some())
+        there.peek().is_some() && there.all(|c| c.is_number)
     }
 
     /// Leaves out columns in which nothing stands, and recipe columns in which all is alike: both tell nothing.
     pub fn tidy(&mut self) {
+        if self.rows.is_empty() {
+            return;
+        }
         let told = |i: usize, column: &Column| {
             let mut texts = self.rows.iter().map(|r| r.cells[i].text.as_str());
             let first = texts.next().unwrap_or("");
@@ -199,6 +205,12 @@ impl Comparison {
     /// Writes the page, the values and the charts into a folder: `NAME.html`, `NAME.csv`, and `NAME.svg` and `.png` for quality against size.
     pub fn write(&self, folder: &Path, name: &str) -> Result<(), ReportError> {
         let charts: Vec<Chart> = pictures::of(self)?;
+        for left in pictures::NAMES.iter().filter(|picture| !charts.iter().any(|c| c.name == **picture)) {
+            for ending in ["svg", "png"] {
+                // Of an earlier comparison, which had such a figure.
+                let _none = std::fs::remove_file(folder.join(format!("{}.{ending}", left.replacen("compare", name, 1))));
+            }
+        }
         for chart in &charts {
             let file = chart.name.replacen("compare", name, 1);
             write_whole(&folder.join(format!("{file}.svg")), chart.svg.as_bytes())?;
@@ -238,6 +250,22 @@ mod tests {
         for text in ["int8", "2:4", "nan", "true", "%", ""] {
             assert_eq!(Cell::of_recipe(text).value, None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_text() {
+        let column = |key: &str| Column {
+            key: key.into(),
+            name: key.into(),
+            kind: Kind::Figure,
+            scale: Scale::Plain,
+            better: None,
+            shown: true,
+        };
+        let row = |value: f64| Row { cells: vec![Cell::number(value, format!("{value}"))], ..Row::default() };
+        let all = Comparison { columns: vec![column("a")], rows: vec![row(1.5), row(f64::NAN)], ..Comparison::default() };
+        assert_eq!(all.values(), [("a".to_string(), Cells::Numbers(vec![Some(1.5), None]))]);
+        assert!(all.page().unwrap().contains("NaN"));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::chart::{Chart, render};
 use crate::charts::{Point, Scatter};
 use crate::error::ReportError;
 
+/// All that there can be.
+pub(super) const NAMES: [&str; 3] = ["compare", "compare-energy", "compare-latency"];
+
 /// Quality against each cost that all rows have: size, energy, latency; each with its front.
 pub(super) fn of(all: &Comparison) -> Result<Vec<Chart>, ReportError> {
     let Some((quality, metric)) = all.columns.iter().enumerate().find_map(|(i, c)| match &c.scale {

@@ -1,14 +1,15 @@
 //! Runs as a comparison: what differs in their recipes, and what they came to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path};
 
+use rayon::prelude::*;
 use sinter_model::{Bytes, Joules, Macs, Seconds};
 use sinter_task::{Better, Metric};
 
 use super::apart::Apart;
 use super::details::{Details, flatten};
-use super::find::Run;
+use super::find::{Found, Run};
 use super::{Cell, Column, Comparison, Kind, Row, Scale, Table};
 use crate::error::ReportError;
 use crate::page::count;
@@ -17,22 +18,38 @@ use crate::samples::Samples;
 
 /// So many runs still stand beside each other in one table of what differs.
 const MOST_BESIDE: usize = 8;
+/// Runs that can be set side by side: what that takes is what makes a page large.
+const MOST_DETAILS: usize = 200;
 /// So many keys that differ are shown before anybody chose columns.
 const MOST_KEYS: usize = 6;
 
 /// Writes `compare.html`, `compare.csv` and the charts of several runs into a folder.
-pub fn write_comparison(runs: &[Run], folder: &Path) -> Result<(), ReportError> {
-    compare_runs(runs, &|run| link(folder, &run.folder)).write(folder, "compare")
+pub fn write_comparison(found: &Found, folder: &Path) -> Result<(), ReportError> {
+    compare_runs(found, &|run| link(folder, &run.folder)).write(folder, "compare")
+}
+
+/// A path as a link has it: relative, what is neither letter, digit nor one of `-_.~` in percent signs.
+pub fn address(path: &Path) -> String {
+    let part = |part: Component| -> String {
+        let each = part.as_os_str().as_encoded_bytes().iter().map(|&b| match b {
+            b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        });
+        each.collect()
+    };
+    // A name such as `javascript:` must not stand at the front, whatever becomes of its colon.
+    format!("./{}", path.components().map(part).collect::<Vec<_>>().join("/"))
 }
 
 /// Where the page of a run's folder is, seen from a page in another folder.
 pub fn link(from: &Path, run: &Path) -> Option<String> {
     let base = from.canonicalize().or_else(|_| std::path::absolute(from)).ok()?;
-    Some(pathdiff::diff_paths(run.canonicalize().ok()?.join("report.html"), base)?.display().to_string())
+    Some(address(&pathdiff::diff_paths(run.canonicalize().ok()?.join("report.html"), base)?))
 }
 
 /// Runs side by side; `link` tells where the page of each is.
-pub fn compare_runs(runs: &[Run], link: &dyn Fn(&Run) -> Option<String>) -> Comparison {
+pub fn compare_runs(found: &Found, link: &dyn Fn(&Run) -> Option<String>) -> Comparison {
+    let runs = &found.runs[..];
     let configs: Vec<BTreeMap<String, String>> = runs.iter().map(|r| flatten(&r.record.config)).collect();
     let keys: BTreeSet<&String> =
         configs.iter().flat_map(|c| c.keys()).filter(|k| !["name", "seed"].contains(&k.as_str())).collect();
@@ -61,24 +78,30 @@ pub fn compare_runs(runs: &[Run], link: &dyn Fn(&Run) -> Option<String>) -> Comp
         ..column(f.key, f.name, Kind::Figure, f.shown)
     }));
     columns.extend(ABOUT.iter().map(|(key, name, _)| column(key, name, Kind::About, false)));
-    let rows = runs.iter().zip(&configs).map(|(run, config)| {
+    let rows = runs.iter().zip(&configs).enumerate().map(|(i, (run, config))| {
         let record = &run.record;
         let last = record.last().cloned().unwrap_or_default();
         let what = record.stages.iter().skip(1).map(|s| s.what.clone()).collect::<Vec<_>>().join(", then ");
         let mut cells = vec![Cell::text(record.label()), Cell::text(what)];
         cells.extend(differing.iter().map(|key| config.get(*key).map_or_else(Cell::default, |v| Cell::of_recipe(v))));
         cells.extend(metrics.iter().map(|(metric, _)| quality(record, metric)));
-        cells.extend(FIGURES.iter().map(|f| (f.of)(record, &last)));
+        cells.extend(FIGURES.iter().map(|f| match (f.key, (f.of)(record, &last)) {
+            // Points of one metric and differences of another are no numbers of one column.
+            (LOST, cell) if !one_metric => Cell::text(cell.text),
+            (_, cell) => cell,
+        }));
         cells.extend(ABOUT.iter().map(|(_, _, of)| of(record)));
         Row {
             name: record.label(),
             link: link(run),
             cells,
             curves: curves(record),
-            details: Some(Details::of(record, config.clone())),
+            details: (i < MOST_DETAILS).then(|| Details::of(record, config.clone())),
         }
     });
-    let samples: Vec<Option<Samples>> = runs.iter().map(|r| Samples::read(&r.folder)).collect();
+    let few = runs.len() <= MOST_DETAILS;
+    let read = |run: &Run| if few { Samples::read(&run.folder) } else { None };
+    let samples: Vec<Option<Samples>> = runs.par_iter().map(read).collect();
     let same_data = runs.windows(2).all(|w| w[0].record.data == w[1].record.data);
     let classes = runs.first().map(|r| r.record.classes.clone()).unwrap_or_default();
     let mut all = Comparison {
@@ -92,8 +115,9 @@ pub fn compare_runs(runs: &[Run], link: &dyn Fn(&Run) -> Option<String>) -> Comp
                 .into(),
         ],
         tables: tables(runs, &differing, &configs),
-        apart: if same_data { Apart::of(&samples, &classes) } else { None },
+        apart: if same_data && one_metric { Apart::of(&samples, &classes) } else { None },
     };
+    all.notes.extend(found.unread.iter().map(|reason| format!("Left out: {reason}.")));
     all.tidy();
     all
 }

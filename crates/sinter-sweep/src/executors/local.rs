@@ -55,7 +55,7 @@ impl Crew for Processes {
                 None => self.all.push((name, child)),
                 Some(status) => {
                     let writer = Some(writer_of(child.id()));
-                    ended.push(Ended { name, well: status.success(), writer, how: status.to_string() });
+                    ended.push(Ended { name, well: status.success(), taken_away: false, writer, how: status.to_string() });
                 }
             }
         }

@@ -42,6 +42,11 @@ impl Command {
 pub trait Execute: Debug + Send + Sync {
     /// Gets ready; workers of an earlier driver that are still at it are taken over.
     fn crew(&self, command: Command) -> Result<Box<dyn Crew>, ExecutorError>;
+
+    /// Whether whoever starts workers should compute nothing itself: the machine before a cluster is everybody's.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// The workers of one place.
@@ -66,6 +71,8 @@ pub struct Ended {
     pub name: String,
     /// Whether it found nothing more to do.
     pub well: bool,
+    /// Whether somebody else ended it: its time was over, or others needed the room.
+    pub taken_away: bool,
     /// As the store knows it, where the place can tell.
     pub writer: Option<String>,
     /// How it ended.

@@ -1,20 +1,22 @@
 //! Jobs of a cluster that Slurm shares out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sinter_model::{Bytes, write_whole};
+use sinter_model::Bytes;
 
 use super::{Command, Crew, Ended, Execute, ExecutorError};
 
-/// Tasks of one array job of Slurm. The folder of all runs must be one that every node sees, on a file system whose locks hold (the store refuses others). Workers
-/// that are preempted or that time runs out for put back what they are at; the driver starts others as long as there is work.
+/// Tasks of one array job of Slurm, on one node: the store of trials can be shared by processes of one machine alone. Workers that are preempted, or whose time
+/// is over, put back what they are at; the driver starts others as long as there is work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Slurm {
@@ -30,9 +32,9 @@ pub struct Slurm {
     pub cpus: NonZeroUsize,
     /// Memory of each worker.
     pub memory: Option<Bytes>,
-    /// Further options of sbatch, each as one word: `--qos=long`.
+    /// Further options of sbatch, each as one word: `--qos=long`; `--nodelist=NODE` on a cluster of several nodes.
     pub options: Vec<String>,
-    /// Lines of shell that are run before the worker: `module load cuda`.
+    /// Lines of bash that are run before the worker, in a login shell: `module load cuda`. Where one fails, so does the worker.
     pub setup: Vec<String>,
 }
 
@@ -96,33 +98,38 @@ impl JsonSchema for Span {
     }
 }
 
-/// Which job each worker is, for a driver that comes after.
-const JOBS: &str = "slurm.json";
-
 impl Execute for Slurm {
     fn crew(&self, command: Command) -> Result<Box<dyn Crew>, ExecutorError> {
-        let known = std::fs::read(command.folder.join(JOBS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut jobs = Jobs { options: self.clone(), command, all: known.unwrap_or_default() };
-        // Those that ended while nobody looked are nobody's loss: what they did stands in the store.
-        if let Some(there) = jobs.queued()? {
-            jobs.all.retain(|_, task| there.contains(task));
-        }
+        let mut jobs = Jobs { options: self.clone(), command, all: BTreeSet::new(), asked: Instant::now() };
+        // Of a driver that was killed some may still be at it.
+        jobs.all = jobs.queued()?.unwrap_or_default();
         Ok(Box::new(jobs))
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        true
     }
 }
 
+/// The tasks of this sweep. Slurm itself knows which they are: by the name of the job, and by the folder that it runs in.
 struct Jobs {
     options: Slurm,
     command: Command,
-    /// Workers by name, each with its task: `123_4`.
-    all: BTreeMap<String, String>,
+    /// Names of workers that are queued or running, as far as is known.
+    all: BTreeSet<String>,
+    /// When the queue was asked last.
+    asked: Instant,
 }
+
+/// Between two questions at the queue: it serves others too.
+const ASK: Duration = Duration::from_secs(5);
 
 /// Asks one of Slurm's programs; gives what it printed, or what it complained of.
 fn ask(program: &'static str, words: &[String], input: &str) -> Result<Result<String, String>, ExecutorError> {
     let absent = |source| ExecutorError::Absent { executor: "slurm", program, source };
     let mut process = std::process::Command::new(program);
-    process.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Ctrl-C is not theirs to hear.
+    process.process_group(0).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = process.spawn().map_err(absent)?;
     if let Some(mut pipe) = child.stdin.take() {
         // One that does not read says why.
@@ -144,10 +151,8 @@ impl Jobs {
         self.command.folder.join(format!("{name}.code"))
     }
 
-    fn keep(&self) -> Result<(), ExecutorError> {
-        let path = self.command.folder.join(JOBS);
-        let text = serde_json::to_vec(&self.all).unwrap_or_default();
-        write_whole(&path, &text).map_err(|e| ExecutorError::Io { path: e.path, source: e.source })
+    fn job_name(&self) -> String {
+        format!("sinter-{}", self.command.sweep)
     }
 
     /// What every task runs. The task's number is the worker's.
@@ -156,15 +161,21 @@ impl Jobs {
         let folder = quoted(&self.command.folder.display().to_string());
         let setup: String = self.options.setup.iter().map(|line| format!("{line}\n")).collect();
         format!(
-            "#!/bin/sh\n\
-             # A signal is the worker's to answer; this waits until it has.\n\
-             trap : INT TERM\n\
+            "#!/bin/bash -l\n\
              name=worker-$SLURM_ARRAY_TASK_ID\n\
-             rm -f {folder}/$name.code\n\
+             cd {folder}\n\
+             rm -f $name.code\n\
+             trap 'echo 130 > $name.code; exit 130' INT TERM\n\
              export OMP_NUM_THREADS={cpus} RAYON_NUM_THREADS={cpus}\n\
-             {setup}{program} {words} $name\n\
-             code=$?\n\
-             echo $code > {folder}/$name.code\n\
+             set -e\n\
+             {setup}set +e\n\
+             {program} {words} $name &\n\
+             worker=$!\n\
+             # Slurm tells this shell alone; the worker ends well, once.\n\
+             trap 'kill -INT $worker' INT\n\
+             trap 'kill -TERM $worker' TERM\n\
+             while kill -0 $worker 2> /dev/null; do wait $worker; code=$?; done\n\
+             echo $code > $name.code\n\
              exit $code\n",
             cpus = self.options.cpus,
             program = quoted(&self.command.program.display().to_string()),
@@ -176,10 +187,11 @@ impl Jobs {
     fn words(&self, numbers: &[String]) -> Vec<String> {
         let o = &self.options;
         let mut words = vec![
-            "--parsable".to_string(),
             format!("--array={}", numbers.join(",")),
-            format!("--job-name=sinter-{}", self.command.sweep),
-            format!("--output={}", self.command.folder.join("worker-%a.log").display()),
+            format!("--job-name={}", self.job_name()),
+            format!("--chdir={}", self.command.folder.display()),
+            // Slurm takes `%` for a pattern.
+            format!("--output={}/worker-%a.log", self.command.folder.display().to_string().replace('%', "%%")),
             "--open-mode=append".into(),
             "--requeue".into(),
             format!("--cpus-per-task={}", o.cpus),
@@ -194,30 +206,44 @@ impl Jobs {
         words
     }
 
-    /// The tasks that are queued or running; `None` where Slurm does not answer now.
-    fn queued(&self) -> Result<Option<Vec<String>>, ExecutorError> {
-        let mut jobs: Vec<&str> = self.all.values().filter_map(|task| task.split('_').next()).collect();
-        jobs.dedup();
-        let mut there = Vec::new();
-        for job in jobs {
-            let words = ["--noheader", "--array", "--format=%F_%K %T", &format!("--jobs={job}")].map(String::from);
-            match ask("squeue", &words, "")? {
-                Ok(text) => there.extend(text.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_string()))),
-                // Slurm forgets jobs that are over.
-                Err(said) if said.contains("Invalid job id") => {}
-                Err(said) => {
-                    tracing::warn!("squeue: {said}; workers are taken to be at it still");
-                    return Ok(None);
-                }
+    /// Names of the workers that are queued or running; `None` where Slurm does not answer now.
+    fn queued(&self) -> Result<Option<BTreeSet<String>>, ExecutorError> {
+        let words = ["--me", "--noheader", "--array", "--format=%K %Z", &format!("--name={}", self.job_name())].map(String::from);
+        let folder = self.command.folder.display().to_string();
+        match ask("squeue", &words, "")? {
+            Ok(text) => {
+                let own = text.lines().filter_map(|line| line.trim().split_once(' ').filter(|(_, place)| *place == folder));
+                Ok(Some(own.map(|(number, _)| format!("worker-{number}")).collect()))
+            }
+            Err(said) => {
+                tracing::warn!("squeue: {said}; workers are taken to be at it still");
+                Ok(None)
             }
         }
-        Ok(Some(there))
+    }
+
+    /// Cancels tasks, or sends them a signal.
+    fn cancel(&self, how: &[&str]) {
+        let mut words: Vec<String> = how.iter().map(|word| word.to_string()).collect();
+        words.push(format!("--jobname={}", self.job_name()));
+        // Of sweeps of one name in several folders only this one is meant, so tasks are named.
+        let listed = ask("squeue", &["--me", "--noheader", "--array", "--format=%F_%K %Z"].map(String::from), "");
+        let folder = self.command.folder.display().to_string();
+        if let Ok(Ok(text)) = listed {
+            let own = text.lines().filter_map(|line| line.trim().split_once(' ').filter(|(_, place)| *place == folder));
+            words.extend(own.map(|(task, _)| task.to_string()));
+            if words.len() > how.len() + 1
+                && let Ok(Err(said)) = ask("scancel", &words, "")
+            {
+                tracing::debug!("scancel: {said}");
+            }
+        }
     }
 }
 
 impl Crew for Jobs {
     fn present(&self) -> Vec<String> {
-        self.all.keys().cloned().collect()
+        self.all.iter().cloned().collect()
     }
 
     fn start(&mut self, names: &[String]) -> Result<(), ExecutorError> {
@@ -230,40 +256,33 @@ impl Crew for Jobs {
             let _none = std::fs::remove_file(self.code(name));
         }
         let answer = ask("sbatch", &self.words(&numbers), &self.script())?;
-        let job = answer.map_err(|said| ExecutorError::Refused { program: "sbatch", said })?;
-        // `123`, or `123;cluster`.
-        let job = job.split(';').next().unwrap_or_default().to_string();
-        self.all.extend(numbers.iter().map(|number| (format!("worker-{number}"), format!("{job}_{number}"))));
-        self.keep()
+        answer.map_err(|said| ExecutorError::Refused { program: "sbatch", said })?;
+        self.all.extend(names.iter().cloned());
+        Ok(())
     }
 
     fn ended(&mut self) -> Result<Vec<Ended>, ExecutorError> {
+        if self.asked.elapsed() < ASK {
+            return Ok(vec![]);
+        }
+        self.asked = Instant::now();
         let Some(there) = self.queued()? else { return Ok(vec![]) };
-        let gone: Vec<String> = self.all.iter().filter(|(_, task)| !there.contains(task)).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<String> = self.all.difference(&there).cloned().collect();
         let ended = gone.into_iter().map(|name| {
             self.all.remove(&name);
             let code = std::fs::read_to_string(self.code(&name)).ok().and_then(|text| text.trim().parse::<i32>().ok());
             let how = code.map_or("gone from the queue".into(), |code| format!("exit status: {code}"));
-            Ended { name, well: code == Some(0), writer: None, how }
+            // 130 and 143: it was asked to end, by a signal that Slurm passed on.
+            let taken_away = code.is_none_or(|code| code == 130 || code == 143);
+            Ended { name, well: code == Some(0), taken_away, writer: None, how }
         });
-        let ended: Vec<Ended> = ended.collect();
-        if !ended.is_empty() {
-            self.keep()?;
-        }
-        Ok(ended)
+        Ok(ended.collect())
     }
 
     fn stop(&mut self) {
-        for task in self.all.values() {
-            // One that is gone already has stopped; one that waits in the queue never begins.
-            let running = ask("scancel", &["--signal=INT".into(), "--full".into(), task.clone()], "");
-            let waiting = ask("scancel", &["--state=PENDING".into(), task.clone()], "");
-            for said in
-                [running, waiting].into_iter().filter_map(|answer| answer.map_or_else(|e| Some(e.to_string()), Result::err))
-            {
-                tracing::debug!("scancel {task}: {said}");
-            }
-        }
+        // What waits in the queue never begins; what runs ends after the step that it is at.
+        self.cancel(&["--state=PENDING"]);
+        self.cancel(&["--signal=INT", "--batch"]);
     }
 }
 
@@ -293,7 +312,7 @@ mod tests {
             count: 3,
             sweep: "tried".into(),
         };
-        let jobs = Jobs { options, command, all: BTreeMap::new() };
+        let jobs = Jobs { options, command, all: BTreeSet::new(), asked: Instant::now() };
         let words = jobs.words(&["1".into(), "3".into()]);
         for word in [
             "--array=1,3",
@@ -308,6 +327,9 @@ mod tests {
             assert!(words.iter().any(|w| w == word), "{word} in {words:?}");
         }
         let script = jobs.script();
-        assert!(script.contains("module load x\n'/opt/sinter' 'sweep' '/a b/it'\\''s.yaml' '--worker' $name\n"), "{script}");
+        assert!(
+            script.contains("module load x\nset +e\n'/opt/sinter' 'sweep' '/a b/it'\\''s.yaml' '--worker' $name &\n"),
+            "{script}"
+        );
     }
 }

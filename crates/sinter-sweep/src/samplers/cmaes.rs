@@ -47,6 +47,9 @@ impl Sample for Cmaes {
     }
 
     fn unfit(&self, space: &Space) -> Option<String> {
+        if !(self.width > 0.0 && self.width <= 1.0) {
+            return Some(format!("`width: {}` is no part of a range: write a number above 0, up to 1", self.width));
+        }
         let choice = space.parameters.iter().find(|p| matches!(p.values, Values::Choices(_)) || !p.when.is_empty());
         choice.map(|p| {
             format!(
@@ -95,7 +98,8 @@ impl Cloud {
                 .collect();
             cloud.learn(&ranked);
             if cloud.width * cloud.lengths.iter().copied().fold(0.0, f64::max) < POINT || !cloud.width.is_finite() {
-                let mut random = asked.random(from as u64);
+                // Whoever asks later must see the same.
+                let mut random = fastrand::Rng::with_seed(asked.seed ^ (from as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 cloud = Self::new((0..n).map(|_| random.f64()).collect(), width, cloud.count * 2);
             }
         }
@@ -152,6 +156,12 @@ impl Cloud {
             }
         }
         self.width *= ((for_width / damping) * (length / expected - 1.0)).exp();
+        let finite = (0..n).all(|i| (0..n).all(|j| self.covariance.get((i, j)).is_finite())) && self.width.is_finite();
+        if !finite {
+            // It begins anew then.
+            self.width = 0.0;
+            return;
+        }
         if let Ok(parts) = self.covariance.evd(true) {
             self.lengths = parts.d.iter().map(|d| d.max(1e-20).sqrt()).collect();
             self.axes = parts.V;

@@ -56,7 +56,8 @@ impl Stop for Hyperband {
         let (bracket, factor) = (self.bracket(trial), self.factor.get());
         let first = self.least.get().saturating_mul(factor.max(2).saturating_pow(self.halvings() - bracket));
         // Whoever has come to the end is not stopped there.
-        if step >= self.most.get() || factor < 2 || !is_rung(step, first, factor) {
+        let last = self.least.get().saturating_mul(factor.max(2).saturating_pow(self.halvings()));
+        if step >= last || factor < 2 || !is_rung(step, first, factor) {
             return false;
         }
         let own: Vec<f64> = all.iter().filter(|(other, _)| self.bracket(*other) == bracket).map(|(_, score)| *score).collect();
@@ -79,6 +80,15 @@ mod tests {
         for (count, wanted) in counts.iter().zip([5, 8, 15, 34, 81]) {
             assert!(count.abs_diff(wanted * 10) <= 10, "{counts:?}");
         }
+    }
+
+    /// 30 epochs have the rungs of 27: at the last of them nobody is stopped.
+    #[test]
+    fn the_last_rung_is_the_end() {
+        let rule = Hyperband { most: NonZeroU64::new(30).unwrap(), ..Hyperband::default() };
+        let all: Vec<Reached> = (1..=200).map(|trial| (trial, trial as f64)).collect();
+        assert!(!all.iter().any(|me| rule.stops(27, *me, &all)));
+        assert!(all.iter().any(|me| rule.stops(9, *me, &all)));
     }
 
     #[test]

@@ -5,51 +5,28 @@
 
 mod error;
 mod network;
+mod opening;
 mod rows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use sinter_model::is_gone;
 
 pub use error::StoreError;
-use network::network;
 use rows::{read, refresh};
 
 use crate::chooser::Chosen;
 use crate::trial::{State, Trial};
 
-/// Of the tables below.
-const VERSION: i64 = 1;
-/// How long a busy store is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Whoever was silent for longer is no neighbour.
+const LATELY: Duration = Duration::from_secs(120);
 /// How often a trial may fail.
 pub const TRIES: i64 = 3;
 /// How often a trial may be lost with its worker, before it is taken for what kills them.
 pub const LOSSES: i64 = 10;
-
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS trial (
-    id INTEGER PRIMARY KEY,
-    state TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    recipe TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0,
-    losses INTEGER NOT NULL DEFAULT 0,
-    worker TEXT,
-    heartbeat REAL,
-    started REAL,
-    seconds REAL,
-    figures TEXT,
-    text TEXT
-) STRICT;
-CREATE TABLE IF NOT EXISTS step (trial INTEGER NOT NULL REFERENCES trial, step INTEGER NOT NULL, value REAL NOT NULL,
-    PRIMARY KEY (trial, step)) STRICT;
-";
 
 /// The store of one sweep.
 #[derive(Debug)]
@@ -67,44 +44,13 @@ fn now() -> f64 {
 impl Store {
     /// Opens a sweep's store, and makes one where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let io = |source| StoreError::Io { path: folder.to_path_buf(), source };
-        std::fs::create_dir_all(folder).map_err(io)?;
-        if let Some(kind) = network(folder) {
-            return Err(StoreError::Network { path: folder.to_path_buf(), kind });
-        }
-        let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-        let mut db = Connection::open(path).map_err(fail)?;
-        db.busy_timeout(PATIENCE).map_err(fail)?;
-        db.pragma_update(None, "journal_mode", "wal").map_err(fail)?;
-        // A power failure may lose the last trials then, but never more, and never what is there.
-        db.pragma_update(None, "synchronous", "normal").map_err(fail)?;
-        let begun = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
-        let found: i64 = begun.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-        if ![0, VERSION].contains(&found) {
-            return Err(StoreError::Version { path: path.to_path_buf(), found, known: VERSION });
-        }
-        begun.execute_batch(TABLES).map_err(fail)?;
-        begun.pragma_update(None, "user_version", VERSION).map_err(fail)?;
-        begun.commit().map_err(fail)?;
-        Ok(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })
+        Ok(Self { path: path.to_path_buf(), db: opening::to_write(path)?, read: BTreeMap::new() })
     }
 
-    /// Looks into a store that is there: nothing is written, and nobody who writes is held up.
+    /// Looks into a store that is there: nothing of it is changed, and nobody who writes is held up.
     pub fn existing(path: &Path) -> Result<Option<Self>, StoreError> {
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let fail = |source| StoreError::Sqlite { path: path.to_path_buf(), source };
-        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(fail)?;
-        db.busy_timeout(PATIENCE).map_err(fail)?;
-        match db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)? {
-            VERSION => Ok(Some(Self { path: path.to_path_buf(), db, read: BTreeMap::new() })),
-            // Somebody is about to make it.
-            0 => Ok(None),
-            found => Err(StoreError::Version { path: path.to_path_buf(), found, known: VERSION }),
-        }
+        let db = opening::to_read(path)?;
+        Ok(db.map(|db| Self { path: path.to_path_buf(), db, read: BTreeMap::new() }))
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -225,6 +171,17 @@ impl Store {
         Ok(curves)
     }
 
+    /// The machines on which somebody is at a trial, and was heard of lately.
+    pub(crate) fn machines(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT worker FROM trial WHERE state = 'running' AND worker IS NOT NULL AND heartbeat > ?";
+        let mut all = self.db.prepare(sql).map_err(self.fail())?;
+        let all = all
+            .query_map([now() - LATELY.as_secs_f64()], |r| r.get::<_, String>(0))
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let workers = all.map_err(self.fail())?;
+        Ok(workers.into_iter().filter_map(|w| Some(w.rsplit_once('-')?.0.to_string())).collect())
+    }
+
     /// A trial of this worker's has come to an end. One that failed waits for another try, up to [`TRIES`]. Figures that are no finite numbers are left out.
     pub fn end(
         &self,
@@ -235,7 +192,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let figures: BTreeMap<&String, f64> = figures.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| (k, *v)).collect();
         let figures = serde_json::to_string(&figures).unwrap_or_default();
-        let end = "UPDATE trial SET figures = ?3, seconds = ?4, text = ?5, worker = NULL,
+        let end = "UPDATE trial SET figures = ?3, seconds = CASE WHEN ?2 = 'done' THEN ?4 END, text = ?5, worker = NULL,
                    state = CASE WHEN ?2 = 'failed' AND tries < ?6 THEN 'waiting' ELSE ?2 END
                    WHERE id = ?1 AND state = 'running' AND worker = ?7";
         self.db.execute(end, params![id, state.name(), figures, seconds, text, TRIES, worker]).map(drop).map_err(self.fail())

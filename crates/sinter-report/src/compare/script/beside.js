@@ -36,12 +36,12 @@
   }
 
   function samples(a, b, names) {
-    if (!apart) return [make('p', {className: 'small'}, 'Which samples they answer differently is not known: it is kept of runs whose ONNX file ran in ONNX Runtime, and compared on the same data.')];
+    if (!apart) return [make('p', {className: 'small'}, 'Which samples are answered differently is not known here: that wants samples.csv of each of the runs that are compared (it is kept where the ONNX file ran in ONNX Runtime), the same data and metric in all, and two hundred runs at most.')];
     const [differ, first, second] = apart.counts[a][b], by = apart.classes.length > 0, class_ = v => v === null ? '' : apart.classes[v] ?? String(v);
     const found = apart.samples.map((sample, i) => ({sample, label: apart.labels[i], a: apart.answers[a][i], b: apart.answers[b][i]})).filter(s => s.a !== s.b);
     if (!by) found.sort((x, y) => Math.abs(y.a - y.b) - Math.abs(x.a - x.b));
     const words = by || apart.labels.some(l => l !== null)
-      ? differ + ' of ' + apart.of + ' samples of the test split get another answer: ' + first + ' that only ' + names[0] + ' has right, ' + second + ' that only ' + names[1] + ' has right (p = ' + chance(first, second).toPrecision(2) + ' that so lopsided a split is chance, of this pair alone; McNemar’s exact test).'
+      ? differ + ' of ' + apart.of + ' samples of the test split get another answer: ' + first + ' that only ' + names[0] + ' has right, ' + second + ' that only ' + names[1] + ' has right (p ' + (p => p < 1e-300 ? '< 1e-300' : '= ' + p.toPrecision(2))(chance(first, second)) + ' that so lopsided a split is chance, of this pair alone; McNemar’s exact test).'
       : differ + ' of ' + apart.of + ' samples of the test split score differently.';
     const shown = found.slice(0, 100), value = v => by || apart.labels[0] !== null ? class_(v) : v === null ? '' : String(+v.toPrecision(5));
     return [make('p', {}, words), ...(shown.length ? [grid('Samples', ['Sample', 'Label', ...names], shown.map(s => ({cells: [s.sample, class_(s.label), value(s.a), value(s.b)], differs: false})))] : []),
@@ -58,7 +58,7 @@
       make('h3', {}, 'What differs in the recipes'), differing.length ? grid('What differs', ['Key', ...names], differing) : make('p', {}, 'Nothing: the configurations are the same.'),
       ...(metrics.length ? [make('h3', {}, 'Quality, against each float model'), grid('Quality', ['Metric', ...names], metrics)] : []),
       make('h3', {}, 'Samples that are answered differently'), ...samples(a, b, names),
-      make('h3', {}, 'Stage by stage'), grid('Stages', ['After', ...names], stages), make('h3', {}, 'Layer by layer'), grid('Layers', ['Layer', ...names], layers(x, y)));
+      make('h3', {}, 'Stage by stage'), grid('Stages', ['After', ...names], stages), make('h3', {}, 'Layer by layer'), ...(Math.max(x.layers.length, y.layers.length) >= 200 ? [make('p', {className: 'small'}, 'The two hundred largest of each; one that is missing may be smaller.')] : []), grid('Layers', ['Layer', ...names], layers(x, y)));
   }
   live.append(make('section', {id: 'beside'}, make('h2', {}, 'Two side by side'), make('div', {className: 'bar'}, make('label', {}, 'this ', left), make('label', {}, 'and that ', right)), at));
   draw();

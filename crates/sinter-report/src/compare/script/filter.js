@@ -5,7 +5,7 @@
   const {columns, rows, lines, cell, text, all, numeric, make, show, redraw} = window.sinter;
   const table = document.getElementById('recipes'), bar = document.getElementById('bar'), hidden = document.getElementById('hidden');
   const small = {'': 1, m: 1e-3, u: 1e-6, 'µ': 1e-6, n: 1e-9, p: 1e-12};
-  // Units of each scale. A bare number is one as the column shows it.
+  // Units of each scale. A bare number is in percent where the column is, else in bytes, joules, seconds.
   const units = {
     plain: {'': 1, '%': .01, k: 1e3, m: 1e6, g: 1e9, x: 1, '×': 1}, percent: {'': .01, '%': .01}, joules: small, seconds: small,
     bytes: {'': 1, b: 1, k: 1024, kb: 1e3, kib: 1024, m: 1048576, mb: 1e6, mib: 1048576, g: 1073741824, gb: 1e9, gib: 1073741824},
@@ -24,7 +24,10 @@
     if (!words) return () => true;
     const parts = words.startsWith('!') ? words.slice(1).trim().toLowerCase() : words.toLowerCase(), holds = r => text(r, column).toLowerCase().includes(parts);
     if (!numeric[column]) return words.startsWith('!') ? r => !holds(r) : holds;
-    const range = words.split('..');
+    let range = words.split('..');
+    // `64..128 KiB`: a unit at the end is meant for both.
+    const last = /[a-zµ%×]+$/i.exec(words);
+    if (range.length === 2 && last && /\d\s*$/.test(range[0])) range = [range[0] + last[0], range[1]];
     if (range.length === 2) {
       const [low, high] = [range[0].trim() ? number(range[0], columns[column]) : -Infinity, range[1].trim() ? number(range[1], columns[column]) : Infinity];
       // Percent signs and prefixes are not exact in floating point.
@@ -33,7 +36,8 @@
     }
     const found = /^(<=|>=|<|>|=)?(.*)$/.exec(words), value = number(found[2], columns[column]);
     if (value === null) return null;
-    const test = {'<': v => v < value, '<=': v => v <= value, '>': v => v > value, '>=': v => v >= value}[found[1]] || (v => Math.abs(v - value) <= 1e-9 * Math.max(Math.abs(v), Math.abs(value)));
+    const same = v => Math.abs(v - value) <= 1e-9 * Math.max(Math.abs(v), Math.abs(value));
+    const test = {'<': v => v < value && !same(v), '<=': v => v < value || same(v), '>': v => v > value && !same(v), '>=': v => v > value || same(v)}[found[1]] || same;
     return r => cell(r, column) !== null && test(cell(r, column));
   }
 
@@ -83,7 +87,7 @@
   const kept = 'sinter ' + location.pathname, choices = () => [...bar.querySelectorAll('input'), ...fields, ...document.querySelectorAll('#live select')];
   const named = e => [e.closest('section').querySelector('h2')?.textContent, e.getAttribute('aria-label') || e.parentElement.firstChild.textContent, e.parentElement.textContent.length < 80 && e.type === 'checkbox' ? e.parentElement.textContent : ''].join('|');
   function keep() {
-    const values = Object.fromEntries(choices().map(e => [named(e), e.type === 'checkbox' ? e.checked : e.value]));
+    const values = Object.fromEntries(choices().map(e => [named(e), e.type === 'checkbox' ? e.checked : e.tagName === 'SELECT' ? e.selectedOptions[0]?.textContent : e.value]));
     try { sessionStorage.setItem(kept, JSON.stringify({values, scroll: scrollY})); } catch { /* Without a place to keep it nothing is kept. */ }
   }
   function recall() {
@@ -93,7 +97,7 @@
     for (const e of choices()) {
       const value = found.values[named(e)];
       if (value === undefined) continue;
-      if (e.type === 'checkbox') { if (e.checked !== value) e.click(); } else if (e.tagName !== 'SELECT' || [...e.options].some(o => o.value === value)) e.value = value;
+      if (e.type === 'checkbox') { if (e.checked !== value) e.click(); } else if (e.tagName !== 'SELECT') e.value = value; else { const option = [...e.options].find(o => o.textContent === value); if (option) e.value = option.value; }
       if (e.closest('#beside')) e.dispatchEvent(new Event('change'));
     }
     requestAnimationFrame(() => scrollTo(0, found.scroll));
