@@ -169,7 +169,7 @@ fn the_first_ctrl_c_keeps_the_step_and_status_tells() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     prepare(folder, LONG);
-    assert!(standing(folder, "runs").contains("no run in runs"));
+    assert!(standing(folder, "runs").contains("runs is no folder"));
     let mut child = start(folder, "runs", &["--checkpoint-every", "1h"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     heard(&mut lines, "\"event\":\"epoch\"");

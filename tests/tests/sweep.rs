@@ -51,6 +51,8 @@ fn a_sweep_tries_chooses_and_compares() {
     sizes.sort_by(f64::total_cmp);
     wanted.sort_by(f64::total_cmp);
     assert_eq!(sizes, wanted);
+    let standing = said(&sinter(folder, &["status"]));
+    assert!(standing.contains("sweep sizes: 8 trials over, finalists compared"), "{standing}");
     // Nothing is left to try: the same command does nothing again, and finds the same.
     let before = found(folder, "reports");
     ran(folder, &["s.yaml"]);

@@ -45,6 +45,7 @@ input[aria-invalid=true]{border-color:#d55e00;outline-color:#d55e00}
 details.columns{position:relative}details.columns summary{cursor:pointer;padding:.2rem .45rem}
 details.columns>div{position:absolute;z-index:9;left:0;max-width:min(46rem,85vw);max-height:24rem;overflow:auto;display:flex;flex-wrap:wrap;gap:.75rem;background:var(--paper);border:1px solid var(--rule);border-radius:8px;padding:.75rem}
 details.columns fieldset{border:0;margin:0;padding:0;min-width:0}details.columns label{display:block;overflow-wrap:anywhere}
+/* Long lists scroll within themselves. */.tall{max-height:26rem;overflow:auto}
 h3{font-size:1rem;margin:1.25rem 0 .4rem}
 .plot{overflow-x:auto;display:flex;flex-wrap:wrap;gap:.5rem 1rem}.plot figure{margin:0}.plot figure svg,.plot svg{min-width:0;max-width:none;width:auto}
 .plot{--plot-background:var(--paper)}

@@ -5,7 +5,6 @@
 
 mod guard;
 mod pages;
-mod sweeps;
 mod watch;
 
 use std::net::SocketAddr;

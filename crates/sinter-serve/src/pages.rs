@@ -8,7 +8,6 @@ use sinter_report::{Comparison, address, compare_runs, find_runs, frame};
 use sinter_sweep::{Finals, Search, Store};
 
 use crate::guard::is_within;
-use crate::sweeps;
 
 /// Brings the first page up to date as things happen.
 const HOME: &str = r#"
@@ -50,7 +49,7 @@ pub(crate) fn home(folder: &Path, tables: &str) -> String {
 }
 
 /// The tables of runs and sweeps.
-pub(crate) fn tables(folder: &Path, runs: &[Standing], sweeps: &[sweeps::Standing]) -> Markup {
+pub(crate) fn tables(folder: &Path, runs: &[Standing], sweeps: &[sinter_sweep::Standing]) -> Markup {
     let done = runs.iter().filter(|r| r.progress.state == State::Done).count();
     html! {
         @if !sweeps.is_empty() {
@@ -59,7 +58,7 @@ pub(crate) fn tables(folder: &Path, runs: &[Standing], sweeps: &[sweeps::Standin
                 thead { tr { th { "Sweep" } th.n { "Over" } th.n { "Running" } th.n { "Waiting" } th.n { "Failed" } } }
                 tbody { @for s in sweeps { tr {
                     td { a href={ "/sweeps/" (encoded(Path::new(&s.name))) } { (s.name) } }
-                    @for n in s.counts { td.n { (n) } }
+                    @for n in [s.over, s.running, s.waiting, s.failed] { td.n { (n) } }
                 } } }
             } }
         }
@@ -130,7 +129,7 @@ pub(crate) fn compare(folder: &Path, wanted: &[String]) -> Result<String, String
 
 /// A sweep as far as it is.
 pub(crate) fn sweep(folder: &Path, name: &str) -> Result<String, String> {
-    let path = sweeps::store_path(folder, name);
+    let path = sinter_sweep::Standing::store_path(folder, name);
     if name.contains(['/', '\\']) || name.starts_with('.') {
         return Err(format!("there is no sweep `{name}`"));
     }

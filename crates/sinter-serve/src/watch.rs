@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sinter_pipeline::status;
+use sinter_sweep::Standing;
 use tokio::sync::watch;
 
 use crate::guard::is_within;
-use crate::{pages, sweeps};
+use crate::pages;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,9 +27,10 @@ pub(crate) struct Seen {
 impl Seen {
     /// As the folder is now.
     pub fn of(folder: &Path) -> Self {
-        let (mut runs, all) = (status(&[folder.to_path_buf()]), sweeps::all(folder));
+        let (mut runs, mut all) = (status(&[folder.to_path_buf()]), Standing::all(folder));
         runs.retain(|run| is_within(folder, &run.folder));
-        let sweeps = all.iter().map(|s| (s.name.clone(), format!("{:?} {}", s.counts, s.finals))).collect();
+        all.retain(|sweep| is_within(folder, &Standing::store_path(folder, &sweep.name)));
+        let sweeps = all.iter().map(|sweep| (sweep.name.clone(), format!("{sweep:?}"))).collect();
         Self { tables: pages::tables(folder, &runs, &all).into_string(), sweeps }
     }
 

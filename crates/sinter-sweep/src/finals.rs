@@ -75,6 +75,11 @@ impl Finals {
         serde_json::from_slice(&std::fs::read(folder.join(FILE)).ok()?).ok()
     }
 
+    /// When they were kept in a sweep's folder.
+    pub fn written(folder: &Path) -> Option<std::time::SystemTime> {
+        std::fs::metadata(folder.join(FILE)).and_then(|m| m.modified()).ok()
+    }
+
     /// Keeps them in a sweep's folder.
     pub fn write(&self, folder: &Path) -> Result<(), SweepError> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();

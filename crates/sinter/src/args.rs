@@ -67,7 +67,7 @@ pub enum Command {
     },
     /// Try many recipes of one pipeline, and compare the best. What was tried is not tried again: the same command goes on.
     Sweep(SweepArgs),
-    /// Say where runs stand: done, running, or stopped, at which stage and how far in it.
+    /// Say where runs and sweeps stand: done, running, or stopped, at which stage and how far in it.
     Status {
         /// Folders of runs, or folders that hold such.
         #[arg(default_value = "reports")]

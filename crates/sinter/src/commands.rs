@@ -53,12 +53,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Status { runs, json } => {
+            if let Some(nowhere) = runs.iter().find(|run| !run.is_dir() && **run != Path::new("reports")) {
+                return Err(wrong(format!("{} is no folder: name one of runs, such as reports", nowhere.display())));
+            }
             let all = status(&runs);
             if json {
                 return say(&serde_json::to_string_pretty(&all).map_err(failed)?);
             }
+            let sweeps: Vec<sinter_sweep::Standing> =
+                runs.iter().flat_map(|folder| sinter_sweep::Standing::all(folder)).collect();
+            sweeps.iter().try_for_each(|sweep| say(&sweep.to_string()))?;
             let folders: Vec<String> = runs.iter().map(|r| r.display().to_string()).collect();
-            match all.is_empty() {
+            match all.is_empty() && sweeps.is_empty() {
                 true => say(&format!("no run in {}", folders.join(", "))),
                 false => all.iter().try_for_each(|standing| say(&standing.to_string())),
             }

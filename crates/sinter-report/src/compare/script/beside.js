@@ -6,7 +6,7 @@
   const told = rows.map((row, r) => row.details ? r : null).filter(r => r !== null);
   if (told.length < 2) return;
 
-  const grid = (label, head, body) => make('div', {className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': label}, make('table', {},
+  const grid = (label, head, body) => make('div', {className: body.length > 24 ? 'scroll tall' : 'scroll', tabIndex: 0, role: 'region', 'aria-label': label}, make('table', {},
     make('thead', {}, make('tr', {}, ...head.map(h => make('th', {}, h)))),
     make('tbody', {}, ...body.map(line => make('tr', {className: line.differs ? 'differs' : ''}, ...line.cells.map(c => make('td', {className: 'wrap'}, c === '' || c === undefined || c === null ? '–' : String(c))))))));
   const line = (name, a, b) => ({cells: [name, a, b], differs: a !== b});
