@@ -4,8 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
-use sinter_fixtures::sweeps::{SWEEP, found, prepare, ran, said, status};
+use sinter_fixtures::sweeps::{SWEEP, assert_same, calm, found, prepare, said, status};
 use sinter_fixtures::{sinter, sinter_command};
 
 /// Where `cargo xtask slurm up` leaves the configuration of its cluster; `None` where no cluster answers.
@@ -26,10 +25,7 @@ fn a_cluster_loses_nothing_and_does_nothing_twice() {
     let Some(conf) = cluster() else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let sweep = SWEEP.replace("count: 2", "count: 0").replace("trials: 8", "trials: 10");
-    prepare(folder, &sweep);
-    ran(folder, &["s.yaml", "--out", "calm"]);
-    let mut wanted = found(folder, "calm");
+    let (sweep, wanted) = calm(folder);
     let executor = "executor: { slurm: { partition: test, time: 10m, setup: [export SINTER_ON_A_NODE=1] } }\n";
     std::fs::write(folder.join("s.yaml"), format!("{sweep}{executor}")).unwrap();
     let drive = || {
@@ -86,11 +82,7 @@ fn a_cluster_loses_nothing_and_does_nothing_twice() {
         (&state["states"]["done"], &state["states"]["running"], &state["states"]["waiting"]),
         (&10.into(), &0.into(), &0.into())
     );
-    let mut rough = found(folder, "rough");
-    let order = |all: &mut Vec<(Value, Value, Value)>| all.sort_by_key(|(recipe, ..)| recipe.to_string());
-    order(&mut wanted);
-    order(&mut rough);
-    assert_eq!(rough, wanted);
+    assert_same(found(folder, "rough"), wanted);
 
     // Ctrl-C puts back what is under way, and takes the jobs out of the queue.
     let more = format!("{}{executor}", sweep.replace("trials: 10", "trials: 13"));

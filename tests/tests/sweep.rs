@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use serde_json::Value;
-use sinter_fixtures::sweeps::{STAGES, SWEEP, found, prepare, ran, said, status};
+use sinter_fixtures::sweeps::{STAGES, SWEEP, assert_same, calm, found, prepare, ran, said, status};
 use sinter_fixtures::{sinter, sinter_command, write_pipeline};
 
 #[test]
@@ -106,10 +106,7 @@ fn a_sweep_tries_chooses_and_compares() {
 fn workers_that_are_killed_lose_nothing_and_do_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let sweep = SWEEP.replace("count: 2", "count: 0").replace("trials: 8", "trials: 10");
-    prepare(folder, &sweep);
-    ran(folder, &["s.yaml", "--out", "calm"]);
-    let mut wanted = found(folder, "calm");
+    let (_, wanted) = calm(folder);
     // Two workers; one is killed when it has begun something, and so is what started them. Then all goes on.
     let mut driver = sinter_command(folder, &["sweep", "s.yaml", "--out", "rough", "--workers", "2", "--json"]);
     let mut driver = driver.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -145,11 +142,7 @@ fn workers_that_are_killed_lose_nothing_and_do_nothing_twice() {
         "{state}"
     );
     // Random recipes follow from seed and number alone, so the same were tried, each once, with the same figures.
-    let mut rough = found(folder, "rough");
-    let order = |all: &mut Vec<(Value, Value, Value)>| all.sort_by_key(|(recipe, ..)| recipe.to_string());
-    order(&mut wanted);
-    order(&mut rough);
-    assert_eq!(rough, wanted);
+    assert_same(found(folder, "rough"), wanted);
 }
 
 /// Ctrl-C puts a trial back, which counts as no try; the next run takes it up where it was.

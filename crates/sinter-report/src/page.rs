@@ -14,6 +14,11 @@ use crate::style::{CSS, SCRIPT};
 
 /// The frame that every page shares: style and script lie within it.
 pub fn frame(title: &str, body: Markup) -> String {
+    frame_with(title, &html! {}, &html! { body { (body) script { (PreEscaped(SCRIPT)) } } })
+}
+
+/// The same with more in its head, and a body of its own.
+pub(crate) fn frame_with(title: &str, head: &Markup, body: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -25,8 +30,9 @@ pub fn frame(title: &str, body: Markup) -> String {
                 link rel="icon" href="data:,";
                 title { (title) }
                 style { (PreEscaped(CSS)) }
+                (head)
             }
-            body { (body) script { (PreEscaped(SCRIPT)) } }
+            (body)
         }
     }
     .into_string()

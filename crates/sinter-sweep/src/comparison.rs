@@ -193,21 +193,16 @@ fn tables(search: &Search, finals: &Finals) -> Vec<Table> {
     let metric = &search.metric;
     let texts = |all: &[&str]| all.iter().map(|t| t.to_string()).collect::<Vec<_>>();
     let of = |each: &Final| {
-        let values: Vec<f64> = each.runs.iter().map(|r| r.value).collect();
-        let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
-        let packed = each.runs.iter().map(|r| r.packed).max().unwrap_or(0);
-        let recipe =
-            each.trial.recipe.iter().map(|(key, value)| format!("{}={value}", key.strip_prefix("stages.").unwrap_or(key)));
+        let (least, most) = each.spread();
         vec![
             format!("trial {}", each.trial.id),
             metric.text(each.mean()),
             format!("{} to {}", metric.text(least), metric.text(most)),
-            Bytes(packed).to_string(),
-            recipe.collect::<Vec<_>>().join(" "),
+            Bytes(each.packed()).to_string(),
+            each.trial.words(),
             each.runs.iter().map(|r| r.folder.as_str()).collect::<Vec<_>>().join(", "),
         ]
     };
-    let mean = |trial: i64| finals.finals.iter().find(|f| f.trial.id == trial).map_or(f64::NAN, Final::mean);
     let versus = finals.versus.iter().map(|v| {
         let (a, b) = v.trials;
         let verdict = match (v.p < crate::finals::LEVEL, v.lost > 0.0) {
@@ -215,7 +210,12 @@ fn tables(search: &Search, finals: &Finals) -> Vec<Table> {
             (true, false) => format!("{b} is truly better"),
             (false, _) => "can't be told apart".into(),
         };
-        vec![format!("trial {a}, then trial {b}"), metric.loss_text(mean(a), mean(b)), format!("{:.3}", v.p), verdict]
+        vec![
+            format!("trial {a}, then trial {b}"),
+            metric.loss_text(finals.mean(a), finals.mean(b)),
+            format!("{:.3}", v.p),
+            verdict,
+        ]
     });
     let seeds = search.config.finalists.seeds;
     let mut tables = vec![Table {

@@ -26,6 +26,16 @@ impl Final {
     pub fn mean(&self) -> f64 {
         self.runs.iter().map(|r| r.value).sum::<f64>() / self.runs.len().max(1) as f64
     }
+
+    /// The least and the greatest of its runs, by the metric.
+    pub fn spread(&self) -> (f64, f64) {
+        self.runs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), r| (least.min(r.value), most.max(r.value)))
+    }
+
+    /// Bytes of the largest of its packed files.
+    pub fn packed(&self) -> u64 {
+        self.runs.iter().map(|r| r.packed).max().unwrap_or(0)
+    }
 }
 
 /// One run of a finalist.
@@ -70,6 +80,11 @@ pub struct Finals {
 const FILE: &str = "finals.json";
 
 impl Finals {
+    /// Of the runs of a trial, by the metric.
+    pub fn mean(&self, trial: i64) -> f64 {
+        self.finals.iter().find(|f| f.trial.id == trial).map_or(f64::NAN, Final::mean)
+    }
+
     /// As they were kept in a sweep's folder; `None` where there are none, or none that this version reads.
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(folder.join(FILE)).ok()?).ok()

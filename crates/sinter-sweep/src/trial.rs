@@ -62,3 +62,11 @@ pub struct Trial {
     /// What is to be said of it: why it failed.
     pub text: String,
 }
+
+impl Trial {
+    /// Its recipe in words, keys without what all of them begin with.
+    pub fn words(&self) -> String {
+        let word = |(key, value): (&String, &String)| format!("{}={value}", key.strip_prefix("stages.").unwrap_or(key));
+        self.recipe.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+}

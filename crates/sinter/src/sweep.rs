@@ -7,8 +7,8 @@ use sinter_model::Bytes;
 use sinter_pipeline::Interrupt;
 use sinter_report::link;
 use sinter_sweep::{
-    Command, Executor, ExecutorError, Figure, Final, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working,
-    compare, delegate, drive, finals, table, text, work,
+    Command, Executor, ExecutorError, Figure, Finals, LOST, Said, State, Store, Sweep, SweepError, Trial, Working, compare,
+    delegate, drive, finals, table, text, work,
 };
 
 use crate::answer::{Failure, config, failed, say, wrong};
@@ -230,12 +230,6 @@ fn status(sweep: &Sweep, trials: &[Trial], json: bool) -> Result<(), Failure> {
     say(&lines.join("\n"))
 }
 
-/// Keys without what all of them begin with.
-fn recipe(trial: &Trial) -> String {
-    let short = |key: &String| key.strip_prefix("stages.").unwrap_or(key).to_string();
-    trial.recipe.iter().map(|(key, value)| format!("{}={value}", short(key))).collect::<Vec<_>>().join(" ")
-}
-
 /// The figures that count, in words.
 fn figures(sweep: &Sweep, trial: &Trial) -> String {
     let mut wanted = sweep.search.config.objectives.clone();
@@ -256,7 +250,7 @@ fn figures(sweep: &Sweep, trial: &Trial) -> String {
 
 fn line(sweep: &Sweep, said: &Said) -> String {
     match said {
-        Said::Begun { trial } => format!("▸ trial {} ({}): {}", trial.id, trial.origin, recipe(trial)),
+        Said::Begun { trial } => format!("▸ trial {} ({}): {}", trial.id, trial.origin, trial.words()),
         Said::Ended { trial, cached } => match trial.state {
             State::Done => {
                 let seconds = trial.seconds.unwrap_or_default();
@@ -290,7 +284,7 @@ fn best(sweep: &Sweep, trials: &[Trial]) -> String {
         let kept = sweep.search.outcome(trial).is_some_and(|o| o.violation == 0.0);
         let lost = trial.figures.get(LOST).map_or(String::new(), |lost| format!(", {:.2} % lost", lost * 100.0));
         let beyond = if kept { "" } else { ", beyond the limits" };
-        lines.push(format!("  trial {:>3}: {}{lost}{beyond}\n             {}", trial.id, figures(sweep, trial), recipe(trial)));
+        lines.push(format!("  trial {:>3}: {}{lost}{beyond}\n             {}", trial.id, figures(sweep, trial), trial.words()));
     }
     lines.join("\n")
 }
@@ -300,23 +294,20 @@ fn told(sweep: &Sweep, finals: &Finals) -> String {
     let metric = &sweep.search.metric;
     let mut lines = vec![format!("finalists, on the test split ({} of each over their seeds):", metric.name)];
     for each in &finals.finals {
-        let values: Vec<f64> = each.runs.iter().map(|r| r.value).collect();
-        let (least, most) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
-        let packed = each.runs.iter().map(|r| r.packed).max().unwrap_or(0);
+        let (least, most) = each.spread();
         lines.push(format!(
             "  trial {:>3}: {} ({} to {}), {} packed\n             {}",
             each.trial.id,
             metric.text(each.mean()),
             metric.text(least),
             metric.text(most),
-            Bytes(packed),
+            Bytes(each.packed()),
             each.runs.first().map_or("", |r| r.folder.as_str())
         ));
     }
-    let mean = |trial: i64| finals.finals.iter().find(|f| f.trial.id == trial).map_or(f64::NAN, Final::mean);
     for v in &finals.versus {
         let (a, b) = v.trials;
-        let text = metric.loss_text(mean(a), mean(b));
+        let text = metric.loss_text(finals.mean(a), finals.mean(b));
         lines.push(match (v.p < sinter_sweep::LEVEL, v.lost > 0.0) {
             (true, true) => format!("  {b} is truly worse than {a}: {text} (p = {:.3})", v.p),
             (true, false) => format!("  {b} is truly better than {a}: {text} (p = {:.3})", v.p),

@@ -1,13 +1,13 @@
 //! The page of a comparison. Table, texts and pictures stand without script; with it the table filters, and charts answer.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use sinter_task::Better;
 
 use super::{Column, Comparison, MOST_ROWS, Table, data};
 use crate::chart::Chart;
-use crate::page::figure;
+use crate::page::{figure, frame_with};
 use crate::scroll::scroll;
-use crate::style::{COMPARE_CSS, CSS, SCRIPT};
+use crate::style::{COMPARE_CSS, SCRIPT};
 
 /// What draws charts in the browser, with their licences in `vendor/`.
 const D3: &str = include_str!("../../vendor/d3-7.9.2.min.js");
@@ -19,42 +19,30 @@ const OURS: [&str; 3] = [include_str!("script/charts.js"), include_str!("script/
 const LONG: usize = 40;
 
 pub(super) fn of(all: &Comparison, charts: &[Chart]) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                // Without an icon of its own a page asks the server for one.
-                link rel="icon" href="data:,";
-                title { (all.title) " · Sinter" }
-                style { (PreEscaped(CSS)) (PreEscaped(COMPARE_CSS)) }
-                // Columns that nobody chose; the script rewrites it.
-                style id="hidden" { (PreEscaped(hidden(&all.columns))) }
-            }
-            body.wide {
-                header { h1 { "Sinter · " (all.title) } p.answer { (all.answer) } }
-                main {
-                    section {
-                        div #bar .bar hidden {}
-                        (scroll("Recipes", &table(all)))
-                        @for note in &all.notes { p.small { (note) } }
-                        @if all.rows.len() > MOST_ROWS { p.small { "The first " (MOST_ROWS) " of " (all.rows.len()) " are shown; the file of values has all." } }
-                    }
-                    div #live hidden {}
-                    div #still { @for chart in charts { (figure(chart)) } }
-                    @for table in &all.tables { (section(table)) }
+    let head = html! {
+        style { (PreEscaped(COMPARE_CSS)) }
+        // Columns that nobody chose; the script rewrites it.
+        style id="hidden" { (PreEscaped(hidden(&all.columns))) }
+    };
+    let body = html! {
+        body.wide {
+            header { h1 { "Sinter · " (all.title) } p.answer { (all.answer) } }
+            main {
+                section {
+                    div #bar .bar hidden {}
+                    (scroll("Recipes", &table(all)))
+                    @for note in &all.notes { p.small { (note) } }
+                    @if all.rows.len() > MOST_ROWS { p.small { "The first " (MOST_ROWS) " of " (all.rows.len()) " are shown; the file of values has all." } }
                 }
-                script type="application/json" id="data" { (PreEscaped(data::of(all))) }
-                script { (PreEscaped(SCRIPT)) }
-                script { (PreEscaped(D3)) }
-                script { (PreEscaped(PLOT)) }
-                @for ours in OURS { script { (PreEscaped(ours)) } }
+                div #live hidden {}
+                div #still { @for chart in charts { (figure(chart)) } }
+                @for table in &all.tables { (section(table)) }
             }
+            script type="application/json" id="data" { (PreEscaped(data::of(all))) }
+            @for script in [SCRIPT, D3, PLOT].into_iter().chain(OURS) { script { (PreEscaped(script)) } }
         }
-    }
-    .into_string()
+    };
+    frame_with(&format!("{} · Sinter", all.title), &head, &body)
 }
 
 fn hidden(columns: &[Column]) -> String {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rayon::prelude::*;
 use sinter_model::{Bytes, Joules, Macs, Seconds};
 use sinter_task::{Better, Metric};
@@ -28,15 +29,12 @@ pub fn write_comparison(found: &Found, folder: &Path) -> Result<(), ReportError>
     compare_runs(found, &|run| link(folder, &run.folder)).write(folder, "compare")
 }
 
+/// What a link has in percent signs.
+const ADDRESS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// A path as a link has it: relative, what is neither letter, digit nor one of `-_.~` in percent signs.
 pub fn address(path: &Path) -> String {
-    let part = |part: Component| -> String {
-        let each = part.as_os_str().as_encoded_bytes().iter().map(|&b| match b {
-            b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        });
-        each.collect()
-    };
+    let part = |part: Component| percent_encode(part.as_os_str().as_encoded_bytes(), ADDRESS).to_string();
     // A name such as `javascript:` must not stand at the front, whatever becomes of its colon.
     format!("./{}", path.components().map(part).collect::<Vec<_>>().join("/"))
 }
@@ -68,7 +66,7 @@ pub fn compare_runs(found: &Found, link: &dyn Fn(&Run) -> Option<String>) -> Com
         better: Some(metric.better),
         ..column(&metric.name, &metric.name, Kind::Figure, *leads)
     }));
-    let one_metric = runs.windows(2).all(|w| w[0].record.metric == w[1].record.metric);
+    let one_metric = one_metric(runs);
     columns.extend(FIGURES.iter().map(|f| Column {
         scale: match (f.key, metrics.first()) {
             (LOST, Some((metric, _))) if one_metric => Scale::Metric(metric.clone()),
@@ -292,14 +290,18 @@ fn curves(record: &RunRecord) -> BTreeMap<String, Vec<(f64, f64)>> {
     all.into_iter().filter(|(_, points)| !points.is_empty()).collect()
 }
 
+/// Whether all are led by the same metric.
+fn one_metric(runs: &[Run]) -> bool {
+    runs.windows(2).all(|w| w[0].record.metric == w[1].record.metric)
+}
+
 /// The smallest and the best.
 fn answer(runs: &[Run]) -> String {
     let size = |run: &Run| run.record.last().map_or(0, |s| s.packed_bytes);
     let score = |run: &Run| run.record.metric.score(run.record.final_value());
     let told = |run: &Run| format!("{}, {}", Bytes(size(run)), run.record.metric.text(run.record.final_value()));
     let smallest = runs.iter().min_by_key(|r| size(r));
-    let one_metric = runs.windows(2).all(|w| w[0].record.metric == w[1].record.metric);
-    let best = runs.iter().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|_| one_metric);
+    let best = runs.iter().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|_| one_metric(runs));
     let runs_of = |n: usize| if n == 1 { "1 run".to_string() } else { format!("{n} runs") };
     match (smallest, best) {
         (None, _) => "no run".into(),

@@ -206,37 +206,37 @@ impl Jobs {
         words
     }
 
+    /// The tasks of this sweep that are queued or running, as squeue writes them by `format`; what it complained of where Slurm does not answer now.
+    fn tasks(&self, format: &str) -> Result<Result<Vec<String>, String>, ExecutorError> {
+        let (name, format) = (format!("--name={}", self.job_name()), format!("--format={format} %Z"));
+        let folder = self.command.folder.display().to_string();
+        // Sweeps of one name may lie in several folders.
+        let own =
+            |line: &str| line.trim().split_once(' ').filter(|(_, place)| *place == folder).map(|(task, _)| task.to_string());
+        let answer = ask("squeue", &["--me".into(), "--noheader".into(), "--array".into(), format, name], "")?;
+        Ok(answer.map(|text| text.lines().filter_map(own).collect()))
+    }
+
     /// Names of the workers that are queued or running; `None` where Slurm does not answer now.
     fn queued(&self) -> Result<Option<BTreeSet<String>>, ExecutorError> {
-        let words = ["--me", "--noheader", "--array", "--format=%K %Z", &format!("--name={}", self.job_name())].map(String::from);
-        let folder = self.command.folder.display().to_string();
-        match ask("squeue", &words, "")? {
-            Ok(text) => {
-                let own = text.lines().filter_map(|line| line.trim().split_once(' ').filter(|(_, place)| *place == folder));
-                Ok(Some(own.map(|(number, _)| format!("worker-{number}")).collect()))
-            }
+        Ok(match self.tasks("%K")? {
+            Ok(numbers) => Some(numbers.into_iter().map(|number| format!("worker-{number}")).collect()),
             Err(said) => {
                 tracing::warn!("squeue: {said}; workers are taken to be at it still");
-                Ok(None)
+                None
             }
-        }
+        })
     }
 
     /// Cancels tasks, or sends them a signal.
     fn cancel(&self, how: &[&str]) {
-        let mut words: Vec<String> = how.iter().map(|word| word.to_string()).collect();
-        words.push(format!("--jobname={}", self.job_name()));
-        // Of sweeps of one name in several folders only this one is meant, so tasks are named.
-        let listed = ask("squeue", &["--me", "--noheader", "--array", "--format=%F_%K %Z"].map(String::from), "");
-        let folder = self.command.folder.display().to_string();
-        if let Ok(Ok(text)) = listed {
-            let own = text.lines().filter_map(|line| line.trim().split_once(' ').filter(|(_, place)| *place == folder));
-            words.extend(own.map(|(task, _)| task.to_string()));
-            if words.len() > how.len() + 1
-                && let Ok(Err(said)) = ask("scancel", &words, "")
-            {
-                tracing::debug!("scancel: {said}");
-            }
+        let Ok(Ok(tasks)) = self.tasks("%F_%K") else { return };
+        if tasks.is_empty() {
+            return;
+        }
+        let words: Vec<String> = how.iter().map(|word| word.to_string()).chain(tasks).collect();
+        if let Ok(Err(said)) = ask("scancel", &words, "") {
+            tracing::debug!("scancel: {said}");
         }
     }
 }

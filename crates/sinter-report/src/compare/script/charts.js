@@ -51,6 +51,7 @@
     return {type: log ? 'log' : 'linear', transform: v => v * factor, label: sign ? name + ', ' + sign : name, tickFormat: log ? '~g' : marks.plain, grid: true, nice: true, ticks: Math.max(3, Math.round(length / 110))};
   }
   const told = r => [rows[r].name, ...columns.map((c, i) => c.shown && c.kind !== 'about' && cell(r, i) !== null ? c.name + ': ' + text(r, i) : null).filter(Boolean)].join('\n');
+  const TIP = {fill: 'var(--panel)', stroke: 'var(--rule)'};
   const style = {background: 'transparent', color: 'var(--ink)', fontSize: '13px', fontFamily: 'inherit', overflow: 'visible'};
   const shade = (c, drawn) => c === null ? {} : numeric[c]
     ? {range: ['#e69f00', '#0072b2'], type: spans(c, drawn) ? 'log' : 'linear', label: columns[c].name, tickFormat: mark(c), legend: true}
@@ -85,10 +86,7 @@
       ...choices.map(c => make('option', {value: c, selected: c === chosen}, columns[c].name)));
     return {at: make('label', {}, label + ' ', list), get value() { return list.value === '' ? null : Number(list.value); }};
   }
-  const plot = (title, options, points) => {
-    const svg = Plot.plot({style, ...options, ariaLabel: title, ariaDescription: points.length + ' recipes'});
-    return svg;
-  };
+  const plot = (title, options, points) => Plot.plot({style, ...options, ariaLabel: title, ariaDescription: points.length + ' recipes'});
 
   const live = document.getElementById('live');
   const axes = [...figures, ...keys, ...of('about').filter(varies)];
@@ -107,7 +105,7 @@
         marks: [
           Plot.line(stair, {stroke: 'var(--muted)', strokeWidth: 1.5, strokeOpacity: .8}),
           Plot.dot(drawn, {x: r => cell(r, x.value), y: r => cell(r, y.value), r: 5, fill: hue === null ? '#0072b2' : r => cell(r, hue), stroke: 'var(--paper)', strokeWidth: .7,
-            href: r => rows[r].link, title: told, tip: {maxRadius: 24, fill: 'var(--panel)', stroke: 'var(--rule)', lineWidth: 30}}),
+            href: r => rows[r].link, title: told, tip: {...TIP, maxRadius: 24, lineWidth: 30}}),
           Plot.text(ends.length > 12 ? [] : ends, {x: r => cell(r, x.value), y: r => cell(r, y.value), text: r => rows[r].name, dy: -12, fill: 'currentColor', stroke: 'var(--paper)', strokeWidth: 4}),
         ],
       }, drawn);
@@ -133,7 +131,7 @@
         marks: [
           Plot.ruleX(ways, {stroke: 'var(--rule)'}),
           Plot.line(points, {x: 'c', y: 'v', z: 'r', stroke: hue === null ? '#0072b2' : d => cell(d.r, hue), strokeOpacity: visible.length > 60 ? .35 : .7, strokeWidth: 1.5,
-            title: d => rows[d.r].name + '\n' + name(d.c) + ': ' + text(d.r, d.c), tip: {fill: 'var(--panel)', stroke: 'var(--rule)'}}),
+            title: d => rows[d.r].name + '\n' + name(d.c) + ': ' + text(d.r, d.c), tip: TIP}),
           Plot.text(ends, {x: 'c', y: 'v', text: 'text', dx: 5, textAnchor: 'start', fill: 'currentColor', stroke: 'var(--paper)', strokeWidth: 4, fontSize: 12}),
         ],
       }, visible);
@@ -161,7 +159,7 @@
         const drawn = visible.filter(r => cell(r, c) !== null && cell(r, y.value) !== null);
         return !drawn.length ? null : plot('Slice of ' + columns[c].name, {
           width: wide, height: 240, inset: 8, marginTop: 28, marginLeft: 70, marginBottom: 42, x: {...axis(c, drawn, wide), grid: false}, y: axis(y.value, drawn, 330),
-          marks: [Plot.dot(drawn, {x: r => cell(r, c), y: r => cell(r, y.value), r: 3.5, fill: '#0072b2', fillOpacity: .7, title: told, tip: {maxRadius: 16, fill: 'var(--panel)', stroke: 'var(--rule)', lineWidth: 30}})],
+          marks: [Plot.dot(drawn, {x: r => cell(r, c), y: r => cell(r, y.value), r: 3.5, fill: '#0072b2', fillOpacity: .7, title: told, tip: {...TIP, maxRadius: 16, lineWidth: 30}})],
         }, drawn);
       };
       const found = ranked.map(one).filter(Boolean);
@@ -182,7 +180,7 @@
         x: {label: 'epoch', ticks: d3.ticks(...d3.extent(points, d => d.x), 12).filter(Number.isInteger), tickFormat: String}, y: {grid: true, label: share ? list.value + ', %' : list.value, transform: v => share ? v * 100 : v, tickFormat: marks.plain, ticks: 7},
         marks: [
           Plot.line(points, {x: 'x', y: 'y', z: 'r', stroke: few ? d => rows[d.r].name : '#0072b2', strokeOpacity: few ? 1 : .4, strokeWidth: 1.6}),
-          Plot.dot(points, {x: 'x', y: 'y', r: 2.5, fill: few ? d => rows[d.r].name : '#0072b2', title: d => rows[d.r].name + '\nepoch ' + d.x + ': ' + (share ? marks.percent : digits)(d.y), tip: {fill: 'var(--panel)', stroke: 'var(--rule)'}}),
+          Plot.dot(points, {x: 'x', y: 'y', r: 2.5, fill: few ? d => rows[d.r].name : '#0072b2', title: d => rows[d.r].name + '\nepoch ' + d.x + ': ' + (share ? marks.percent : digits)(d.y), tip: TIP}),
         ],
       }, drawn);
     });
