@@ -9,6 +9,7 @@ mod charts;
 mod compare;
 mod dense;
 mod error;
+mod frame;
 mod judged;
 mod markdown;
 mod metric_field;
@@ -28,7 +29,7 @@ pub use compare::{
     link, run_folders, write_comparison,
 };
 pub use error::ReportError;
-pub use page::frame;
+pub use frame::frame;
 pub use quality::{Figure, LostRow, MeasuredRow, QualityRow};
 pub use record::{
     ArtifactRow, BoardRow, BudgetRow, CurveRow, LayerRow, NpuRow, RangeRow, RunRecord, SensitivityRow, StageRow, WeightsRow,

@@ -5,7 +5,8 @@ use sinter_task::Better;
 
 use super::{Column, Comparison, MOST_ROWS, Table, data};
 use crate::chart::Chart;
-use crate::page::{figure, frame_with};
+use crate::frame::frame_with;
+use crate::page::figure;
 use crate::scroll::scroll;
 use crate::style::{COMPARE_CSS, SCRIPT};
 
